@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * What user space and the pciedma driver agree on: the ioctls of the card
+ * node (/dev/pciedma<card>) and of the channel nodes
+ * (/dev/pciedma<card>c<channel>). One layout for 32- and 64-bit programs.
+ *
+ * Every structure has flags and reserved fields. They must be zero when the
+ * structure is handed in, unless a flag is documented here; anything else is
+ * refused with EINVAL, so that they can get a meaning later.
+ */
+#ifndef _UAPI_PCIEDMA_H
+#define _UAPI_PCIEDMA_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/** PCIEDMA_ABI_VERSION - rises when something is added; nothing is ever taken away. */
+#define PCIEDMA_ABI_VERSION	1
+
+/**
+ * enum pciedma_kind - what a channel is for its user
+ * @PCIEDMA_KIND_MEMORY:  the card's memory; the file position is the card's address
+ * @PCIEDMA_KIND_MESSAGE: no position; each call is one DMA
+ * @PCIEDMA_KIND_STREAM:  no position; packets
+ */
+enum pciedma_kind {
+	PCIEDMA_KIND_MEMORY	= 1,
+	PCIEDMA_KIND_MESSAGE	= 2,
+	PCIEDMA_KIND_STREAM	= 3,
+};
+
+/**
+ * enum pciedma_wait_mode - how a call waits for its DMA
+ * @PCIEDMA_WAIT_INTERRUPT: sleep until the card's interrupt
+ * @PCIEDMA_WAIT_POLL:      keep the processor busy looking at the card
+ */
+enum pciedma_wait_mode {
+	PCIEDMA_WAIT_INTERRUPT	= 0,
+	PCIEDMA_WAIT_POLL	= 1,
+};
+
+/** PCIEDMA_TIMEOUT_NONE - value of timeout_ns: wait without bound */
+#define PCIEDMA_TIMEOUT_NONE	(-1)
+
+/** PCIEDMA_ENGINE_PRESENT - flag of struct pciedma_engine_info: this direction exists */
+#define PCIEDMA_ENGINE_PRESENT	(1U << 0)
+
+/**
+ * struct pciedma_card_info - what a card is
+ * @flags:            in: zero
+ * @abi_version:      out: PCIEDMA_ABI_VERSION of the loaded driver
+ * @index:            out: the number in /dev/pciedma<index>
+ * @channels:         out: number of channel nodes
+ * @vendor:           out: PCI vendor id
+ * @device:           out: PCI device id
+ * @subsystem_vendor: out: PCI subsystem vendor id
+ * @subsystem_device: out: PCI subsystem id
+ * @name:             out: the card's back end, e.g. "capric", NUL-terminated
+ * @pci_address:      out: e.g. "0000:01:00.0", NUL-terminated
+ * @driver_version:   out: version of the loaded driver, NUL-terminated
+ * @reserved:         in: zero
+ */
+struct pciedma_card_info {
+	__u32 flags;
+	__u32 abi_version;
+	__u32 index;
+	__u32 channels;
+	__u16 vendor;
+	__u16 device;
+	__u16 subsystem_vendor;
+	__u16 subsystem_device;
+	char name[16];
+	char pci_address[16];
+	char driver_version[24];
+	__u32 reserved[8];
+};
+
+/**
+ * struct pciedma_engine_info - one direction of a channel
+ * @flags:              out: PCIEDMA_ENGINE_PRESENT, or zero and all else zero
+ * @address_bits:       out: bits of host address that the engine can reach
+ * @max_dma:            out: most bytes that one DMA moves; the longest message
+ * @address_alignment:  out: bytes to which the card's address must be aligned
+ * @length_granularity: out: bytes of which a length must be a multiple
+ * @buffers:            out: number of preallocated DMA buffers
+ * @buffer_size:        out: bytes of each DMA buffer
+ * @drain_ms:           out: milliseconds after which a DMA counts as hung
+ */
+struct pciedma_engine_info {
+	__u32 flags;
+	__u32 address_bits;
+	__aligned_u64 max_dma;
+	__u32 address_alignment;
+	__u32 length_granularity;
+	__u32 buffers;
+	__u32 buffer_size;
+	__u32 drain_ms;
+	__u32 reserved;
+};
+
+/**
+ * struct pciedma_channel_info - what a channel is
+ * @flags:    in: zero
+ * @card:     out: index of the card
+ * @channel:  out: index of the channel on its card
+ * @kind:     out: enum pciedma_kind
+ * @size:     out: bytes of card memory behind the channel; 0 unless the kind is memory
+ * @c2h:      out: card to host: read
+ * @h2c:      out: host to card: write
+ * @reserved: in: zero
+ */
+struct pciedma_channel_info {
+	__u32 flags;
+	__u32 card;
+	__u32 channel;
+	__u32 kind;
+	__aligned_u64 size;
+	struct pciedma_engine_info c2h;
+	struct pciedma_engine_info h2c;
+	__u32 reserved[8];
+};
+
+/**
+ * struct pciedma_wait - how the calls of one open file wait
+ * @flags:      zero
+ * @mode:       enum pciedma_wait_mode
+ * @timeout_ns: nanoseconds without progress, queueing included, after which a
+ *              call ends with ETIMEDOUT; 0: EAGAIN instead of queueing;
+ *              PCIEDMA_TIMEOUT_NONE: no bound
+ * @reserved:   zero
+ */
+struct pciedma_wait {
+	__u32 flags;
+	__u32 mode;
+	__s64 timeout_ns;
+	__u32 reserved[4];
+};
+
+/**
+ * struct pciedma_reset - reset of the card
+ * @flags:    zero
+ * @reserved: zero
+ */
+struct pciedma_reset {
+	__u32 flags;
+	__u32 reserved[3];
+};
+
+#define PCIEDMA_IOC_MAGIC	0xDA
+
+/**
+ * PCIEDMA_IOC_CARD_INFO - card and channel nodes
+ *
+ * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_CARD_INFO	 _IOWR(PCIEDMA_IOC_MAGIC, 0x00, struct pciedma_card_info)
+
+/**
+ * PCIEDMA_IOC_CHANNEL_INFO - channel nodes
+ *
+ * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_CHANNEL_INFO _IOWR(PCIEDMA_IOC_MAGIC, 0x01, struct pciedma_channel_info)
+
+/**
+ * PCIEDMA_IOC_GET_WAIT - channel nodes: how this open file waits
+ *
+ * Errors: EINVAL (any field handed in not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_GET_WAIT	 _IOWR(PCIEDMA_IOC_MAGIC, 0x02, struct pciedma_wait)
+
+/**
+ * PCIEDMA_IOC_SET_WAIT - channel nodes: how this open file waits from its next call on
+ *
+ * Errors: EINVAL (flags, mode, reserved; a time-out below -1), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_SET_WAIT	 _IOW(PCIEDMA_IOC_MAGIC, 0x03, struct pciedma_wait)
+
+/**
+ * PCIEDMA_IOC_RESET - card node, open for writing: stop all engines, reset, start again
+ *
+ * A DMA that has begun may end first; one that does not is cut off, and its
+ * call fails with EIO. Requests that no engine has begun stay queued.
+ *
+ * Errors: EBADF (not open for writing), EINVAL (flags or reserved not zero),
+ * EFAULT, EIO (the card could not be proven idle), ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_RESET	 _IOW(PCIEDMA_IOC_MAGIC, 0x04, struct pciedma_reset)
+
+#endif /* _UAPI_PCIEDMA_H */
