@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A card's life, from probe to remove, and what its back end asks of core.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/idr.h>
+#include <linux/slab.h>
+
+#include "core.h"
+#include "trace.h"
+
+static DEFINE_IDA(card_ida);
+
+/**
+ * pciedma_card_enter() - pass the gate
+ * @card: the card
+ *
+ * Inside it the PCI function stays, and with it @card->pdev, the registers and
+ * the DMA buffers.
+ *
+ * Context: any.
+ * Return: false if the card is being removed.
+ */
+bool pciedma_card_enter(struct pciedma_card *card)
+{
+	return percpu_ref_tryget_live(&card->gate);
+}
+
+/**
+ * pciedma_card_leave() - leave the gate
+ * @card: entered before
+ *
+ * Context: any.
+ */
+void pciedma_card_leave(struct pciedma_card *card)
+{
+	percpu_ref_put(&card->gate);
+}
+
+static void gate_release(struct percpu_ref *gate)
+{
+	complete(&container_of(gate, struct pciedma_card, gate)->gate_closed);
+}
+
+/**
+ * pciedma_card_wake() - let everybody who polls a node of the card look again
+ * @card: the card
+ *
+ * Context: process.
+ */
+void pciedma_card_wake(struct pciedma_card *card)
+{
+	unsigned int i;
+
+	wake_up_interruptible(&card->poll_wait);
+	for (i = 0; i < card->num_channels; i++)
+		wake_up_interruptible(&card->channels[i]->poll_wait);
+}
+
+/**
+ * pciedma_card_pdev() - the card's PCI function
+ * @card: the card
+ *
+ * Return: it.
+ */
+struct pci_dev *pciedma_card_pdev(struct pciedma_card *card)
+{
+	return card->pdev;
+}
+EXPORT_SYMBOL_GPL(pciedma_card_pdev);
+
+/**
+ * pciedma_card_priv() - the back end's memory for a card
+ * @card: the card
+ *
+ * Return: it; zeroed at probe.
+ */
+void *pciedma_card_priv(struct pciedma_card *card)
+{
+	return card->priv;
+}
+EXPORT_SYMBOL_GPL(pciedma_card_priv);
+
+/**
+ * pciedma_card_engine() - an engine of a card
+ * @card:  the card
+ * @index: its number, below num_channels * PCIEDMA_DIRECTIONS
+ *
+ * Return: the engine, or NULL if there is none of this number.
+ */
+struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card, unsigned int index)
+{
+	struct pciedma_channel *channel = card->channels[index / PCIEDMA_DIRECTIONS];
+	struct pciedma_engine *engine = &channel->engines[index % PCIEDMA_DIRECTIONS];
+
+	return engine->desc ? engine : NULL;
+}
+
+/**
+ * pciedma_engine_card() - the card of an engine
+ * @engine: the engine
+ *
+ * Return: the card.
+ */
+struct pciedma_card *pciedma_engine_card(struct pciedma_engine *engine)
+{
+	return engine->channel->card;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_card);
+
+/**
+ * pciedma_engine_priv() - the back end's memory for an engine
+ * @engine: the engine
+ *
+ * Return: it; zeroed at probe.
+ */
+void *pciedma_engine_priv(struct pciedma_engine *engine)
+{
+	return engine->priv;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_priv);
+
+/**
+ * pciedma_engine_channel() - the channel of an engine
+ * @engine: the engine
+ *
+ * Return: its number on the card.
+ */
+unsigned int pciedma_engine_channel(struct pciedma_engine *engine)
+{
+	return engine->channel->index;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_channel);
+
+/**
+ * pciedma_engine_direction() - which way an engine moves data
+ * @engine: the engine, not a shared one
+ *
+ * Return: it.
+ */
+enum pciedma_direction pciedma_engine_direction(struct pciedma_engine *engine)
+{
+	return engine->direction;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_direction);
+
+/**
+ * pciedma_engine_vector() - the interrupt vector that serves an engine
+ * @engine: the engine
+ *
+ * Return: the vector of its description, or 0 if the card got fewer.
+ */
+unsigned int pciedma_engine_vector(struct pciedma_engine *engine)
+{
+	unsigned int vector = engine->desc->vector;
+
+	return vector < engine->channel->card->num_vectors ? vector : 0;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_vector);
+
+/**
+ * pciedma_card_map() - map a BAR whose length is plausible
+ * @card: the card
+ * @bar:  number of the BAR
+ * @min:  bytes that it must have at least
+ * @max:  bytes that it may have at most
+ *
+ * Context: inside identify. Core unmaps it.
+ * Return: the registers; ERR_PTR(-ENODEV) after a log line if the BAR is not
+ * the card's; another errno.
+ */
+void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size_t min,
+			       resource_size_t max)
+{
+	struct pci_dev *pdev = card->pdev;
+	resource_size_t length = pci_resource_len(pdev, bar);
+	int ret;
+
+	if (!(pci_resource_flags(pdev, bar) & IORESOURCE_MEM) || length < min || length > max) {
+		pci_info(pdev, "not a %s card: BAR%d has %llu bytes\n", card->type->name, bar,
+			 (unsigned long long)length);
+		return IOMEM_ERR_PTR(-ENODEV);
+	}
+	ret = pci_request_region(pdev, bar, card->type->name);
+	if (ret)
+		return IOMEM_ERR_PTR(ret);
+	card->mmio[bar] = pci_iomap(pdev, bar, 0);
+	if (!card->mmio[bar]) {
+		pci_release_region(pdev, bar);
+		return IOMEM_ERR_PTR(-ENOMEM);
+	}
+	return card->mmio[bar];
+}
+EXPORT_SYMBOL_GPL(pciedma_card_map);
+
+static void card_unmap(struct pciedma_card *card)
+{
+	int bar;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (!card->mmio[bar])
+			continue;
+		pci_iounmap(card->pdev, card->mmio[bar]);
+		pci_release_region(card->pdev, bar);
+		card->mmio[bar] = NULL;
+	}
+}
+
+static bool engine_desc_valid(const struct pciedma_card *card,
+			      const struct pciedma_channel_desc *channel,
+			      const struct pciedma_engine_desc *desc)
+{
+	if (!desc)
+		return true;
+	if (!desc->segments || !desc->max_segment || !desc->drain_ms || !desc->buffer_size)
+		return false;
+	if (!desc->buffers || desc->buffers > PCIEDMA_MAX_BUFFERS)
+		return false;
+	if (channel->kind == PCIEDMA_KIND_MESSAGE &&
+	    (!desc->max_dma || desc->max_dma > desc->buffer_size))
+		return false;
+	return (desc->halt_scope == PCIEDMA_HALT_NONE) == !card->type->ops.halt;
+}
+
+/**
+ * pciedma_channel_add() - a card has this channel
+ * @card: the card
+ * @desc: the channel; its engines' descriptions must outlive the card
+ *
+ * Context: inside identify.
+ * Return: 0 or an errno.
+ */
+int pciedma_channel_add(struct pciedma_card *card, const struct pciedma_channel_desc *desc)
+{
+	struct pciedma_channel *channel;
+
+	if (card->num_channels == PCIEDMA_MAX_CHANNELS || (!desc->c2h && !desc->h2c) ||
+	    (desc->shared && desc->c2h != desc->h2c) ||
+	    !engine_desc_valid(card, desc, desc->c2h) || !engine_desc_valid(card, desc, desc->h2c))
+		return -EINVAL;
+	channel = pciedma_channel_alloc(card, desc);
+	if (IS_ERR(channel))
+		return PTR_ERR(channel);
+	card->channels[card->num_channels++] = channel;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(pciedma_channel_add);
+
+static void card_dev_release(struct device *dev)
+{
+	struct pciedma_card *card = container_of(dev, struct pciedma_card, dev);
+
+	percpu_ref_exit(&card->gate);
+	kfree(card->priv);
+	kfree(card);
+}
+
+static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedma_card_type *type)
+{
+	struct pciedma_card *card = kzalloc(sizeof(*card), GFP_KERNEL);
+
+	if (!card)
+		return ERR_PTR(-ENOMEM);
+	card->pdev = pdev;
+	card->type = type;
+	init_completion(&card->gate_closed);
+	init_waitqueue_head(&card->poll_wait);
+	mutex_init(&card->recovery_lock);
+	INIT_WORK(&card->recovery, pciedma_recovery_work);
+	card->priv = kzalloc(type->card_priv, GFP_KERNEL);
+	if (!card->priv || percpu_ref_init(&card->gate, gate_release, 0, GFP_KERNEL)) {
+		kfree(card->priv);
+		kfree(card);
+		return ERR_PTR(-ENOMEM);
+	}
+	device_initialize(&card->dev);
+	card->dev.release = card_dev_release;
+	card->dev.parent = &pdev->dev;
+	return card;
+}
+
+static int card_set_dma_mask(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int bits = 64;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i)
+		bits = min_t(unsigned int, bits, engine->desc->address_bits);
+	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
+}
+
+static int card_alloc_windows(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	int ret;
+
+	pciedma_for_each_engine(card, engine, i) {
+		ret = pciedma_windows_alloc(engine);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static void card_free_windows(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i)
+		pciedma_windows_free(engine);
+}
+
+static void card_run(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i) {
+		guard(spinlock_irqsave)(&engine->lock);
+		engine->state = PCIEDMA_ENGINE_RUN;
+	}
+}
+
+static void card_put_channels(struct pciedma_card *card)
+{
+	while (card->num_channels)
+		put_device(&card->channels[--card->num_channels]->dev);
+}
+
+static int card_register_nodes(struct pciedma_card *card)
+{
+	unsigned int i;
+	int ret;
+
+	ret = pciedma_card_register(card);
+	for (i = 0; !ret && i < card->num_channels; i++)
+		ret = pciedma_channel_register(card->channels[i]);
+	return ret;
+}
+
+static void card_unregister_nodes(struct pciedma_card *card)
+{
+	unsigned int i;
+
+	for (i = 0; i < card->num_channels; i++)
+		pciedma_channel_unregister(card->channels[i]);
+	pciedma_card_unregister(card);
+}
+
+/* Everything between an identified card and one that works. */
+static int card_bring_up(struct pciedma_card *card)
+{
+	int ret;
+
+	ret = card_set_dma_mask(card);
+	if (!ret)
+		ret = card_alloc_windows(card);
+	if (!ret)
+		ret = card->type->ops.init(card);
+	if (ret)
+		goto err_windows;
+	pci_set_master(card->pdev);
+	ret = pciedma_irq_request(card);
+	if (ret)
+		goto err_master;
+	card_run(card);
+	ret = card_register_nodes(card);
+	if (ret)
+		goto err_nodes;
+	return 0;
+
+err_nodes:
+	card_unregister_nodes(card);
+	pciedma_irq_free(card);
+err_master:
+	pci_clear_master(card->pdev);
+err_windows:
+	card_free_windows(card);
+	return ret;
+}
+
+/**
+ * pciedma_card_probe() - a PCI function that may be a card appeared
+ * @pdev: the function
+ * @id:   the id that matched
+ * @type: the back end
+ *
+ * Context: process, device_lock held.
+ * Return: 0, -ENODEV if it is not such a card, or another errno.
+ */
+int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
+		       const struct pciedma_card_type *type)
+{
+	struct pciedma_card *card = card_alloc(pdev, type);
+	int ret;
+
+	if (IS_ERR(card))
+		return PTR_ERR(card);
+	ret = ida_alloc(&card_ida, GFP_KERNEL);
+	if (ret < 0)
+		goto err_put;
+	card->index = ret;
+	ret = dev_set_name(&card->dev, "pciedma%d", card->index);
+	if (ret)
+		goto err_index;
+	ret = pci_enable_device(pdev);
+	if (ret)
+		goto err_index;
+	pci_set_drvdata(pdev, card);
+	ret = type->ops.identify(card, id);
+	if (!ret)
+		ret = card_bring_up(card);
+	if (ret)
+		goto err_disable;
+	pci_info(pdev, "%s card is %s\n", type->name, dev_name(&card->dev));
+	return 0;
+
+err_disable:
+	card_unmap(card);
+	card_put_channels(card);
+	pci_set_drvdata(pdev, NULL);
+	pci_disable_device(pdev);
+err_index:
+	ida_free(&card_ida, card->index);
+err_put:
+	percpu_ref_kill(&card->gate);
+	wait_for_completion(&card->gate_closed);
+	put_device(&card->dev);
+	return ret;
+}
+
+/**
+ * pciedma_card_remove() - the PCI function goes
+ * @card: its card
+ *
+ * Open files stay open; their calls fail with ENODEV.
+ *
+ * Context: process, device_lock held.
+ */
+void pciedma_card_remove(struct pciedma_card *card)
+{
+	struct pci_dev *pdev = card->pdev;
+
+	trace_pciedma_gone(card);
+	WRITE_ONCE(card->removed, true);
+	percpu_ref_kill(&card->gate);
+	pciedma_card_shut_down(card);
+	pciedma_card_wake(card);
+	card_unregister_nodes(card);
+	wait_for_completion(&card->gate_closed);
+	pciedma_irq_free(card);
+	cancel_work_sync(&card->recovery);
+	card_free_windows(card);
+	card_unmap(card);
+	pci_set_drvdata(pdev, NULL);
+	pci_clear_master(pdev);
+	pci_disable_device(pdev);
+	ida_free(&card_ida, card->index);
+	card_put_channels(card);
+	put_device(&card->dev);
+}

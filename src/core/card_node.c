@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The card nodes /dev/pciedma<card>: information and reset.
+ */
+#include <linux/compat.h>
+#include <linux/fs.h>
+#include <linux/poll.h>
+
+#include "core.h"
+
+static int card_open(struct inode *inode, struct file *file)
+{
+	struct pciedma_card *card = container_of(inode->i_cdev, struct pciedma_card, cdev);
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	get_device(&card->dev);
+	pciedma_card_leave(card);
+	file->private_data = card;
+	return stream_open(inode, file);
+}
+
+static int card_release(struct inode *inode, struct file *file)
+{
+	struct pciedma_card *card = file->private_data;
+
+	put_device(&card->dev);
+	return 0;
+}
+
+static __poll_t card_poll(struct file *file, poll_table *wait)
+{
+	struct pciedma_card *card = file->private_data;
+
+	poll_wait(file, &card->poll_wait, wait);
+	return READ_ONCE(card->removed) || READ_ONCE(card->lost) ? EPOLLHUP | EPOLLERR : 0;
+}
+
+/**
+ * pciedma_card_get_info() - PCIEDMA_IOC_CARD_INFO
+ * @card:     the card
+ * @argument: user space's struct pciedma_card_info
+ *
+ * Context: process, inside the gate.
+ * Return: 0, -EFAULT or -EINVAL.
+ */
+long pciedma_card_get_info(struct pciedma_card *card, void __user *argument)
+{
+	struct pci_dev *pdev = card->pdev;
+	struct pciedma_card_info info;
+
+	if (copy_from_user(&info, argument, sizeof(info)))
+		return -EFAULT;
+	if (info.flags || memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+		return -EINVAL;
+	memset(&info, 0, sizeof(info));
+	info.abi_version = PCIEDMA_ABI_VERSION;
+	info.index = card->index;
+	info.channels = card->num_channels;
+	info.vendor = pdev->vendor;
+	info.device = pdev->device;
+	info.subsystem_vendor = pdev->subsystem_vendor;
+	info.subsystem_device = pdev->subsystem_device;
+	strscpy(info.name, card->type->name, sizeof(info.name));
+	strscpy(info.pci_address, pci_name(pdev), sizeof(info.pci_address));
+	strscpy(info.driver_version, PCIEDMA_VERSION, sizeof(info.driver_version));
+	return copy_to_user(argument, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static long card_reset(struct file *file, void __user *argument)
+{
+	struct pciedma_reset reset;
+
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	if (copy_from_user(&reset, argument, sizeof(reset)))
+		return -EFAULT;
+	if (memchr_inv(&reset, 0, sizeof(reset)))
+		return -EINVAL;
+	return pciedma_card_reset(file->private_data);
+}
+
+static long card_ioctl(struct file *file, unsigned int command, unsigned long value)
+{
+	struct pciedma_card *card = file->private_data;
+	void __user *argument = (void __user *)value;
+	long ret;
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	switch (command) {
+	case PCIEDMA_IOC_CARD_INFO:
+		ret = pciedma_card_get_info(card, argument);
+		break;
+	case PCIEDMA_IOC_RESET:
+		ret = card_reset(file, argument);
+		break;
+	default:
+		ret = -ENOTTY;
+	}
+	pciedma_card_leave(card);
+	return ret;
+}
+
+static const struct file_operations card_fops = {
+	.owner		= THIS_MODULE,
+	.open		= card_open,
+	.release	= card_release,
+	.poll		= card_poll,
+	.unlocked_ioctl	= card_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+};
+
+/**
+ * pciedma_card_register() - make a card's node
+ * @card: the card; its device has a name
+ *
+ * Context: process.
+ * Return: 0 or an errno.
+ */
+int pciedma_card_register(struct pciedma_card *card)
+{
+	int minor = pciedma_minor_alloc();
+	int ret;
+
+	if (minor < 0)
+		return minor;
+	card->dev.class = &pciedma_class;
+	card->dev.groups = pciedma_card_groups;
+	card->dev.devt = pciedma_devt(minor);
+	cdev_init(&card->cdev, &card_fops);
+	card->cdev.owner = THIS_MODULE;
+	ret = cdev_device_add(&card->cdev, &card->dev);
+	if (ret) {
+		pciedma_minor_free(minor);
+		return ret;
+	}
+	card->added = true;
+	return 0;
+}
+
+/**
+ * pciedma_card_unregister() - remove a card's node; open files stay
+ * @card: the card
+ *
+ * Context: process.
+ */
+void pciedma_card_unregister(struct pciedma_card *card)
+{
+	if (!card->added)
+		return;
+	cdev_device_del(&card->cdev, &card->dev);
+	pciedma_minor_free(MINOR(card->dev.devt));
+	card->added = false;
+}

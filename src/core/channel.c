@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Channels: their life, and the data nodes /dev/pciedma<card>c<channel>.
+ */
+#include <linux/compat.h>
+#include <linux/fs.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+
+#include "core.h"
+
+#define DEFAULT_TIMEOUT_NS	(10 * NSEC_PER_SEC)
+
+/**
+ * struct channel_file - one open file
+ * @channel:    its channel; the file holds a reference to the device
+ * @exclusive:  it was opened with O_EXCL
+ * @lock:       protects @mode and @timeout_ns
+ * @mode:       how its calls wait
+ * @timeout_ns: how long
+ */
+struct channel_file {
+	struct pciedma_channel *channel;
+	bool exclusive;
+	spinlock_t lock;
+	u32 mode;
+	s64 timeout_ns;
+};
+
+static void channel_dev_release(struct device *dev)
+{
+	struct pciedma_channel *channel = container_of(dev, struct pciedma_channel, dev);
+	enum pciedma_direction i;
+
+	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
+		kfree(channel->engines[i].priv);
+	put_device(&channel->card->dev);
+	kfree(channel);
+}
+
+static int engine_init(struct pciedma_channel *channel, enum pciedma_direction direction,
+		       const struct pciedma_engine_desc *desc)
+{
+	struct pciedma_engine *engine = &channel->engines[direction];
+
+	if (!desc)
+		return 0;
+	engine->channel = channel;
+	engine->desc = desc;
+	engine->direction = direction;
+	engine->dma_direction = direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	spin_lock_init(&engine->lock);
+	engine->state = PCIEDMA_ENGINE_PAUSED;
+	INIT_LIST_HEAD(&engine->queue);
+	INIT_LIST_HEAD(&engine->free);
+	INIT_LIST_HEAD(&engine->waiters);
+	channel->by_direction[direction] = engine;
+	engine->priv = kzalloc(channel->card->type->engine_priv, GFP_KERNEL);
+	return engine->priv ? 0 : -ENOMEM;
+}
+
+static int engines_init(struct pciedma_channel *channel, const struct pciedma_channel_desc *desc)
+{
+	int ret;
+
+	ret = engine_init(channel, PCIEDMA_C2H, desc->c2h);
+	if (ret || !desc->shared)
+		return ret ?: engine_init(channel, PCIEDMA_H2C, desc->h2c);
+	channel->engines[PCIEDMA_C2H].dma_direction = DMA_BIDIRECTIONAL;
+	channel->by_direction[PCIEDMA_H2C] = &channel->engines[PCIEDMA_C2H];
+	return 0;
+}
+
+/**
+ * pciedma_channel_alloc() - make a channel
+ * @card: its card
+ * @desc: what it is
+ *
+ * Context: process.
+ * Return: the channel, to be given back with put_device(), or an ERR_PTR.
+ */
+struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card *card,
+					      const struct pciedma_channel_desc *desc)
+{
+	struct pciedma_channel *channel = kzalloc(sizeof(*channel), GFP_KERNEL);
+	int ret;
+
+	if (!channel)
+		return ERR_PTR(-ENOMEM);
+	device_initialize(&channel->dev);
+	channel->dev.class = &pciedma_class;
+	channel->dev.groups = pciedma_channel_groups;
+	channel->dev.release = channel_dev_release;
+	channel->dev.parent = &card->dev;
+	get_device(&card->dev);
+	channel->card = card;
+	channel->index = card->num_channels;
+	channel->kind = desc->kind;
+	channel->size = desc->size;
+	init_waitqueue_head(&channel->poll_wait);
+	mutex_init(&channel->open_lock);
+	ret = engines_init(channel, desc);
+	if (ret) {
+		put_device(&channel->dev);
+		return ERR_PTR(ret);
+	}
+	return channel;
+}
+
+static int channel_claim(struct pciedma_channel *channel, bool exclusive)
+{
+	guard(mutex)(&channel->open_lock);
+	if (channel->exclusive || (exclusive && channel->opens))
+		return -EBUSY;
+	channel->exclusive = exclusive;
+	channel->opens++;
+	return 0;
+}
+
+static int channel_open(struct inode *inode, struct file *file)
+{
+	struct pciedma_channel *channel = container_of(inode->i_cdev, struct pciedma_channel, cdev);
+	struct channel_file *cf;
+	int ret;
+
+	if (((file->f_mode & FMODE_READ) && !channel->by_direction[PCIEDMA_C2H]) ||
+	    ((file->f_mode & FMODE_WRITE) && !channel->by_direction[PCIEDMA_H2C]))
+		return -EOPNOTSUPP;
+	if (!pciedma_card_enter(channel->card))
+		return -ENODEV;
+	ret = -ENOMEM;
+	cf = kzalloc(sizeof(*cf), GFP_KERNEL);
+	if (!cf)
+		goto out_leave;
+	cf->channel = channel;
+	cf->exclusive = file->f_flags & O_EXCL;
+	spin_lock_init(&cf->lock);
+	cf->mode = PCIEDMA_WAIT_INTERRUPT;
+	cf->timeout_ns = DEFAULT_TIMEOUT_NS;
+	ret = channel_claim(channel, cf->exclusive);
+	if (ret) {
+		kfree(cf);
+		goto out_leave;
+	}
+	get_device(&channel->dev);
+	file->private_data = cf;
+	file->f_mode |= FMODE_NOWAIT;
+	if (channel->kind != PCIEDMA_KIND_MEMORY)
+		ret = stream_open(inode, file);
+out_leave:
+	pciedma_card_leave(channel->card);
+	return ret;
+}
+
+static int channel_release(struct inode *inode, struct file *file)
+{
+	struct channel_file *cf = file->private_data;
+	struct pciedma_channel *channel = cf->channel;
+
+	scoped_guard(mutex, &channel->open_lock) {
+		channel->opens--;
+		if (cf->exclusive)
+			channel->exclusive = false;
+	}
+	kfree(cf);
+	put_device(&channel->dev);
+	return 0;
+}
+
+/* How much of a call may move. Returns bytes, 0 at the end of the memory, or an errno. */
+static ssize_t transfer_limit(const struct pciedma_request *request, u64 position, size_t count)
+{
+	const struct pciedma_engine_desc *desc = request->engine->desc;
+	struct pciedma_channel *channel = request->engine->channel;
+
+	if (count % max(desc->length_granularity, 1U))
+		return -EINVAL;
+	if (channel->kind == PCIEDMA_KIND_MESSAGE) {
+		if (count <= desc->max_dma)
+			return count;
+		return request->direction == PCIEDMA_C2H ? desc->max_dma : -EMSGSIZE;
+	}
+	if (position % max(desc->address_alignment, 1U))
+		return -EINVAL;
+	if (position >= channel->size)
+		return request->direction == PCIEDMA_C2H ? 0 : -ENOSPC;
+	return min_t(u64, count, channel->size - position);
+}
+
+static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
+			  enum pciedma_direction direction)
+{
+	struct channel_file *cf = iocb->ki_filp->private_data;
+	struct pciedma_engine *engine = cf->channel->by_direction[direction];
+	struct pciedma_request request = { .engine = engine, .direction = direction };
+	bool memory = cf->channel->kind == PCIEDMA_KIND_MEMORY;
+	size_t count = iov_iter_count(iter);
+	ssize_t ret;
+
+	if (!count)
+		return 0;
+	/* An asynchronous submitter may not wait here: it comes again from a thread that may. */
+	if ((iocb->ki_flags & IOCB_NOWAIT) && !is_sync_kiocb(iocb))
+		return -EAGAIN;
+	scoped_guard(spinlock, &cf->lock) {
+		request.polled = cf->mode == PCIEDMA_WAIT_POLL;
+		request.timeout = cf->timeout_ns;
+	}
+	request.nonblock = !request.timeout || (iocb->ki_flags & IOCB_NOWAIT) ||
+			   (iocb->ki_filp->f_flags & O_NONBLOCK);
+	if (!request.timeout)
+		request.timeout = engine->desc->drain_ms * NSEC_PER_MSEC;
+	ret = transfer_limit(&request, iocb->ki_pos, count);
+	if (ret <= 0)
+		return ret;
+	iov_iter_truncate(iter, ret);
+	ret = pciedma_transfer(&request, iter, memory ? iocb->ki_pos : 0);
+	if (ret > 0 && memory)
+		iocb->ki_pos += ret;
+	return ret;
+}
+
+static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
+				enum pciedma_direction direction)
+{
+	struct channel_file *cf = iocb->ki_filp->private_data;
+	struct pciedma_card *card = cf->channel->card;
+	ssize_t ret;
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	ret = channel_rw(iocb, iter, direction);
+	pciedma_card_leave(card);
+	return ret;
+}
+
+static ssize_t channel_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	return channel_gated_rw(iocb, to, PCIEDMA_C2H);
+}
+
+static ssize_t channel_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	return channel_gated_rw(iocb, from, PCIEDMA_H2C);
+}
+
+static loff_t channel_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct channel_file *cf = file->private_data;
+
+	if (cf->channel->kind != PCIEDMA_KIND_MEMORY)
+		return -ESPIPE;
+	return fixed_size_llseek(file, offset, whence, cf->channel->size);
+}
+
+/* A broken engine does not block: its error is there at once. */
+static bool engine_pollable(struct pciedma_engine *engine, bool *broken)
+{
+	if (!engine)
+		return false;
+	guard(spinlock_irqsave)(&engine->lock);
+	*broken |= engine->state == PCIEDMA_ENGINE_BROKEN;
+	return engine->state == PCIEDMA_ENGINE_BROKEN || pciedma_engine_ready(engine);
+}
+
+static __poll_t channel_poll(struct file *file, poll_table *wait)
+{
+	struct channel_file *cf = file->private_data;
+	struct pciedma_channel *channel = cf->channel;
+	bool broken = false;
+	__poll_t mask = 0;
+
+	poll_wait(file, &channel->poll_wait, wait);
+	if (!pciedma_card_enter(channel->card))
+		return EPOLLHUP | EPOLLERR;
+	if ((file->f_mode & FMODE_READ) &&
+	    engine_pollable(channel->by_direction[PCIEDMA_C2H], &broken))
+		mask |= EPOLLIN | EPOLLRDNORM;
+	if ((file->f_mode & FMODE_WRITE) &&
+	    engine_pollable(channel->by_direction[PCIEDMA_H2C], &broken))
+		mask |= EPOLLOUT | EPOLLWRNORM;
+	if (broken)
+		mask |= EPOLLERR;
+	if (READ_ONCE(channel->card->lost))
+		mask |= EPOLLHUP | EPOLLERR;
+	pciedma_card_leave(channel->card);
+	return mask;
+}
+
+static void engine_info(struct pciedma_engine *engine, struct pciedma_engine_info *info)
+{
+	const struct pciedma_engine_desc *desc;
+
+	if (!engine)
+		return;
+	desc = engine->desc;
+	info->flags = PCIEDMA_ENGINE_PRESENT;
+	info->address_bits = desc->address_bits;
+	info->max_dma = desc->max_dma;
+	info->address_alignment = max(desc->address_alignment, 1U);
+	info->length_granularity = max(desc->length_granularity, 1U);
+	info->buffers = desc->buffers;
+	info->buffer_size = desc->buffer_size;
+	info->drain_ms = desc->drain_ms;
+}
+
+static long channel_info(struct pciedma_channel *channel, void __user *argument)
+{
+	struct pciedma_channel_info info;
+
+	if (copy_from_user(&info, argument, sizeof(info)))
+		return -EFAULT;
+	if (info.flags || info.c2h.reserved || info.h2c.reserved ||
+	    memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+		return -EINVAL;
+	memset(&info, 0, sizeof(info));
+	info.card = channel->card->index;
+	info.channel = channel->index;
+	info.kind = channel->kind;
+	info.size = channel->size;
+	engine_info(channel->by_direction[PCIEDMA_C2H], &info.c2h);
+	engine_info(channel->by_direction[PCIEDMA_H2C], &info.h2c);
+	return copy_to_user(argument, &info, sizeof(info)) ? -EFAULT : 0;
+}
+
+static long channel_get_wait(struct channel_file *cf, void __user *argument)
+{
+	struct pciedma_wait wait;
+
+	if (copy_from_user(&wait, argument, sizeof(wait)))
+		return -EFAULT;
+	if (memchr_inv(&wait, 0, sizeof(wait)))
+		return -EINVAL;
+	scoped_guard(spinlock, &cf->lock) {
+		wait.mode = cf->mode;
+		wait.timeout_ns = cf->timeout_ns;
+	}
+	return copy_to_user(argument, &wait, sizeof(wait)) ? -EFAULT : 0;
+}
+
+static long channel_set_wait(struct channel_file *cf, void __user *argument)
+{
+	struct pciedma_wait wait;
+
+	if (copy_from_user(&wait, argument, sizeof(wait)))
+		return -EFAULT;
+	if (wait.flags || memchr_inv(wait.reserved, 0, sizeof(wait.reserved)) ||
+	    wait.mode > PCIEDMA_WAIT_POLL || wait.timeout_ns < PCIEDMA_TIMEOUT_NONE)
+		return -EINVAL;
+	scoped_guard(spinlock, &cf->lock) {
+		cf->mode = wait.mode;
+		cf->timeout_ns = wait.timeout_ns;
+	}
+	return 0;
+}
+
+static long channel_ioctl(struct file *file, unsigned int command, unsigned long value)
+{
+	struct channel_file *cf = file->private_data;
+	struct pciedma_card *card = cf->channel->card;
+	void __user *argument = (void __user *)value;
+	long ret;
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	switch (command) {
+	case PCIEDMA_IOC_CARD_INFO:
+		ret = pciedma_card_get_info(card, argument);
+		break;
+	case PCIEDMA_IOC_CHANNEL_INFO:
+		ret = channel_info(cf->channel, argument);
+		break;
+	case PCIEDMA_IOC_GET_WAIT:
+		ret = channel_get_wait(cf, argument);
+		break;
+	case PCIEDMA_IOC_SET_WAIT:
+		ret = channel_set_wait(cf, argument);
+		break;
+	default:
+		ret = -ENOTTY;
+	}
+	pciedma_card_leave(card);
+	return ret;
+}
+
+static const struct file_operations channel_fops = {
+	.owner		= THIS_MODULE,
+	.open		= channel_open,
+	.release	= channel_release,
+	.read_iter	= channel_read_iter,
+	.write_iter	= channel_write_iter,
+	.llseek		= channel_llseek,
+	.poll		= channel_poll,
+	.unlocked_ioctl	= channel_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+};
+
+/**
+ * pciedma_channel_register() - make its node
+ * @channel: the channel
+ *
+ * Context: process.
+ * Return: 0 or an errno.
+ */
+int pciedma_channel_register(struct pciedma_channel *channel)
+{
+	int minor = pciedma_minor_alloc();
+	int ret;
+
+	if (minor < 0)
+		return minor;
+	channel->dev.devt = pciedma_devt(minor);
+	ret = dev_set_name(&channel->dev, "pciedma%dc%u", channel->card->index, channel->index);
+	if (ret)
+		goto err_minor;
+	cdev_init(&channel->cdev, &channel_fops);
+	channel->cdev.owner = THIS_MODULE;
+	ret = cdev_device_add(&channel->cdev, &channel->dev);
+	if (ret)
+		goto err_minor;
+	channel->added = true;
+	return 0;
+
+err_minor:
+	pciedma_minor_free(minor);
+	return ret;
+}
+
+/**
+ * pciedma_channel_unregister() - remove its node; open files stay
+ * @channel: the channel
+ *
+ * Context: process.
+ */
+void pciedma_channel_unregister(struct pciedma_channel *channel)
+{
+	if (!channel->added)
+		return;
+	cdev_device_del(&channel->cdev, &channel->dev);
+	pciedma_minor_free(MINOR(channel->dev.devt));
+	channel->added = false;
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Core's own structures: cards, channels, engines, windows and requests.
+ *
+ * Life times
+ *   card, channel   from probe to the last close: embedded struct device
+ *   engine, window  part of their channel
+ *   DMA buffers     from probe to remove; a quarantined one is never freed
+ *   request         on the stack of the call that made it
+ *
+ * Order of locks, outermost first
+ *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
+ *   card->recovery_lock       one ladder at a time
+ *   channel->open_lock        exclusive opens
+ *   engine->lock              queue, windows, state and registers of one engine
+ * The recovery work only ever tries device_lock. Two engine locks are never
+ * held together.
+ */
+#ifndef PCIEDMA_CORE_H
+#define PCIEDMA_CORE_H
+
+#include <linux/cdev.h>
+#include <linux/completion.h>
+#include <linux/device.h>
+#include <linux/dma-direction.h>
+#include <linux/ktime.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/percpu-refcount.h>
+#include <linux/spinlock.h>
+#include <linux/uio.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include <pciedma_card.h>
+
+#define PCIEDMA_VERSION		"0.1.0"
+#define PCIEDMA_MAX_CHANNELS	4
+#define PCIEDMA_MAX_ENGINES	(PCIEDMA_MAX_CHANNELS * PCIEDMA_DIRECTIONS)
+#define PCIEDMA_MAX_BUFFERS	8
+
+/**
+ * enum pciedma_engine_state - what an engine may do
+ * @PCIEDMA_ENGINE_RUN:    everything
+ * @PCIEDMA_ENGINE_PAUSED: finish, but start nothing; requests queue
+ * @PCIEDMA_ENGINE_DEAF:   as PAUSED, and its registers must not be touched
+ * @PCIEDMA_ENGINE_BROKEN: requests fail with engine->broken_error until a reset
+ *                         proves the engine
+ */
+enum pciedma_engine_state {
+	PCIEDMA_ENGINE_RUN,
+	PCIEDMA_ENGINE_PAUSED,
+	PCIEDMA_ENGINE_DEAF,
+	PCIEDMA_ENGINE_BROKEN,
+};
+
+/**
+ * enum pciedma_window_state - who has a window
+ * @PCIEDMA_WINDOW_FREE:   nobody: it is on the engine's free list
+ * @PCIEDMA_WINDOW_OWNED:  a request fills or empties it
+ * @PCIEDMA_WINDOW_QUEUED: on the engine's queue; with the hardware once @taken is not 0
+ * @PCIEDMA_WINDOW_PARKED: quarantined: hardware may still use it, nobody else does
+ */
+enum pciedma_window_state {
+	PCIEDMA_WINDOW_FREE,
+	PCIEDMA_WINDOW_OWNED,
+	PCIEDMA_WINDOW_QUEUED,
+	PCIEDMA_WINDOW_PARKED,
+};
+
+/**
+ * struct pciedma_window - a mapped piece of memory that an engine works on
+ * @node:        on the engine's free list or queue
+ * @state:       who has it
+ * @quarantined: hardware may still use it: it is parked instead of freed
+ * @polled:      its owner looks for the end itself
+ * @direction:   which way its data goes
+ * @id:          number for tracing
+ * @buffer:      the DMA buffer, as the processor sees it
+ *  * @direction: ma:         the same, as the engine sees it
+ * @address:     the card's address
+ * @length:      bytes asked for
+ * @taken:       bytes handed to the hardware
+ *  * @direction: one:        bytes known to have arrived
+ * @inflight:    segments with the hardware
+ * @ended:       a segment was short or failed: nothing more of it is started
+ * @error:       0 or the errno to report if  * @direction: one is 0
+ * @finished:    completed once, under the engine's lock, when it leaves the queue
+ *
+ * All but @buffer,  * @direction: ma and the contents is under the engine's lock while
+ * QUEUED; otherwise it belongs to the owner.
+ */
+struct pciedma_window {
+	struct list_head node;
+	enum pciedma_window_state state;
+	bool quarantined;
+	bool polled;
+	enum pciedma_direction direction;
+	u32 id;
+	void *buffer;
+	dma_addr_t dma;
+	u64 address;
+	u32 length;
+	u32 taken;
+	u32 done;
+	unsigned int inflight;
+	bool ended;
+	int error;
+	struct completion finished;
+};
+
+/**
+ * struct pciedma_flight - a segment that the hardware has
+ * @window: where it belongs
+ * @length: its bytes
+ */
+struct pciedma_flight {
+	struct pciedma_window *window;
+	u32 length;
+};
+
+/**
+ * struct pciedma_stats - counters of one direction of an engine, under its lock
+ * @bytes:     bytes that arrived
+ * @transfers: windows that ended without an error
+ * @errors:    windows that ended with one
+ * @timeouts:  requests that ended with ETIMEDOUT
+ * @halts:     times that the engine was halted
+ * @looks:     ends that were found by looking because no interrupt told of them
+ */
+struct pciedma_stats {
+	u64 bytes;
+	u64 transfers;
+	u64 errors;
+	u64 timeouts;
+	u64 halts;
+	u64 looks;
+};
+
+/**
+ * struct pciedma_cursor - where an engine reads on in its queue
+ * @window: first window with bytes that the hardware does not have, or NULL
+ */
+struct pciedma_cursor {
+	struct pciedma_window *window;
+};
+
+/**
+ * struct pciedma_engine - what moves the data of a channel, one way or both
+ * @channel:         where it belongs
+ *  * @direction: esc:            what it is; NULL if the channel does not have it
+ * @direction:       which way it moves data, unless it is shared
+ *  * @direction: ma_direction:   the same as the DMA API spells it
+ * @lock:            protects all that follows but @priv
+ * @state:           what it may do
+ * @broken_error:    errno of requests while BROKEN
+ * @trouble:         0 or the errno for which recovery was asked
+ * @queue:           windows handed in and not finished, in order
+ * @cursor:          the next window for the hardware
+ * @flights:         ring of  * @direction: esc->segments segments that the hardware has
+ * @flight_head:     number of segments ever started
+ * @flight_tail:     number of segments ever finished
+ * @busy_since:      last start of an idle engine, or last progress
+ * @sleepers:        windows on the queue whose owner waits for an interrupt
+ * @irq_on:          the completion interrupt is switched on
+ * @free:            free windows
+ * @free_count:      how many
+ * @parked:          windows in quarantine
+ * @waiters:         requests that wait for a window, in order
+ * @windows:         all windows
+ * @next_id:         for the windows' ids
+ * @stats:           counters of each direction
+ * @priv:            the back end's
+ */
+struct pciedma_engine {
+	struct pciedma_channel *channel;
+	const struct pciedma_engine_desc *desc;
+	enum pciedma_direction direction;
+	enum dma_data_direction dma_direction;
+
+	spinlock_t lock;
+	enum pciedma_engine_state state;
+	int broken_error;
+	int trouble;
+	struct list_head queue;
+	struct pciedma_cursor cursor;
+	struct pciedma_flight *flights;
+	u32 flight_head;
+	u32 flight_tail;
+	ktime_t busy_since;
+	unsigned int sleepers;
+	bool irq_on;
+	struct list_head free;
+	unsigned int free_count;
+	unsigned int parked;
+	struct list_head waiters;
+	struct pciedma_window windows[PCIEDMA_MAX_BUFFERS];
+	u32 next_id;
+	struct pciedma_stats stats[PCIEDMA_DIRECTIONS];
+	void *priv;
+};
+
+/**
+ * struct pciedma_channel - a data node: /dev/pciedma<card>c<index>
+ *  * @direction: ev:       the node's device; holds a reference to the card
+ * @cdev:      the node
+ * @card:      its card
+ * @index:     number on its card
+ * @kind:      what it is for its user
+ * @size:      bytes of card memory
+ * @added:     the node exists
+ * @engines:   its engines
+ * @by_direction: which of them serves a direction, or NULL
+ * @poll_wait: those who poll()
+ * @open_lock: protects @opens and @exclusive
+ * @opens:     open files
+ * @exclusive: one of them has it for itself
+ */
+struct pciedma_channel {
+	struct device dev;
+	struct cdev cdev;
+	struct pciedma_card *card;
+	unsigned int index;
+	enum pciedma_kind kind;
+	u64 size;
+	bool added;
+	struct pciedma_engine engines[PCIEDMA_DIRECTIONS];
+	struct pciedma_engine *by_direction[PCIEDMA_DIRECTIONS];
+	wait_queue_head_t poll_wait;
+	struct mutex open_lock;
+	unsigned int opens;
+	bool exclusive;
+};
+
+/**
+ * struct pciedma_vector - an interrupt vector of a card
+ * @card:  the card
+ * @index: its number
+ */
+struct pciedma_vector {
+	struct pciedma_card *card;
+	unsigned int index;
+};
+
+/**
+ * struct pciedma_card - a card: /dev/pciedma<index>
+ *  * @direction: ev:            the node's device
+ * @cdev:           the node
+ * @pdev:           the PCI function; valid inside the gate and until remove ends
+ * @type:           its back end
+ * @index:          its number
+ * @gate:           a reference for each operation that is under way
+ * @gate_closed:    the last of them has left
+ * @mmio:           mapped BARs
+ * @channels:       its channels
+ * @num_channels:   how many
+ * @vectors:        its interrupt vectors
+ * @num_vectors:    how many
+ * @recovery:       work item that runs the ladder
+ * @recovery_lock:  one ladder at a time; protects @reset_result
+ * @reset_wanted:   RESET was asked
+ * @reset_result:   what the last RESET led to
+ * @reset_owner:    the task that resets the function from inside the ladder
+ * @poll_wait:      those who poll() the card node
+ * @lost:           the PCI function does not answer
+ * @added:          the node exists
+ * @removed:        remove has begun
+ * @resets:         function resets
+ * @quarantined:    bytes in quarantine
+ * @priv:           the back end's
+ */
+struct pciedma_card {
+	struct device dev;
+	struct cdev cdev;
+	struct pci_dev *pdev;
+	const struct pciedma_card_type *type;
+	int index;
+	struct percpu_ref gate;
+	struct completion gate_closed;
+	void __iomem *mmio[PCI_STD_NUM_BARS];
+	struct pciedma_channel *channels[PCIEDMA_MAX_CHANNELS];
+	unsigned int num_channels;
+	struct pciedma_vector vectors[PCIEDMA_MAX_ENGINES];
+	unsigned int num_vectors;
+	struct work_struct recovery;
+	struct mutex recovery_lock;
+	bool reset_wanted;
+	int reset_result;
+	struct task_struct *reset_owner;
+	wait_queue_head_t poll_wait;
+	bool lost;
+	bool added;
+	bool removed;
+	atomic64_t resets;
+	atomic64_t quarantined;
+	void *priv;
+};
+
+/**
+ * struct pciedma_request - one call, while it is under way
+ * @node:     on engine->waiters while it waits for a window
+ * @engine:   which engine
+ * @direction: which way the data goes
+ * @window:   granted to it
+ * @granted:  @window or @error was set
+ * @error:    why no window will be granted
+ * @polled:   look instead of sleeping
+ * @nonblock: EAGAIN instead of queueing
+ * @timeout:  nanoseconds without progress; negative: no bound
+ *  * @direction: eadline: when they are over
+ */
+struct pciedma_request {
+	struct list_head node;
+	struct pciedma_engine *engine;
+	enum pciedma_direction direction;
+	struct pciedma_window *window;
+	struct completion granted;
+	int error;
+	bool polled;
+	bool nonblock;
+	s64 timeout;
+	ktime_t deadline;
+};
+
+/* Iterate over the engines that exist; their numbers need not follow each other. */
+#define pciedma_for_each_engine(card, engine, i)				\
+	for ((i) = 0; (i) < (card)->num_channels * PCIEDMA_DIRECTIONS; (i)++)	\
+		if (!((engine) = pciedma_card_engine((card), (i)))) {} else
+
+/* main.c */
+extern struct class pciedma_class;
+extern struct workqueue_struct *pciedma_workqueue;
+int pciedma_minor_alloc(void);
+void pciedma_minor_free(int minor);
+dev_t pciedma_devt(int minor);
+
+/* card.c */
+int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
+		       const struct pciedma_card_type *type);
+void pciedma_card_remove(struct pciedma_card *card);
+bool pciedma_card_enter(struct pciedma_card *card);
+void pciedma_card_leave(struct pciedma_card *card);
+struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card, unsigned int index);
+void pciedma_card_wake(struct pciedma_card *card);
+
+/* card_node.c */
+int pciedma_card_register(struct pciedma_card *card);
+void pciedma_card_unregister(struct pciedma_card *card);
+long pciedma_card_get_info(struct pciedma_card *card, void __user *argument);
+
+/* channel.c */
+struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card *card,
+					      const struct pciedma_channel_desc *desc);
+int pciedma_channel_register(struct pciedma_channel *channel);
+void pciedma_channel_unregister(struct pciedma_channel *channel);
+
+/* engine.c */
+unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
+bool pciedma_engine_ready(struct pciedma_engine *engine);
+int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window);
+bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window);
+int pciedma_engine_look(struct pciedma_engine *engine);
+bool pciedma_engine_stray(struct pciedma_engine *engine);
+void pciedma_engine_kick(struct pciedma_engine *engine);
+void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
+			  int error);
+void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven);
+void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error);
+
+/* window.c */
+int pciedma_windows_alloc(struct pciedma_engine *engine);
+void pciedma_windows_free(struct pciedma_engine *engine);
+int pciedma_window_acquire(struct pciedma_request *request);
+void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_windows_unpark(struct pciedma_engine *engine);
+void pciedma_request_start(struct pciedma_request *request);
+bool pciedma_request_expired(const struct pciedma_request *request);
+long pciedma_request_jiffies_left(const struct pciedma_request *request);
+
+/* transfer.c */
+ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address);
+
+/* recovery.c */
+void pciedma_recovery_work(struct work_struct *work);
+int pciedma_card_reset(struct pciedma_card *card);
+void pciedma_card_shut_down(struct pciedma_card *card);
+extern const struct pci_error_handlers pciedma_error_handlers;
+
+/* irq.c */
+int pciedma_irq_request(struct pciedma_card *card);
+void pciedma_irq_free(struct pciedma_card *card);
+
+/* sysfs.c */
+extern const struct attribute_group *pciedma_card_groups[];
+extern const struct attribute_group *pciedma_channel_groups[];
+
+#endif /* PCIEDMA_CORE_H */

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An engine's queue: handing windows to the hardware, and taking what it has
+ * finished.
+ */
+#include "core.h"
+#include "trace.h"
+
+static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
+{
+	return &engine->channel->card->type->ops;
+}
+
+/**
+ * pciedma_engine_inflight() - segments that the hardware has
+ * @engine: the engine
+ *
+ * Context: engine lock held, or a hint only.
+ * Return: their number.
+ */
+unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
+{
+	return READ_ONCE(engine->flight_head) - READ_ONCE(engine->flight_tail);
+}
+
+/**
+ * pciedma_engine_ready() - whether a request would start at once
+ * @engine: the engine
+ *
+ * Context: engine lock held.
+ * Return: true if so.
+ */
+bool pciedma_engine_ready(struct pciedma_engine *engine)
+{
+	if (engine->state != PCIEDMA_ENGINE_RUN || !list_empty(&engine->waiters))
+		return false;
+	if (engine->desc->segments == 1)
+		return engine->free_count == engine->desc->buffers;
+	return engine->free_count;
+}
+
+/* The hardware has, or must not have, all of the window: read on behind it. */
+static void cursor_pass(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	if (engine->cursor.window == window)
+		engine->cursor.window = list_is_last(&window->node, &engine->queue) ?
+			NULL : list_next_entry(window, node);
+}
+
+static void engine_remove(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	cursor_pass(engine, window);
+	list_del(&window->node);
+	if (!window->polled)
+		engine->sleepers--;
+	window->state = PCIEDMA_WINDOW_OWNED;
+}
+
+static void engine_finish(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	struct pciedma_stats *stats = &engine->stats[window->direction];
+
+	engine_remove(engine, window);
+	if (window->error)
+		stats->errors++;
+	else
+		stats->transfers++;
+	stats->bytes += window->done;
+	trace_pciedma_complete(engine, window);
+	complete(&window->finished);
+}
+
+/**
+ * pciedma_cursor_next() - the next segment for the hardware
+ * @cursor:  handed to start
+ * @segment: where to put it
+ *
+ * The segment counts as being with the hardware from now on, until
+ * pciedma_segment_done() is called for it.
+ *
+ * Context: inside start.
+ * Return: false if there is none, or the engine holds as many as it can.
+ */
+bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *segment)
+{
+	struct pciedma_engine *engine = container_of(cursor, struct pciedma_engine, cursor);
+	struct pciedma_window *window = cursor->window;
+	struct pciedma_flight *flight;
+
+	if (!window || pciedma_engine_inflight(engine) == engine->desc->segments)
+		return false;
+
+	segment->dma = window->dma + window->taken;
+	segment->address = window->address + window->taken;
+	segment->length = min(window->length - window->taken, engine->desc->max_segment);
+	segment->direction = window->direction;
+	segment->last = window->taken + segment->length == window->length;
+
+	if (!pciedma_engine_inflight(engine))
+		engine->busy_since = ktime_get();
+	flight = &engine->flights[engine->flight_head % engine->desc->segments];
+	flight->window = window;
+	flight->length = segment->length;
+	WRITE_ONCE(engine->flight_head, engine->flight_head + 1);
+	window->taken += segment->length;
+	window->inflight++;
+	if (segment->last)
+		cursor_pass(engine, window);
+	trace_pciedma_start(engine, window);
+	return true;
+}
+EXPORT_SYMBOL_GPL(pciedma_cursor_next);
+
+static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
+{
+	struct pciedma_flight *flight;
+
+	flight = &engine->flights[engine->flight_tail % engine->desc->segments];
+	WRITE_ONCE(engine->flight_tail, engine->flight_tail + 1);
+	flight->window->inflight--;
+	return flight;
+}
+
+/**
+ * pciedma_segment_done() - the oldest segment with the hardware has ended
+ * @engine: its engine
+ * @bytes:  bytes that arrived: fewer than its length end the window
+ * @error:  0 or a negative errno
+ *
+ * The segment must have been acknowledged to the card, so that the next may
+ * start.
+ *
+ * Context: inside reap.
+ */
+void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
+{
+	struct pciedma_flight *flight;
+	struct pciedma_window *window;
+
+	if (WARN_ON_ONCE(!pciedma_engine_inflight(engine)))
+		return;
+
+	flight = engine_take_flight(engine);
+	window = flight->window;
+	window->done += min(bytes, flight->length);
+	if (error)
+		window->error = error;
+	if (error || bytes < flight->length) {
+		window->ended = true;
+		cursor_pass(engine, window);
+	}
+	engine->busy_since = ktime_get();
+	if (window->inflight || (!window->ended && window->taken < window->length))
+		return;
+	if (window->done == window->length)
+		window->error = 0;
+	engine_finish(engine, window);
+}
+EXPORT_SYMBOL_GPL(pciedma_segment_done);
+
+/**
+ * pciedma_engine_fail() - the card reports an error of a DMA that is under way
+ * @engine: the engine
+ * @error:  a negative errno for its request
+ *
+ * Starts recovery: what the engine has is ended there.
+ *
+ * Context: any; engine lock held.
+ */
+void pciedma_engine_fail(struct pciedma_engine *engine, int error)
+{
+	struct pciedma_card *card = engine->channel->card;
+
+	if (!engine->trouble)
+		engine->trouble = error;
+	if (!READ_ONCE(card->removed))
+		queue_work(pciedma_workqueue, &card->recovery);
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_fail);
+
+/**
+ * pciedma_engine_kick() - give the hardware what it can hold
+ * @engine: the engine
+ *
+ * Context: engine lock held.
+ */
+void pciedma_engine_kick(struct pciedma_engine *engine)
+{
+	u32 head;
+
+	while (engine->state == PCIEDMA_ENGINE_RUN && engine->cursor.window &&
+	       pciedma_engine_inflight(engine) < engine->desc->segments) {
+		if (engine->irq_on != !!engine->sleepers) {
+			engine->irq_on = !!engine->sleepers;
+			engine_ops(engine)->irq(engine, engine->irq_on);
+		}
+		head = engine->flight_head;
+		engine_ops(engine)->start(engine, &engine->cursor, false);
+		if (head == engine->flight_head)
+			break;
+	}
+}
+
+/**
+ * pciedma_engine_submit() - hand a window to the engine
+ * @engine: the engine
+ * @window: owned by the caller; address and length set
+ *
+ * Context: process.
+ * Return: 0, or the engine's errno while it is broken; then the caller keeps
+ * the window.
+ */
+int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state == PCIEDMA_ENGINE_BROKEN)
+		return engine->broken_error;
+
+	window->id = engine->next_id++;
+	window->taken = 0;
+	window->done = 0;
+	window->error = 0;
+	window->ended = false;
+	window->state = PCIEDMA_WINDOW_QUEUED;
+	reinit_completion(&window->finished);
+	list_add_tail(&window->node, &engine->queue);
+	if (!window->polled)
+		engine->sleepers++;
+	if (!engine->cursor.window)
+		engine->cursor.window = window;
+	trace_pciedma_submit(engine, window);
+	pciedma_engine_kick(engine);
+	return 0;
+}
+
+/**
+ * pciedma_engine_cancel() - take a window back that the hardware has not begun
+ * @engine: the engine
+ * @window: submitted by the caller
+ *
+ * Context: process.
+ * Return: false if it has begun or ended.
+ */
+bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (window->state != PCIEDMA_WINDOW_QUEUED || window->taken)
+		return false;
+	engine_remove(engine, window);
+	return true;
+}
+
+/**
+ * pciedma_engine_look() - take what the hardware has finished, and go on
+ * @engine: the engine
+ *
+ * Registers are read only if segments are with the hardware.
+ *
+ * Context: any.
+ * Return: number of segments that had ended.
+ */
+int pciedma_engine_look(struct pciedma_engine *engine)
+{
+	int ret;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state > PCIEDMA_ENGINE_PAUSED || !pciedma_engine_inflight(engine))
+		return 0;
+	ret = engine_ops(engine)->reap(engine);
+	if (ret > 0) {
+		pciedma_engine_kick(engine);
+		return ret;
+	}
+	if (ret < 0 && engine->state == PCIEDMA_ENGINE_RUN)
+		pciedma_engine_fail(engine, ret);
+	return 0;
+}
+
+/**
+ * pciedma_engine_stray() - nothing had ended: let the card say what it signals
+ * @engine: the engine
+ *
+ * Context: any.
+ * Return: whether the card had raised an interrupt for it.
+ */
+bool pciedma_engine_stray(struct pciedma_engine *engine)
+{
+	if (!engine_ops(engine)->stray)
+		return false;
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state > PCIEDMA_ENGINE_PAUSED)
+		return false;
+	return engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
+}
+
+/**
+ * pciedma_engine_abort() - ask recovery to end a window that the hardware has
+ * @engine: the engine
+ * @window: submitted by the caller
+ * @error:  errno for its request
+ *
+ * The caller then waits for window->finished: the ladder always ends.
+ *
+ * Context: process.
+ */
+void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
+			  int error)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (window->state != PCIEDMA_WINDOW_QUEUED)
+		return;
+	window->error = error;
+	pciedma_engine_fail(engine, error);
+}
+
+/**
+ * pciedma_engine_finish_inflight() - end what the hardware had begun
+ * @engine: paused
+ * @error:  errno for requests that have none of their own
+ * @proven: the hardware cannot touch their memory any more; otherwise it is
+ *          quarantined
+ *
+ * Context: engine lock held.
+ */
+void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven)
+{
+	struct pciedma_window *window, *next;
+
+	while (pciedma_engine_inflight(engine))
+		engine_take_flight(engine);
+
+	list_for_each_entry_safe(window, next, &engine->queue, node) {
+		if (!window->taken)
+			break;
+		if (!window->error)
+			window->error = error;
+		if (!proven)
+			pciedma_window_park(engine, window);
+		engine_finish(engine, window);
+	}
+}
+
+/**
+ * pciedma_engine_fail_queued() - end what no hardware has begun, and those who wait
+ * @engine: broken
+ * @error:  their errno
+ *
+ * Context: engine lock held.
+ */
+void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error)
+{
+	struct pciedma_request *request, *after;
+	struct pciedma_window *window, *next;
+
+	list_for_each_entry_safe(window, next, &engine->queue, node) {
+		if (window->taken)
+			continue;
+		window->error = error;
+		engine_finish(engine, window);
+	}
+	list_for_each_entry_safe(request, after, &engine->waiters, node) {
+		request->error = error;
+		list_del_init(&request->node);
+		complete(&request->granted);
+	}
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A card's interrupt vectors.
+ */
+#include <linux/interrupt.h>
+
+#include "core.h"
+#include "trace.h"
+
+/*
+ * Several engines may share an edge: an end that the card signals between the
+ * look at one engine and the acknowledgement for another makes no new edge.
+ * So after each progress all the others are looked at again. (A start on
+ * another processor that overtakes a posted acknowledgement can still hide its
+ * edge; the waiter's own look finds that end.)
+ */
+static int vector_look(struct pciedma_vector *vector)
+{
+	struct pciedma_card *card = vector->card;
+	unsigned int engines = card->num_channels * PCIEDMA_DIRECTIONS;
+	struct pciedma_engine *engine;
+	unsigned int quiet = 0;
+	unsigned int i;
+	int found = 0;
+	int ret;
+
+	for (i = 0; quiet < engines; i = (i + 1) % engines) {
+		engine = pciedma_card_engine(card, i);
+		ret = 0;
+		if (engine && pciedma_engine_vector(engine) == vector->index)
+			ret = pciedma_engine_look(engine);
+		quiet = ret ? 1 : quiet + 1;
+		found += ret;
+	}
+	return found;
+}
+
+static irqreturn_t vector_handler(int irq, void *data)
+{
+	struct pciedma_vector *vector = data;
+	struct pciedma_card *card = vector->card;
+	struct pciedma_engine *engine;
+	bool ours = false;
+	unsigned int i;
+	int found;
+
+	found = vector_look(vector);
+	trace_pciedma_interrupt(card, vector->index, found);
+	if (found)
+		return IRQ_HANDLED;
+
+	pciedma_for_each_engine(card, engine, i)
+		if (pciedma_engine_vector(engine) == vector->index)
+			ours |= pciedma_engine_stray(engine);
+	return ours ? IRQ_HANDLED : IRQ_NONE;
+}
+
+/**
+ * pciedma_irq_request() - get the card's vectors: MSI-X, else MSI, else INTx
+ * @card: the card
+ *
+ * Context: process.
+ * Return: 0 or an errno.
+ */
+int pciedma_irq_request(struct pciedma_card *card)
+{
+	struct pci_dev *pdev = card->pdev;
+	struct pciedma_vector *vector;
+	unsigned int i;
+	int ret;
+
+	ret = pci_alloc_irq_vectors(pdev, 1, card->type->vectors, PCI_IRQ_ALL_TYPES);
+	if (ret < 0)
+		return ret;
+	for (i = 0; i < ret; i++) {
+		vector = &card->vectors[i];
+		vector->card = card;
+		vector->index = i;
+	}
+	card->num_vectors = ret;
+
+	for (i = 0; i < card->num_vectors; i++) {
+		ret = request_irq(pci_irq_vector(pdev, i), vector_handler, IRQF_SHARED,
+				  dev_name(&card->dev), &card->vectors[i]);
+		if (ret)
+			goto err_free;
+	}
+	return 0;
+
+err_free:
+	while (i--)
+		free_irq(pci_irq_vector(pdev, i), &card->vectors[i]);
+	pci_free_irq_vectors(pdev);
+	return ret;
+}
+
+/**
+ * pciedma_irq_free() - give the vectors back
+ * @card: the card
+ *
+ * Context: process; waits for handlers.
+ */
+void pciedma_irq_free(struct pciedma_card *card)
+{
+	unsigned int i;
+
+	for (i = 0; i < card->num_vectors; i++)
+		free_irq(pci_irq_vector(card->pdev, i), &card->vectors[i]);
+	pci_free_irq_vectors(card->pdev);
+}

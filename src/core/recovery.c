@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The ladder: how core makes sure that hardware cannot touch memory any more
+ * before the memory goes back, after an error, a time-out, a signal, at a
+ * reset, and at removal.
+ *
+ * Rungs: let what has begun end (drain); halt, and read back idle; reset the
+ * function, and ask again; bus mastering off, read back, pending transactions
+ * awaited. If nothing proves it, the memory is quarantined.
+ */
+#include <linux/delay.h>
+
+#include "core.h"
+#include "trace.h"
+
+#define HALT_MS		100	/* until a halted engine must read idle */
+#define RESET_TRIES	20	/* the function reset needs device_lock, and only tries it */
+#define RESET_RETRY_MS	20
+
+/* What the ladder found out of an engine. */
+enum proof {
+	PROOF_USABLE,	/* idle and ready to go on */
+	PROOF_SAFE,	/* cannot touch memory, but does not work */
+	PROOF_NONE,
+};
+
+static const struct pciedma_card_ops *card_ops(struct pciedma_card *card)
+{
+	return &card->type->ops;
+}
+
+static u32 all_engines(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	u32 mask = 0;
+
+	pciedma_for_each_engine(card, engine, i)
+		mask |= BIT(i);
+	return mask;
+}
+
+static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_engine_state state)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i) {
+		if (!(mask & BIT(i)))
+			continue;
+		guard(spinlock_irqsave)(&engine->lock);
+		engine->state = state;
+	}
+}
+
+/* Paused engines with memory that the hardware is not known to have left. */
+static u32 engines_unproven(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	u32 busy = 0;
+
+	pciedma_for_each_engine(card, engine, i) {
+		if (!(mask & BIT(i)))
+			continue;
+		pciedma_engine_look(engine);
+		guard(spinlock_irqsave)(&engine->lock);
+		if (pciedma_engine_inflight(engine) || engine->parked)
+			busy |= BIT(i);
+	}
+	return busy;
+}
+
+static bool engine_may_drain(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_inflight(engine) &&
+	       ktime_ms_delta(ktime_get(), engine->busy_since) < engine->desc->drain_ms;
+}
+
+/* Wait for what has begun, as long as the engines get on within their bounds. */
+static u32 engines_drain(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	bool wait;
+	u32 busy;
+
+	for (;;) {
+		busy = engines_unproven(card, mask);
+		wait = false;
+		pciedma_for_each_engine(card, engine, i)
+			wait |= (busy & BIT(i)) && engine_may_drain(engine);
+		if (!wait)
+			return busy;
+		usleep_range(100, 200);
+	}
+}
+
+/* Does it still touch memory? An engine that reads all ones has not proven that it does not. */
+static bool engine_idle(struct pciedma_engine *engine)
+{
+	return card_ops(engine->channel->card)->idle(engine) == 1;
+}
+
+static u32 engines_not_idle(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	u32 busy = 0;
+
+	pciedma_for_each_engine(card, engine, i)
+		if ((mask & BIT(i)) && !engine_idle(engine))
+			busy |= BIT(i);
+	return busy;
+}
+
+static u32 engines_wait_idle(struct pciedma_card *card, u32 mask)
+{
+	ktime_t end = ktime_add_ms(ktime_get(), HALT_MS);
+	u32 busy;
+
+	for (;;) {
+		busy = engines_not_idle(card, mask);
+		if (!busy || ktime_after(ktime_get(), end))
+			return busy;
+		usleep_range(20, 50);
+	}
+}
+
+static bool card_halts_whole(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i)
+		if ((mask & BIT(i)) && engine->desc->halt_scope == PCIEDMA_HALT_CARD)
+			return true;
+	return false;
+}
+
+static void engine_halt(struct pciedma_engine *engine)
+{
+	trace_pciedma_halt(engine);
+	card_ops(engine->channel->card)->halt(engine);
+	guard(spinlock_irqsave)(&engine->lock);
+	engine->stats[engine->direction].halts++;
+}
+
+/* Returns the engines that do not read idle. */
+static u32 engines_halt(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	if (!card_ops(card)->halt)
+		return engines_not_idle(card, mask);
+	pciedma_for_each_engine(card, engine, i) {
+		if (!(mask & BIT(i)))
+			continue;
+		engine_halt(engine);
+		if (engine->desc->halt_scope == PCIEDMA_HALT_CARD)
+			break;
+	}
+	return engines_wait_idle(card, mask);
+}
+
+static int card_init(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	int ret;
+
+	ret = card_ops(card)->init(card);
+	pciedma_for_each_engine(card, engine, i) {
+		guard(spinlock_irqsave)(&engine->lock);
+		engine->irq_on = false;
+	}
+	return ret;
+}
+
+/* The registers must not be touched while the function is reset. */
+static int card_function_reset(struct pciedma_card *card, bool locked)
+{
+	int tries = RESET_TRIES;
+	int ret;
+
+	engines_set_state(card, all_engines(card), PCIEDMA_ENGINE_DEAF);
+	WRITE_ONCE(card->reset_owner, current);
+	do {
+		ret = locked ? pci_reset_function_locked(card->pdev) :
+			       pci_try_reset_function(card->pdev);
+		if (ret != -EAGAIN || READ_ONCE(card->removed))
+			break;
+		msleep(RESET_RETRY_MS);
+	} while (--tries);
+	WRITE_ONCE(card->reset_owner, NULL);
+	engines_set_state(card, all_engines(card), PCIEDMA_ENGINE_PAUSED);
+	if (!ret)
+		atomic64_inc(&card->resets);
+	return ret;
+}
+
+static bool card_bus_master_off(struct pciedma_card *card)
+{
+	u16 command;
+
+	pci_clear_master(card->pdev);
+	pci_read_config_word(card->pdev, PCI_COMMAND, &command);
+	if (PCI_POSSIBLE_ERROR(command) || (command & PCI_COMMAND_MASTER))
+		return false;
+	return !pci_is_pcie(card->pdev) || pci_wait_for_pending_transaction(card->pdev);
+}
+
+/* All ones prove nothing by themselves; a link that is down does. */
+static bool card_disconnected(struct pciedma_card *card)
+{
+	struct pci_dev *port = pci_upstream_bridge(card->pdev);
+	u32 capabilities;
+	u16 status;
+
+	if (card->pdev->error_state == pci_channel_io_perm_failure)
+		return true;
+	if (!port || !pci_is_pcie(port))
+		return false;
+	pcie_capability_read_dword(port, PCI_EXP_LNKCAP, &capabilities);
+	pcie_capability_read_word(port, PCI_EXP_LNKSTA, &status);
+	if (!(capabilities & PCI_EXP_LNKCAP_DLLLARC) || PCI_POSSIBLE_ERROR(status))
+		return false;
+	return !(status & PCI_EXP_LNKSTA_DLLLA);
+}
+
+static void engine_settle(struct pciedma_engine *engine, enum proof proof, int error)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	pciedma_engine_finish_inflight(engine, error, proof != PROOF_NONE);
+	engine->trouble = 0;
+	if (proof != PROOF_NONE)
+		pciedma_windows_unpark(engine);
+	if (proof == PROOF_USABLE && !READ_ONCE(engine->channel->card->removed)) {
+		engine->state = PCIEDMA_ENGINE_RUN;
+		pciedma_engine_kick(engine);
+		return;
+	}
+	engine->state = PCIEDMA_ENGINE_BROKEN;
+	engine->broken_error = error;
+	pciedma_engine_fail_queued(engine, error);
+}
+
+static void engines_settle(struct pciedma_card *card, u32 mask, enum proof proof, int error)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+
+	pciedma_for_each_engine(card, engine, i)
+		if (mask & BIT(i))
+			engine_settle(engine, proof, error);
+	pciedma_card_wake(card);
+}
+
+/* The last rungs, for engines that neither a halt nor a reset could prove. */
+static void card_give_up(struct pciedma_card *card)
+{
+	enum proof proof = PROOF_NONE;
+	int error = card->lost ? -ENODEV : -EIO;
+
+	if (card->lost ? card_disconnected(card) : card_bus_master_off(card))
+		proof = PROOF_SAFE;
+	engines_settle(card, all_engines(card), proof, READ_ONCE(card->removed) ? -ENODEV : error);
+	dev_err(&card->dev, "%s; %s%s\n",
+		card->lost ? "the card does not answer" : "the card could not be stopped",
+		proof == PROOF_SAFE ? "it cannot reach memory any more" :
+				      "memory that it may reach is quarantined",
+		READ_ONCE(card->removed) ? "" : "; only a reset can bring it back");
+}
+
+/*
+ * From a card on which everything is paused and drained to one whose engines
+ * all are proven idle. Returns whether they are.
+ */
+static bool card_reset_all(struct pciedma_card *card, bool locked)
+{
+	u32 all = all_engines(card);
+	int ret;
+
+	engines_halt(card, all);
+	ret = card_function_reset(card, locked);
+	if (ret && ret != -ENOTTY)
+		dev_warn(&card->dev, "function reset failed: %d\n", ret);
+	if (card_init(card) || engines_wait_idle(card, all))
+		return false;
+	pci_set_master(card->pdev);
+	return true;
+}
+
+static bool card_present(struct pciedma_card *card)
+{
+	bool present = pci_device_is_present(card->pdev);
+
+	WRITE_ONCE(card->lost, !present);
+	return present;
+}
+
+/* Climb on when halting the engines did not help, or when a reset is wanted. */
+static int card_climb(struct pciedma_card *card, bool locked)
+{
+	u32 all = all_engines(card);
+
+	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	engines_drain(card, all);
+	if (card_present(card) && card_reset_all(card, locked)) {
+		engines_settle(card, all, PROOF_USABLE, READ_ONCE(card->removed) ? -ENODEV : -EIO);
+		return 0;
+	}
+	card_give_up(card);
+	return card->lost ? -ENODEV : -EIO;
+}
+
+/* The first rungs, for engines in trouble and whatever one halt hits. */
+static void card_help(struct pciedma_card *card, u32 troubled)
+{
+	bool whole = card_halts_whole(card, troubled);
+	u32 scope = whole ? all_engines(card) : troubled;
+	u32 busy;
+
+	engines_set_state(card, scope, PCIEDMA_ENGINE_PAUSED);
+	busy = engines_drain(card, scope);
+	if (busy && card_present(card)) {
+		busy = engines_halt(card, whole ? scope : busy);
+		if (!busy && whole && card_init(card))
+			busy = scope;
+		if (!busy)
+			engines_unproven(card, scope);
+	}
+	if (busy)
+		card_climb(card, false);
+	else
+		engines_settle(card, scope, PROOF_USABLE, -EIO);
+}
+
+static u32 engines_in_trouble(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int i;
+	u32 mask = 0;
+
+	pciedma_for_each_engine(card, engine, i) {
+		guard(spinlock_irqsave)(&engine->lock);
+		if (engine->trouble && engine->state != PCIEDMA_ENGINE_BROKEN)
+			mask |= BIT(i);
+	}
+	return mask;
+}
+
+/**
+ * pciedma_recovery_work() - run the ladder for whoever asked
+ * @work: the card's
+ *
+ * Context: work item.
+ */
+void pciedma_recovery_work(struct work_struct *work)
+{
+	struct pciedma_card *card = container_of(work, struct pciedma_card, recovery);
+	u32 troubled;
+
+	guard(mutex)(&card->recovery_lock);
+	if (READ_ONCE(card->removed))
+		return;
+	if (card->reset_wanted) {
+		card->reset_wanted = false;
+		card->reset_result = card_climb(card, false);
+	}
+	troubled = engines_in_trouble(card);
+	if (troubled)
+		card_help(card, troubled);
+}
+
+/**
+ * pciedma_card_reset() - PCIEDMA_IOC_RESET
+ * @card: the card
+ *
+ * Context: process, inside the gate.
+ * Return: 0; -EIO if the card could not be proven idle; -ENODEV.
+ */
+int pciedma_card_reset(struct pciedma_card *card)
+{
+	scoped_guard(mutex, &card->recovery_lock)
+		card->reset_wanted = true;
+	queue_work(pciedma_workqueue, &card->recovery);
+	flush_work(&card->recovery);
+	guard(mutex)(&card->recovery_lock);
+	return READ_ONCE(card->removed) ? -ENODEV : card->reset_result;
+}
+
+/**
+ * pciedma_card_shut_down() - stop everything for good
+ * @card: being removed, its gate closed
+ *
+ * Ends all requests: those that had begun with what arrived, the others with
+ * ENODEV.
+ *
+ * Context: process, device_lock held.
+ */
+void pciedma_card_shut_down(struct pciedma_card *card)
+{
+	u32 all = all_engines(card);
+	u32 busy;
+
+	guard(mutex)(&card->recovery_lock);
+	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	busy = engines_drain(card, all);
+	if (busy && card_present(card))
+		busy = engines_halt(card, all);
+	if (busy)
+		card_climb(card, true);
+	else
+		engines_settle(card, all, PROOF_USABLE, -ENODEV);
+}
+
+/* Somebody else resets the function (sysfs, AER, VFIO): stop before, go on afterwards. */
+static void reset_prepare(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+	u32 all;
+
+	if (!card || READ_ONCE(card->reset_owner) == current)
+		return;
+	all = all_engines(card);
+	mutex_lock(&card->recovery_lock);
+	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	if (engines_drain(card, all))
+		engines_halt(card, all);
+	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
+}
+
+static void reset_done(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+	u32 all;
+
+	if (!card || READ_ONCE(card->reset_owner) == current)
+		return;
+	all = all_engines(card);
+	atomic64_inc(&card->resets);
+	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
+		pci_set_master(pdev);
+		engines_settle(card, all, PROOF_USABLE, -EIO);
+	} else {
+		card_give_up(card);
+	}
+	mutex_unlock(&card->recovery_lock);
+}
+
+const struct pci_error_handlers pciedma_error_handlers = {
+	.reset_prepare	= reset_prepare,
+	.reset_done	= reset_done,
+};

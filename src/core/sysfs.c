@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What sysfs shows of cards, channels and engines.
+ */
+#include <linux/sysfs.h>
+
+#include "core.h"
+
+static struct pciedma_card *to_card(struct device *dev)
+{
+	return container_of(dev, struct pciedma_card, dev);
+}
+
+static struct pciedma_channel *to_channel(struct device *dev)
+{
+	return container_of(dev, struct pciedma_channel, dev);
+}
+
+static ssize_t card_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	return sysfs_emit(buffer, "%s\n", to_card(dev)->type->name);
+}
+static DEVICE_ATTR_RO(card);
+
+static ssize_t resets_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	return sysfs_emit(buffer, "%lld\n", (long long)atomic64_read(&to_card(dev)->resets));
+}
+static DEVICE_ATTR_RO(resets);
+
+static ssize_t quarantined_bytes_show(struct device *dev, struct device_attribute *attr,
+				      char *buffer)
+{
+	return sysfs_emit(buffer, "%lld\n", (long long)atomic64_read(&to_card(dev)->quarantined));
+}
+static DEVICE_ATTR_RO(quarantined_bytes);
+
+static struct attribute *card_attrs[] = {
+	&dev_attr_card.attr,
+	&dev_attr_quarantined_bytes.attr,
+	&dev_attr_resets.attr,
+	NULL
+};
+
+static const struct attribute_group card_group = {
+	.attrs = card_attrs,
+};
+
+const struct attribute_group *pciedma_card_groups[] = {
+	&card_group,
+	NULL
+};
+
+static ssize_t kind_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	static const char * const names[] = {
+		[PCIEDMA_KIND_MEMORY]	= "memory",
+		[PCIEDMA_KIND_MESSAGE]	= "message",
+		[PCIEDMA_KIND_STREAM]	= "stream",
+	};
+
+	return sysfs_emit(buffer, "%s\n", names[to_channel(dev)->kind]);
+}
+static DEVICE_ATTR_RO(kind);
+
+static ssize_t size_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	return sysfs_emit(buffer, "%llu\n", to_channel(dev)->size);
+}
+static DEVICE_ATTR_RO(size);
+
+static struct attribute *channel_attrs[] = {
+	&dev_attr_kind.attr,
+	&dev_attr_size.attr,
+	NULL
+};
+
+static const struct attribute_group channel_group = {
+	.attrs = channel_attrs,
+};
+
+/* An engine's attribute: the direction and where in struct pciedma_stats. */
+struct stat_attribute {
+	struct device_attribute attr;
+	enum pciedma_direction direction;
+	size_t offset;
+};
+
+static ssize_t stat_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	struct stat_attribute *stat = container_of(attr, struct stat_attribute, attr);
+	struct pciedma_engine *engine = to_channel(dev)->by_direction[stat->direction];
+	u64 value;
+
+	scoped_guard(spinlock_irqsave, &engine->lock)
+		value = *(u64 *)((char *)&engine->stats[stat->direction] + stat->offset);
+	return sysfs_emit(buffer, "%llu\n", value);
+}
+
+#define STAT(_direction, _name)							\
+	(&(struct stat_attribute) {						\
+		.attr = __ATTR(_name, 0444, stat_show, NULL),			\
+		.direction = _direction,					\
+		.offset = offsetof(struct pciedma_stats, _name),		\
+	}.attr.attr)
+
+#define STATS(_direction) {							\
+	STAT(_direction, bytes),						\
+	STAT(_direction, transfers),						\
+	STAT(_direction, errors),						\
+	STAT(_direction, timeouts),						\
+	STAT(_direction, halts),						\
+	STAT(_direction, looks),						\
+	NULL									\
+}
+
+static struct attribute *c2h_attrs[] = STATS(PCIEDMA_C2H);
+static struct attribute *h2c_attrs[] = STATS(PCIEDMA_H2C);
+
+static umode_t c2h_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	return to_channel(kobj_to_dev(kobj))->by_direction[PCIEDMA_C2H] ? attr->mode : 0;
+}
+
+static umode_t h2c_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	return to_channel(kobj_to_dev(kobj))->by_direction[PCIEDMA_H2C] ? attr->mode : 0;
+}
+
+static const struct attribute_group c2h_group = {
+	.name		= "c2h",
+	.attrs		= c2h_attrs,
+	.is_visible	= c2h_visible,
+};
+
+static const struct attribute_group h2c_group = {
+	.name		= "h2c",
+	.attrs		= h2c_attrs,
+	.is_visible	= h2c_visible,
+};
+
+const struct attribute_group *pciedma_channel_groups[] = {
+	&channel_group,
+	&c2h_group,
+	&h2c_group,
+	NULL
+};

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What core and a card's back end agree on. A back end describes its engines
+ * as data and implements the few operations of struct pciedma_card_ops; core
+ * owns queues, memory, waiting, time-outs, files, recovery and removal.
+ */
+#ifndef PCIEDMA_CARD_H
+#define PCIEDMA_CARD_H
+
+#include <linux/module.h>
+#include <linux/pci.h>
+
+#include <uapi/pciedma.h>
+
+struct pciedma_card;
+struct pciedma_cursor;
+struct pciedma_engine;
+
+/**
+ * enum pciedma_direction - which way an engine moves data
+ * @PCIEDMA_C2H: card to host: user space reads
+ * @PCIEDMA_H2C: host to card: user space writes
+ */
+enum pciedma_direction {
+	PCIEDMA_C2H,
+	PCIEDMA_H2C,
+	PCIEDMA_DIRECTIONS,
+};
+
+/**
+ * enum pciedma_halt_scope - what one halt stops
+ * @PCIEDMA_HALT_NONE:   the engine cannot be stopped: it is waited for
+ * @PCIEDMA_HALT_ENGINE: this engine alone; start works afterwards
+ * @PCIEDMA_HALT_CARD:   every engine of the card; init is needed afterwards
+ */
+enum pciedma_halt_scope {
+	PCIEDMA_HALT_NONE,
+	PCIEDMA_HALT_ENGINE,
+	PCIEDMA_HALT_CARD,
+};
+
+/**
+ * struct pciedma_engine_desc - one engine, as data
+ * @address_bits:       bits of host address that the engine drives
+ * @segments:           segments that the engine holds at a time; 1: one DMA at a time
+ * @max_segment:        most bytes of one segment
+ * @max_dma:            most bytes of one request to a message engine
+ * @address_alignment:  bytes to which the card's address must be aligned; 0 means 1
+ * @length_granularity: bytes of which a length must be a multiple; 0 means 1
+ * @drain_ms:           milliseconds after which a DMA that brought no progress counts as hung
+ * @halt_scope:         what the halt operation stops
+ * @buffers:            DMA buffers to preallocate
+ * @buffer_size:        bytes of each; at least @max_dma for a message engine
+ * @vector:             interrupt vector that the engine would like; see pciedma_engine_vector()
+ */
+struct pciedma_engine_desc {
+	u8 address_bits;
+	u16 segments;
+	u32 max_segment;
+	u32 max_dma;
+	u32 address_alignment;
+	u32 length_granularity;
+	u16 drain_ms;
+	enum pciedma_halt_scope halt_scope;
+	u8 buffers;
+	u32 buffer_size;
+	u8 vector;
+};
+
+/**
+ * struct pciedma_channel_desc - one channel: up to one engine each way
+ * @kind: what it is for its user
+ * @size: bytes of card memory; only for PCIEDMA_KIND_MEMORY
+ * @c2h:  the engine that user space reads from, or NULL
+ * @h2c:  the engine that user space writes to, or NULL; the same description
+ *        as @c2h makes two engines unless @shared
+ * @shared: @c2h and @h2c are one engine that moves data one way at a time
+ */
+struct pciedma_channel_desc {
+	enum pciedma_kind kind;
+	u64 size;
+	const struct pciedma_engine_desc *c2h;
+	const struct pciedma_engine_desc *h2c;
+	bool shared;
+};
+
+/**
+ * struct pciedma_segment - one contiguous piece of work for an engine
+ * @dma:     host bus address
+ * @address: the card's address (memory channels)
+ * @length:  bytes, never 0
+ * @direction: which way it goes
+ * @last:    the last segment of its window: ask for the interrupt here
+ */
+struct pciedma_segment {
+	dma_addr_t dma;
+	u64 address;
+	u32 length;
+	enum pciedma_direction direction;
+	bool last;
+};
+
+/**
+ * struct pciedma_card_ops - what a back end does
+ *
+ * @identify: Decide whether this is the card: first from configuration space,
+ *            then map its BAR with pciedma_card_map(), then by registers that
+ *            are read only; add its channels. Nothing is written to a card
+ *            that is not ours. Log one line when declining with -ENODEV.
+ *            Context: process. Return: 0 or an errno.
+ * @init:     Bring the card from any state in which it is idle, or will
+ *            become so by itself, to one in which start works; the engines'
+ *            interrupts off. Context: process, no engine runs.
+ *            Return: 0; -ENODEV if the registers read all ones; -EIO.
+ * @start:    Take as many segments from the cursor as the engine holds now
+ *            and start them. @more: another start follows at once, the
+ *            doorbell may wait for it. Context: engine lock held, hard
+ *            interrupt possible.
+ * @reap:     Call pciedma_segment_done() for each finished segment, in order,
+ *            after it was acknowledged to the card. Only called while segments
+ *            are with the engine. Context: as start. Return: segments
+ *            finished; -ENODEV if the registers read all ones; -EIO.
+ * @stray:    An interrupt or a look brought no progress: clear what the
+ *            engine signals although it is not busy; report what went wrong
+ *            with pciedma_engine_fail() if it is. Optional. Context: as start.
+ *            Return: whether the card had raised an interrupt.
+ * @halt:     Stop the engine; its registers need not read idle yet. Absent if
+ *            and only if the halt scope is PCIEDMA_HALT_NONE. Context: process,
+ *            nothing is started meanwhile.
+ * @idle:     Ask the hardware, by a read that also flushes posted writes,
+ *            whether the engine can still touch memory. Context: as halt.
+ *            Return: 1 idle, 0 busy, -ENODEV if it reads all ones.
+ * @irq:      Switch the completion interrupt of DMAs started from now on.
+ *            Context: as start.
+ */
+struct pciedma_card_ops {
+	int (*identify)(struct pciedma_card *card, const struct pci_device_id *id);
+	int (*init)(struct pciedma_card *card);
+	void (*start)(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more);
+	int (*reap)(struct pciedma_engine *engine);
+	bool (*stray)(struct pciedma_engine *engine, bool busy);
+	void (*halt)(struct pciedma_engine *engine);
+	int (*idle)(struct pciedma_engine *engine);
+	void (*irq)(struct pciedma_engine *engine, bool on);
+};
+
+/**
+ * struct pciedma_card_type - one kind of card
+ * @name:         its name: at most 15 characters
+ * @card_priv:    bytes of zeroed private memory for each card
+ * @engine_priv:  bytes of zeroed private memory for each engine
+ * @vectors:      most interrupt vectors that the card can use
+ * @ops:          its operations
+ */
+struct pciedma_card_type {
+	const char *name;
+	size_t card_priv;
+	size_t engine_priv;
+	u8 vectors;
+	struct pciedma_card_ops ops;
+};
+
+/**
+ * PCIEDMA_ID_KNOWN - driver_data of the ids in a back end's own table
+ *
+ * An id that a user added (module parameter ids=, new_id, driver_override)
+ * does not have it: then identify does not insist on the subsystem id.
+ */
+#define PCIEDMA_ID_KNOWN	1
+
+/* For identify */
+void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size_t min,
+			       resource_size_t max);
+int pciedma_channel_add(struct pciedma_card *card, const struct pciedma_channel_desc *desc);
+
+/* At any time */
+struct pci_dev *pciedma_card_pdev(struct pciedma_card *card);
+void *pciedma_card_priv(struct pciedma_card *card);
+struct pciedma_card *pciedma_engine_card(struct pciedma_engine *engine);
+void *pciedma_engine_priv(struct pciedma_engine *engine);
+unsigned int pciedma_engine_channel(struct pciedma_engine *engine);
+enum pciedma_direction pciedma_engine_direction(struct pciedma_engine *engine);
+unsigned int pciedma_engine_vector(struct pciedma_engine *engine);
+
+/* For start, reap and stray */
+bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *segment);
+void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error);
+void pciedma_engine_fail(struct pciedma_engine *engine, int error);
+
+/**
+ * struct pciedma_driver - a back end's PCI driver
+ * @pci:  filled in by core but for name and id_table
+ * @type: the card
+ */
+struct pciedma_driver {
+	struct pci_driver pci;
+	const struct pciedma_card_type *type;
+};
+
+int __pciedma_driver_register(struct pciedma_driver *driver, struct module *owner,
+			      const char *ids);
+void pciedma_driver_unregister(struct pciedma_driver *driver);
+
+/**
+ * module_pciedma_driver() - the whole of a back end's module boilerplate
+ * @__driver: its struct pciedma_driver
+ *
+ * Adds the module parameter ids=vendor:device[:subvendor:subdevice],... by
+ * which a user's own PCI ids are bound.
+ */
+#define module_pciedma_driver(__driver)						\
+static char *ids;								\
+module_param(ids, charp, 0444);							\
+MODULE_PARM_DESC(ids, "more PCI ids, hexadecimal: vendor:device[:subvendor:subdevice],...");	\
+static int __init __driver##_init(void)						\
+{										\
+	return __pciedma_driver_register(&(__driver), THIS_MODULE, ids);		\
+}										\
+module_init(__driver##_init);							\
+static void __exit __driver##_exit(void)					\
+{										\
+	pciedma_driver_unregister(&(__driver));					\
+}										\
+module_exit(__driver##_exit)
+
+#endif /* PCIEDMA_CARD_H */
