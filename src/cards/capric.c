@@ -18,7 +18,7 @@
  */
 struct capric {
 	void __iomem *bar;
-	spinlock_t lock;
+	spinlock_t lock; /* dcsr1 */
 	u32 dcsr1;
 };
 

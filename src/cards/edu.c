@@ -65,7 +65,8 @@ static int edu_identify(struct pciedma_card *card, const struct pci_device_id *i
 		return PTR_ERR(edu->bar);
 	ident = readl(edu->bar + EDU_IDENT);
 	if (FIELD_GET(EDU_IDENT_MAGIC, ident) != EDU_IDENT_MAGIC_VALUE) {
-		pci_info(pciedma_card_pdev(card), "not an edu card: identification 0x%08x\n", ident);
+		pci_info(pciedma_card_pdev(card), "not an edu card: identification 0x%08x\n",
+			 ident);
 		return -ENODEV;
 	}
 	return pciedma_channel_add(card, &edu_channel);

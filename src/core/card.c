@@ -82,18 +82,22 @@ void *pciedma_card_priv(struct pciedma_card *card)
 EXPORT_SYMBOL_GPL(pciedma_card_priv);
 
 /**
- * pciedma_card_engine() - an engine of a card
+ * pciedma_card_next_engine() - iterate over a card's engines
  * @card:  the card
- * @index: its number, below num_channels * PCIEDMA_DIRECTIONS
+ * @index: where to begin
  *
- * Return: the engine, or NULL if there is none of this number.
+ * Return: the first engine that has this number or a higher one, or NULL.
  */
-struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card, unsigned int index)
+struct pciedma_engine *pciedma_card_next_engine(struct pciedma_card *card, unsigned int index)
 {
-	struct pciedma_channel *channel = card->channels[index / PCIEDMA_DIRECTIONS];
-	struct pciedma_engine *engine = &channel->engines[index % PCIEDMA_DIRECTIONS];
+	struct pciedma_channel *channel;
 
-	return engine->desc ? engine : NULL;
+	for (; index < card->num_channels * PCIEDMA_DIRECTIONS; index++) {
+		channel = card->channels[index / PCIEDMA_DIRECTIONS];
+		if (channel->engines[index % PCIEDMA_DIRECTIONS].desc)
+			return &channel->engines[index % PCIEDMA_DIRECTIONS];
+	}
+	return NULL;
 }
 
 /**
@@ -283,9 +287,8 @@ static int card_set_dma_mask(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 	unsigned int bits = 64;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i)
+	pciedma_for_each_engine(card, engine)
 		bits = min_t(unsigned int, bits, engine->desc->address_bits);
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
 }
@@ -293,10 +296,9 @@ static int card_set_dma_mask(struct pciedma_card *card)
 static int card_alloc_windows(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	int ret;
 
-	pciedma_for_each_engine(card, engine, i) {
+	pciedma_for_each_engine(card, engine) {
 		ret = pciedma_windows_alloc(engine);
 		if (ret)
 			return ret;
@@ -307,18 +309,16 @@ static int card_alloc_windows(struct pciedma_card *card)
 static void card_free_windows(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i)
+	pciedma_for_each_engine(card, engine)
 		pciedma_windows_free(engine);
 }
 
 static void card_run(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i) {
+	pciedma_for_each_engine(card, engine) {
 		guard(spinlock_irqsave)(&engine->lock);
 		engine->state = PCIEDMA_ENGINE_RUN;
 	}

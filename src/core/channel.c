@@ -22,7 +22,7 @@
 struct channel_file {
 	struct pciedma_channel *channel;
 	bool exclusive;
-	spinlock_t lock;
+	spinlock_t lock; /* mode, timeout_ns */
 	u32 mode;
 	s64 timeout_ns;
 };
@@ -47,6 +47,7 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 		return 0;
 	engine->channel = channel;
 	engine->desc = desc;
+	engine->index = channel->index * PCIEDMA_DIRECTIONS + direction;
 	engine->direction = direction;
 	engine->dma_direction = direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
 	spin_lock_init(&engine->lock);

@@ -149,6 +149,7 @@ struct pciedma_cursor {
  * struct pciedma_engine - what moves the data of a channel, one way or both
  * @channel:         where it belongs
  *  * @direction: esc:            what it is; NULL if the channel does not have it
+ * @index:           number on its card
  * @direction:       which way it moves data, unless it is shared
  *  * @direction: ma_direction:   the same as the DMA API spells it
  * @lock:            protects all that follows but @priv
@@ -175,10 +176,11 @@ struct pciedma_cursor {
 struct pciedma_engine {
 	struct pciedma_channel *channel;
 	const struct pciedma_engine_desc *desc;
+	unsigned int index;
 	enum pciedma_direction direction;
 	enum dma_data_direction dma_direction;
 
-	spinlock_t lock;
+	spinlock_t lock; /* queue, windows, state, registers of this engine */
 	enum pciedma_engine_state state;
 	int broken_error;
 	int trouble;
@@ -227,7 +229,7 @@ struct pciedma_channel {
 	struct pciedma_engine engines[PCIEDMA_DIRECTIONS];
 	struct pciedma_engine *by_direction[PCIEDMA_DIRECTIONS];
 	wait_queue_head_t poll_wait;
-	struct mutex open_lock;
+	struct mutex open_lock; /* opens, exclusive */
 	unsigned int opens;
 	bool exclusive;
 };
@@ -283,7 +285,7 @@ struct pciedma_card {
 	struct pciedma_vector vectors[PCIEDMA_MAX_ENGINES];
 	unsigned int num_vectors;
 	struct work_struct recovery;
-	struct mutex recovery_lock;
+	struct mutex recovery_lock; /* one ladder at a time */
 	bool reset_wanted;
 	int reset_result;
 	struct task_struct *reset_owner;
@@ -322,10 +324,10 @@ struct pciedma_request {
 	ktime_t deadline;
 };
 
-/* Iterate over the engines that exist; their numbers need not follow each other. */
-#define pciedma_for_each_engine(card, engine, i)				\
-	for ((i) = 0; (i) < (card)->num_channels * PCIEDMA_DIRECTIONS; (i)++)	\
-		if (!((engine) = pciedma_card_engine((card), (i)))) {} else
+/* Iterate over the engines that exist. */
+#define pciedma_for_each_engine(card, engine)					\
+	for ((engine) = pciedma_card_next_engine(card, 0); (engine);		\
+	     (engine) = pciedma_card_next_engine(card, (engine)->index + 1))
 
 /* main.c */
 extern struct class pciedma_class;
@@ -340,7 +342,7 @@ int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
 void pciedma_card_remove(struct pciedma_card *card);
 bool pciedma_card_enter(struct pciedma_card *card);
 void pciedma_card_leave(struct pciedma_card *card);
-struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card, unsigned int index);
+struct pciedma_engine *pciedma_card_next_engine(struct pciedma_card *card, unsigned int index);
 void pciedma_card_wake(struct pciedma_card *card);
 
 /* card_node.c */

@@ -9,28 +9,33 @@
 
 /*
  * Several engines may share an edge: an end that the card signals between the
- * look at one engine and the acknowledgement for another makes no new edge.
+ * look at one engine and the acknowledgment for another makes no new edge.
  * So after each progress all the others are looked at again. (A start on
- * another processor that overtakes a posted acknowledgement can still hide its
+ * another processor that overtakes a posted acknowledgment can still hide its
  * edge; the waiter's own look finds that end.)
  */
 static int vector_look(struct pciedma_vector *vector)
 {
-	struct pciedma_card *card = vector->card;
-	unsigned int engines = card->num_channels * PCIEDMA_DIRECTIONS;
 	struct pciedma_engine *engine;
-	unsigned int quiet = 0;
-	unsigned int i;
+	struct pciedma_engine *last = NULL;
+	bool again = true;
 	int found = 0;
 	int ret;
 
-	for (i = 0; quiet < engines; i = (i + 1) % engines) {
-		engine = pciedma_card_engine(card, i);
-		ret = 0;
-		if (engine && pciedma_engine_vector(engine) == vector->index)
+	while (again) {
+		again = false;
+		pciedma_for_each_engine(vector->card, engine) {
+			if (engine == last)
+				return found;
+			if (pciedma_engine_vector(engine) != vector->index)
+				continue;
 			ret = pciedma_engine_look(engine);
-		quiet = ret ? 1 : quiet + 1;
-		found += ret;
+			if (!ret)
+				continue;
+			found += ret;
+			last = engine;
+			again = true;
+		}
 	}
 	return found;
 }
@@ -41,7 +46,6 @@ static irqreturn_t vector_handler(int irq, void *data)
 	struct pciedma_card *card = vector->card;
 	struct pciedma_engine *engine;
 	bool ours = false;
-	unsigned int i;
 	int found;
 
 	found = vector_look(vector);
@@ -49,7 +53,7 @@ static irqreturn_t vector_handler(int irq, void *data)
 	if (found)
 		return IRQ_HANDLED;
 
-	pciedma_for_each_engine(card, engine, i)
+	pciedma_for_each_engine(card, engine)
 		if (pciedma_engine_vector(engine) == vector->index)
 			ours |= pciedma_engine_stray(engine);
 	return ours ? IRQ_HANDLED : IRQ_NONE;

@@ -32,21 +32,19 @@ static const struct pciedma_card_ops *card_ops(struct pciedma_card *card)
 static u32 all_engines(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	u32 mask = 0;
 
-	pciedma_for_each_engine(card, engine, i)
-		mask |= BIT(i);
+	pciedma_for_each_engine(card, engine)
+		mask |= BIT(engine->index);
 	return mask;
 }
 
 static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_engine_state state)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i) {
-		if (!(mask & BIT(i)))
+	pciedma_for_each_engine(card, engine) {
+		if (!(mask & BIT(engine->index)))
 			continue;
 		guard(spinlock_irqsave)(&engine->lock);
 		engine->state = state;
@@ -57,16 +55,15 @@ static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_
 static u32 engines_unproven(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	u32 busy = 0;
 
-	pciedma_for_each_engine(card, engine, i) {
-		if (!(mask & BIT(i)))
+	pciedma_for_each_engine(card, engine) {
+		if (!(mask & BIT(engine->index)))
 			continue;
 		pciedma_engine_look(engine);
 		guard(spinlock_irqsave)(&engine->lock);
 		if (pciedma_engine_inflight(engine) || engine->parked)
-			busy |= BIT(i);
+			busy |= BIT(engine->index);
 	}
 	return busy;
 }
@@ -82,15 +79,14 @@ static bool engine_may_drain(struct pciedma_engine *engine)
 static u32 engines_drain(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	bool wait;
 	u32 busy;
 
 	for (;;) {
 		busy = engines_unproven(card, mask);
 		wait = false;
-		pciedma_for_each_engine(card, engine, i)
-			wait |= (busy & BIT(i)) && engine_may_drain(engine);
+		pciedma_for_each_engine(card, engine)
+			wait |= (busy & BIT(engine->index)) && engine_may_drain(engine);
 		if (!wait)
 			return busy;
 		usleep_range(100, 200);
@@ -106,12 +102,11 @@ static bool engine_idle(struct pciedma_engine *engine)
 static u32 engines_not_idle(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	u32 busy = 0;
 
-	pciedma_for_each_engine(card, engine, i)
-		if ((mask & BIT(i)) && !engine_idle(engine))
-			busy |= BIT(i);
+	pciedma_for_each_engine(card, engine)
+		if ((mask & BIT(engine->index)) && !engine_idle(engine))
+			busy |= BIT(engine->index);
 	return busy;
 }
 
@@ -131,10 +126,9 @@ static u32 engines_wait_idle(struct pciedma_card *card, u32 mask)
 static bool card_halts_whole(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i)
-		if ((mask & BIT(i)) && engine->desc->halt_scope == PCIEDMA_HALT_CARD)
+	pciedma_for_each_engine(card, engine)
+		if ((mask & BIT(engine->index)) && engine->desc->halt_scope == PCIEDMA_HALT_CARD)
 			return true;
 	return false;
 }
@@ -151,12 +145,11 @@ static void engine_halt(struct pciedma_engine *engine)
 static u32 engines_halt(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
 	if (!card_ops(card)->halt)
 		return engines_not_idle(card, mask);
-	pciedma_for_each_engine(card, engine, i) {
-		if (!(mask & BIT(i)))
+	pciedma_for_each_engine(card, engine) {
+		if (!(mask & BIT(engine->index)))
 			continue;
 		engine_halt(engine);
 		if (engine->desc->halt_scope == PCIEDMA_HALT_CARD)
@@ -168,11 +161,10 @@ static u32 engines_halt(struct pciedma_card *card, u32 mask)
 static int card_init(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	int ret;
 
 	ret = card_ops(card)->init(card);
-	pciedma_for_each_engine(card, engine, i) {
+	pciedma_for_each_engine(card, engine) {
 		guard(spinlock_irqsave)(&engine->lock);
 		engine->irq_on = false;
 	}
@@ -250,10 +242,9 @@ static void engine_settle(struct pciedma_engine *engine, enum proof proof, int e
 static void engines_settle(struct pciedma_card *card, u32 mask, enum proof proof, int error)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 
-	pciedma_for_each_engine(card, engine, i)
-		if (mask & BIT(i))
+	pciedma_for_each_engine(card, engine)
+		if (mask & BIT(engine->index))
 			engine_settle(engine, proof, error);
 	pciedma_card_wake(card);
 }
@@ -341,13 +332,12 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 static u32 engines_in_trouble(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
-	unsigned int i;
 	u32 mask = 0;
 
-	pciedma_for_each_engine(card, engine, i) {
+	pciedma_for_each_engine(card, engine) {
 		guard(spinlock_irqsave)(&engine->lock);
 		if (engine->trouble && engine->state != PCIEDMA_ENGINE_BROKEN)
-			mask |= BIT(i);
+			mask |= BIT(engine->index);
 	}
 	return mask;
 }

@@ -97,25 +97,34 @@ static ssize_t stat_show(struct device *dev, struct device_attribute *attr, char
 	return sysfs_emit(buffer, "%llu\n", value);
 }
 
-#define STAT(_direction, _name)							\
-	(&(struct stat_attribute) {						\
-		.attr = __ATTR(_name, 0444, stat_show, NULL),			\
-		.direction = _direction,					\
-		.offset = offsetof(struct pciedma_stats, _name),		\
-	}.attr.attr)
-
-#define STATS(_direction) {							\
-	STAT(_direction, bytes),						\
-	STAT(_direction, transfers),						\
-	STAT(_direction, errors),						\
-	STAT(_direction, timeouts),						\
-	STAT(_direction, halts),						\
-	STAT(_direction, looks),						\
-	NULL									\
+#define STAT_INIT(_direction, _name) {						\
+	.attr = __ATTR(_name, 0444, stat_show, NULL),				\
+	.direction = _direction,						\
+	.offset = offsetof(struct pciedma_stats, _name),			\
 }
 
-static struct attribute *c2h_attrs[] = STATS(PCIEDMA_C2H);
-static struct attribute *h2c_attrs[] = STATS(PCIEDMA_H2C);
+#define STAT(_direction, _name)							\
+	(&((struct stat_attribute) STAT_INIT(_direction, _name)).attr.attr)
+
+static struct attribute *c2h_attrs[] = {
+	STAT(PCIEDMA_C2H, bytes),
+	STAT(PCIEDMA_C2H, transfers),
+	STAT(PCIEDMA_C2H, errors),
+	STAT(PCIEDMA_C2H, timeouts),
+	STAT(PCIEDMA_C2H, halts),
+	STAT(PCIEDMA_C2H, looks),
+	NULL
+};
+
+static struct attribute *h2c_attrs[] = {
+	STAT(PCIEDMA_H2C, bytes),
+	STAT(PCIEDMA_H2C, transfers),
+	STAT(PCIEDMA_H2C, errors),
+	STAT(PCIEDMA_H2C, timeouts),
+	STAT(PCIEDMA_H2C, halts),
+	STAT(PCIEDMA_H2C, looks),
+	NULL
+};
 
 static umode_t c2h_visible(struct kobject *kobj, struct attribute *attr, int n)
 {
