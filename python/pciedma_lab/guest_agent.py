@@ -1,0 +1,184 @@
+"""The program that runs in the guest and does what the host's Machine asks of it.
+
+It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``call`` (a function of a module of
+the project, in a forked child, so that no interpreter has to start), ``signal``, ``shut_down``. Replies carry
+the request's ``id``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import importlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path("/mnt/project")
+PORT_NAME = "pciedma.agent"
+SENTINEL = "pciedma-lab: the guest ends in order"
+RB_POWER_OFF = 0x4321FEDC
+
+
+class Job:
+    """A child that is under way: its process, and the pipes that it still may write to."""
+
+    def __init__(self, number: int, pid: int, pipes: dict[int, str]) -> None:
+        """Take over *pipes*: file descriptors and what they carry."""
+        self.number = number
+        self.pid = pid
+        self.pipes = pipes
+
+
+class Agent:
+    """The loop between the port and the children."""
+
+    def __init__(self, port: int) -> None:
+        """Serve the open file descriptor *port*."""
+        self.port = port
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(port, selectors.EVENT_READ)
+        self.jobs: dict[int, Job] = {}
+        self.rest = b""
+
+    def serve(self) -> None:
+        """Answer until the guest is shut down."""
+        self.send(id=0, event="ready", release=os.uname().release)
+        while True:
+            for key, _ in self.selector.select():
+                if key.fd == self.port:
+                    self.read_port()
+                else:
+                    self.read_pipe(key.fd, key.data)
+
+    def send(self, **message: Any) -> None:
+        """Send one message to the host."""
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        while data:
+            data = data[os.write(self.port, data) :]
+
+    def read_port(self) -> None:
+        """Take what the host has sent and do each request."""
+        data = os.read(self.port, 65536)
+        if not data:
+            signal.pause()
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            request = json.loads(line)
+            getattr(self, "do_" + request.pop("kind"))(**request)
+
+    def do_run(self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str) -> None:
+        """Start a command."""
+        try:
+            process = subprocess.Popen(
+                argv, cwd=cwd, env=os.environ | env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            self.send(id=id, event="output", stream="stderr", text=f"{error}\n")
+            self.send(id=id, event="done", status=127)
+            return
+        assert process.stdin and process.stdout and process.stderr
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+        pipes = {os.dup(process.stdout.fileno()): "stdout", os.dup(process.stderr.fileno()): "stderr"}
+        process.stdout.close()
+        process.stderr.close()
+        process.returncode = 0  # this loop waits for it, not the object
+        self.watch(Job(id, process.pid, pipes))
+
+    def do_call(self, id: int, target: str, kwargs: dict[str, Any]) -> None:
+        """Start a function in a child."""
+        readable, writable = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self.child(writable, target, kwargs)
+        os.close(writable)
+        self.watch(Job(id, pid, {readable: "result"}))
+
+    def child(self, result: int, target: str, kwargs: dict[str, Any]) -> None:
+        """Run the function, write what it returned as JSON, and end."""
+        os.close(self.port)
+        self.selector.close()
+        try:
+            module, _, name = target.partition(":")
+            value = {"value": getattr(importlib.import_module(module), name)(**kwargs)}
+        except BaseException:
+            value = {"error": traceback.format_exc()}
+        with os.fdopen(result, "w") as file:
+            json.dump(value, file)
+        os._exit(0)
+
+    def do_signal(self, id: int, number: int) -> None:
+        """Send a signal to a child."""
+        job = self.jobs.get(id)
+        if job:
+            os.kill(job.pid, number)
+
+    def do_shut_down(self, id: int) -> None:
+        """Say how the kernel is, and power off."""
+        tainted = int(Path("/proc/sys/kernel/tainted").read_text())
+        self.send(id=id, event="done", tainted=tainted, log=kernel_log())
+        Path("/dev/kmsg").write_text(f"{SENTINEL}\n")
+        os.sync()
+        ctypes.CDLL(None).reboot(RB_POWER_OFF)
+
+    def watch(self, job: Job) -> None:
+        """Wait for a job's output and end from now on."""
+        self.jobs[job.number] = job
+        self.send(id=job.number, event="started", pid=job.pid)
+        for pipe in job.pipes:
+            self.selector.register(pipe, selectors.EVENT_READ, job)
+
+    def read_pipe(self, pipe: int, job: Job) -> None:
+        """Pass output on; when all pipes are closed, the job's end."""
+        data = os.read(pipe, 65536)
+        if data:
+            self.send(id=job.number, event="output", stream=job.pipes[pipe], text=data.decode(errors="replace"))
+            return
+        self.selector.unregister(pipe)
+        os.close(pipe)
+        del job.pipes[pipe]
+        if not job.pipes:
+            _, status = os.waitpid(job.pid, 0)
+            del self.jobs[job.number]
+            self.send(id=job.number, event="done", status=os.waitstatus_to_exitcode(status))
+
+
+def kernel_log() -> str:
+    """Return the kernel's log."""
+    return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+
+
+def open_port() -> int:
+    """Return a file descriptor of the port to the host."""
+    for name in Path("/sys/class/virtio-ports").glob("*/name"):
+        if name.read_text().strip() == PORT_NAME:
+            port = os.open(f"/dev/{name.parent.name}", os.O_RDWR)
+            fcntl.fcntl(port, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            return port
+    raise SystemExit(f"there is no port {PORT_NAME}")
+
+
+def main() -> None:
+    """Serve the host for ever."""
+    os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
+    os.environ["PYTHONPATH"] = f"{PROJECT}:{PROJECT / 'python'}"
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.path[:0] = [str(PROJECT), str(PROJECT / "python")]
+    sys.dont_write_bytecode = True
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pciedma")
+    Agent(open_port()).serve()
+
+
+if __name__ == "__main__":
+    main()

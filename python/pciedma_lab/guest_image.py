@@ -1,0 +1,109 @@
+"""The guest's root file system and the initramfs that mounts it, made from chroots and a kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+from pathlib import Path
+
+from . import cache
+from .chroot import EMULATOR, GUEST
+from .kernels import Kernel
+
+#: What a guest needs before it has its root: block device, file systems, the agent's port.
+_MODULES = (
+    "virtio_pci", "virtio_blk", "virtio_console", "ext4", "crc32c_generic", "overlay", "9pnet_virtio", "9p",
+)
+
+_INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys /dev /lower /rw /new
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+while read name; do insmod /modules/$name || echo "cannot load $name"; done < /modules/order
+mount -t ext4 -o ro,noatime /dev/vda /lower
+mount -t tmpfs rw /rw
+mkdir /rw/upper /rw/work
+mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
+for share in project results; do
+    mkdir -p /new/mnt/$share
+    mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose $share /new/mnt/$share
+done
+for part in proc sys dev; do mount --move /$part /new/$part; done
+mount -t tmpfs tmp /new/tmp
+mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
+mount -t tracefs trace /new/sys/kernel/tracing
+exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended; reboot -f'
+"""
+
+
+def root_image() -> Path:
+    """Return the read-only ext4 image of the guest's root file system."""
+    guest = GUEST.provide()
+    return cache.provide(guest.with_name(f"{guest.name}.ext4"), lambda target: _make_root(guest, target))
+
+
+def _make_root(guest: Path, target: Path) -> None:
+    cache.say("making the guest's root file system")
+    GUEST.run(["python3", "-m", "compileall", "-q", "/usr/lib/python3.13"], cwd=Path("/"))
+    size = sum(path.lstat().st_size for path in guest.rglob("*") if not path.is_dir()) // 2**20
+    options = ["-q", "-t", "ext4", "-O", "^has_journal", "-d", str(guest)]
+    EMULATOR.run(["mke2fs", *options, str(target), f"{size * 5 // 4 + 64}M"])
+
+
+def initramfs(kernel: Kernel) -> Path:
+    """Return the initramfs for a kernel."""
+    key = hashlib.sha256((_INIT + repr(_MODULES)).encode()).hexdigest()[:12]
+    target = cache.root() / f"initramfs-{kernel.folder.name}-{key}.cpio"
+    return cache.provide(target, lambda temporary: _make_initramfs(kernel, temporary))
+
+
+def _make_initramfs(kernel: Kernel, target: Path) -> None:
+    stage = target.with_name(f"{target.name}.stage")
+    cache.remove(stage)
+    (stage / "bin").mkdir(parents=True)
+    (stage / "modules").mkdir()
+    emulator = EMULATOR.provide()
+    shutil.copy(emulator / "usr/bin/busybox", stage / "bin/busybox")
+    _write_executable(stage / "init", _INIT)
+    order = []
+    for path in _closure(kernel):
+        name = path.name.removesuffix(".xz")
+        order.append(name)
+        data = path.read_bytes()
+        (stage / "modules" / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
+    (stage / "modules/order").write_text("".join(f"{name}\n" for name in order))
+    EMULATOR.run(["sh", "-c", f"find . | cpio --quiet -o -H newc > {target}"], cwd=stage)
+    cache.remove(stage)
+
+
+def _write_executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _closure(kernel: Kernel) -> list[Path]:
+    """Return the files of _MODULES and all they depend on, each after its dependencies.
+
+    A module that this kernel does not have is built into it.
+    """
+    needs: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    for line in (kernel.modules / "modules.dep").read_text().splitlines():
+        path, _, rest = line.partition(":")
+        needs[path] = rest.split()
+        names[Path(path).name.split(".")[0].replace("-", "_")] = path
+    ordered: list[str] = []
+
+    def visit(path: str) -> None:
+        for other in reversed(needs[path]):
+            visit(other)
+        if path not in ordered:
+            ordered.append(path)
+
+    for name in _MODULES:
+        if name in names:
+            visit(names[name])
+    return [kernel.modules / path for path in ordered]

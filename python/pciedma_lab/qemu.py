@@ -1,0 +1,103 @@
+"""QEMU's command line for a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .chroot import PROJECT
+from .guest_agent import PORT_NAME
+
+#: Ports for cards: more than a test needs, so that cards can be added while the guest runs.
+ROOT_PORTS = 4
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a guest is made of."""
+
+    image: Path
+    initramfs: Path
+    root: Path
+    folder: Path
+    results: Path
+    sockets: Path
+    memory_mib: int = 1024
+    cpus: int = 2
+    iommu: bool = False
+    swiotlb_force: bool = False
+    edu: int = 0
+    cards: Sequence[str] = ()
+
+    @property
+    def qmp(self) -> Path:
+        """The monitor's socket."""
+        return self.sockets / "qmp"
+
+    @property
+    def agent(self) -> Path:
+        """The agent's socket."""
+        return self.sockets / "agent"
+
+    @property
+    def console(self) -> Path:
+        """The file with what the guest prints."""
+        return self.folder / "console.log"
+
+    @property
+    def trace(self) -> Path:
+        """The file with QEMU's own trace events."""
+        return self.folder / "trace.log"
+
+    def kernel_command_line(self) -> str:
+        """Return what the kernel is told."""
+        words = ["console=ttyS0", "loglevel=7", "oops=panic", "panic=-1", "nokaslr", "mitigations=off"]
+        words += ["rdinit=/init", "random.trust_cpu=on"]
+        if self.iommu:
+            words += ["intel_iommu=on", "iommu.strict=1"]
+        if self.swiotlb_force:
+            words.append("swiotlb=force")
+        return " ".join(words)
+
+    def command(self) -> list[str]:
+        """Return the whole command line."""
+        return [
+            "qemu-system-x86_64",
+            *("-machine", "q35,memory-backend=ram,kernel-irqchip=off"),
+            *("-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", str(self.cpus)),
+            *("-m", f"{self.memory_mib}M"),
+            *("-object", f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on"),
+            *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none"),
+            *("-kernel", str(self.image), "-initrd", str(self.initramfs)),
+            *("-append", self.kernel_command_line()),
+            *("-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console"),
+            *("-qmp", f"unix:{self.qmp},server=on,wait=off", "-D", str(self.trace)),
+            *self._iommu(),
+            *("-drive", f"if=none,id=root,file={self.root},format=raw,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=root"),
+            *("-device", "virtio-serial-pci,id=ports"),
+            *("-chardev", f"socket,id=agent,path={self.agent},server=on,wait=off"),
+            *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
+            *_share("project", PROJECT, "readonly=on,"),
+            *_share("results", self.results, ""),
+            *self._devices(),
+        ]
+
+    def _iommu(self) -> list[str]:
+        return ["-device", "intel-iommu,caching-mode=on"] if self.iommu else []
+
+    def _devices(self) -> list[str]:
+        options = []
+        for number in range(ROOT_PORTS):
+            options += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},slot={number + 1}"]
+        for card in self.cards:
+            options += ["-device", card]
+        for number in range(self.edu):
+            options += ["-device", f"edu,id=edu{number}"]
+        return options
+
+
+def _share(name: str, path: Path, options: str) -> list[str]:
+    filesystem = f"local,id={name},path={path},{options}security_model=none,multidevs=remap"
+    return ["-fsdev", filesystem, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
