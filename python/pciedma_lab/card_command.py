@@ -1,0 +1,69 @@
+"""The command ``card``: serve one emulated card, for QEMU to attach."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from . import cards
+from .control import ControlServer
+from .faults import BadFault
+from .model import CardModel
+from .vfio_user import Server
+
+
+def device_arguments(socket: Path, identifier: str, bus: str | None = None) -> str:
+    """Return what QEMU's -device takes to attach the card that listens on *socket*."""
+    arguments = {"driver": "vfio-user-pci", "id": identifier, "socket": {"path": str(socket), "type": "unix"}}
+    return json.dumps(arguments | ({"bus": bus} if bus else {}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pciedma_lab card", description="Emulate a card.")
+    parser.add_argument("card", choices=cards.names())
+    parser.add_argument("--socket", type=Path, required=True, help="where QEMU connects")
+    parser.add_argument("--control", type=Path, help="where tests connect")
+    parser.add_argument("--variant", help="another form of the card")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE][*COUNT]")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
+    return parser
+
+
+def _model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> CardModel:
+    kind = cards.model(arguments.card)
+    if arguments.variant not in (None, *kind.variants):
+        parser.error(f"the variants of {arguments.card} are {', '.join(kind.variants)}")
+    model = kind(arguments.variant, arguments.seed)
+    try:
+        for fault in arguments.fault:
+            model.set_fault(fault)
+    except BadFault as error:
+        parser.error(str(error))
+    return model
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns 1 if the model saw a violation."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    model = _model(arguments, parser)
+    control = ControlServer(model, arguments.control) if arguments.control else None
+    server = Server(model, arguments.socket, control)
+    print("attach it to QEMU 10.1 or newer with")
+    print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
+    print(f"  -device '{device_arguments(arguments.socket, arguments.card)}'", flush=True)
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        pass
+    json.dump({"counters": model.records.counters, "violations": model.records.violations}, sys.stdout, indent=2)
+    print()
+    return 1 if model.records.violations else 0

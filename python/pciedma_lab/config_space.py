@@ -1,0 +1,127 @@
+"""A card's configuration space: header, capabilities, and what writes to it do."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+SIZE = 4096
+
+COMMAND = 0x04
+COMMAND_MASTER = 0x0004
+CAPABILITIES = 0x34
+INTERRUPT_PIN = 0x3D
+
+_FIRST_CAPABILITY = 0x40
+_ID_POWER, _ID_MSI, _ID_EXPRESS = 0x01, 0x05, 0x10
+_FLR_CAPABLE = 1 << 28
+_FLR_INITIATE = 1 << 15
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a card says of itself: PCI ids, class code, BAR lengths in bytes (0: none), and interrupts."""
+
+    vendor: int
+    device: int
+    subsystem_vendor: int
+    subsystem_device: int
+    class_code: int
+    bars: tuple[int, ...]
+    revision: int = 0
+    msi_vectors: int = 1
+    msi_64bit: bool = True
+
+
+class ConfigSpace:
+    """The 4096 bytes. ``on_function_reset`` is called when software asks for a function-level reset."""
+
+    def __init__(self, identity: Identity, on_function_reset: Callable[[], None]) -> None:
+        """Build the space at its reset values."""
+        self.identity = identity
+        self._on_function_reset = on_function_reset
+        self.reset()
+
+    def reset(self) -> None:
+        """Go to the reset values."""
+        self.data = bytearray(SIZE)
+        self._writable = bytearray(SIZE)
+        identity = self.identity
+        self._put(0x00, "<HH", identity.vendor, identity.device)
+        self._put(0x08, "<I", identity.class_code << 8 | identity.revision)
+        self._put(0x2C, "<HH", identity.subsystem_vendor, identity.subsystem_device)
+        self._put(0x06, "<H", 0x0010)
+        self._put(INTERRUPT_PIN, "<B", 1)
+        self._allow(COMMAND, "<H", 0x0547)
+        self._allow(0x3C, "<B", 0xFF)
+        for number, length in enumerate(identity.bars):
+            if length:
+                self._allow(0x10 + 4 * number, "<I", 0x100000000 - length)
+        self._capabilities(self._express(), self._power(), *([self._msi()] if identity.msi_vectors else []))
+
+    def _put(self, offset: int, form: str, *values: int) -> None:
+        struct.pack_into(form, self.data, offset, *values)
+
+    def _allow(self, offset: int, form: str, *masks: int) -> None:
+        struct.pack_into(form, self._writable, offset, *masks)
+
+    def _capabilities(self, *capabilities: tuple[bytes, bytes]) -> None:
+        """Chain capabilities, each given as its bytes and the mask of its writable bits."""
+        link, offset = CAPABILITIES, _FIRST_CAPABILITY
+        for data, writable in capabilities:
+            self.data[link] = offset
+            self.data[offset : offset + len(data)] = data
+            self._writable[offset : offset + len(data)] = writable
+            if data[0] == _ID_EXPRESS:
+                self._express_offset = offset
+            link, offset = offset + 1, (offset + len(data) + 3) & ~3
+
+    @staticmethod
+    def _express() -> tuple[bytes, bytes]:
+        """PCI Express endpoint, version 2: payload 512 bytes, 8-bit tags, function reset; Gen1 x8."""
+        data = bytearray(0x3C)
+        struct.pack_into("<BBHI", data, 0, _ID_EXPRESS, 0, 0x0002, 2 | 1 << 5 | 1 << 15 | _FLR_CAPABLE)
+        struct.pack_into("<HHIHH", data, 8, 0x2810, 0, 0x0081, 0, 0x0081)
+        writable = bytearray(len(data))
+        struct.pack_into("<H", writable, 8, 0x7FFF)
+        return bytes(data), bytes(writable)
+
+    @staticmethod
+    def _power() -> tuple[bytes, bytes]:
+        """Power management: D0 and D3hot, no soft reset on leaving D3hot."""
+        return struct.pack("<BBHI", _ID_POWER, 0, 0x0003, 0x0008), struct.pack("<II", 0, 0x0003)
+
+    def _msi(self) -> tuple[bytes, bytes]:
+        control = (self.identity.msi_vectors.bit_length() - 1) << 1 | (0x80 if self.identity.msi_64bit else 0)
+        size = 14 if self.identity.msi_64bit else 10
+        data = struct.pack("<BBH", _ID_MSI, 0, control).ljust(size, b"\0")
+        writable = struct.pack("<BBHI", 0, 0, 0x0071, 0xFFFFFFFC).ljust(size, b"\xff")
+        return data, writable
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes."""
+        return bytes(self.data[offset : offset + size])
+
+    def write(self, offset: int, data: Sequence[int]) -> None:
+        """Write bytes as software does: only writable bits change."""
+        for at, value in enumerate(data, offset):
+            mask = self._writable[at]
+            self.data[at] = self.data[at] & ~mask | value & mask
+        control = self._express_offset + 8
+        if offset <= control + 1 < offset + len(data) and data[control + 1 - offset] & (_FLR_INITIATE >> 8):
+            self._function_reset()
+
+    def _function_reset(self) -> None:
+        self.reset()
+        self._on_function_reset()
+
+    @property
+    def bus_master(self) -> bool:
+        """Whether the card may access memory."""
+        return bool(self.data[COMMAND] & COMMAND_MASTER)
+
+    def set_transactions_pending(self, pending: bool) -> None:
+        """Set the bit that software waits for after it took bus mastering away."""
+        status = self._express_offset + 10
+        self.data[status] = self.data[status] & ~0x20 | (0x20 if pending else 0)

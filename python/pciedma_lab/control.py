@@ -1,0 +1,163 @@
+"""The control socket of a model: what tests ask of it while QEMU uses it. One line of JSON each way."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from .model import CardModel
+
+
+class ControlError(Exception):
+    """The model refused a command."""
+
+
+class ControlServer:
+    """The model's side; runs in the model's event loop."""
+
+    def __init__(self, model: CardModel, path: Path) -> None:
+        """Listen on the UNIX socket *path*."""
+        self._model = model
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(8)
+        self._clients: dict[int, socket.socket] = {}
+        self._rest: dict[int, bytes] = {}
+
+    def register(self, poll: select.poll) -> None:
+        """Let the event loop's poll object watch the socket."""
+        self._poll = poll
+        poll.register(self._listener, select.POLLIN)
+
+    def handle(self, fd: int) -> None:
+        """Something happened on *fd*."""
+        if fd == self._listener.fileno():
+            client, _ = self._listener.accept()
+            self._clients[client.fileno()] = client
+            self._rest[client.fileno()] = b""
+            self._poll.register(client, select.POLLIN)
+        elif fd in self._clients:
+            self._serve(self._clients[fd])
+
+    def _serve(self, client: socket.socket) -> None:
+        fd = client.fileno()
+        try:
+            data = client.recv(65536)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._poll.unregister(client)
+            del self._clients[fd], self._rest[fd]
+            client.close()
+            return
+        *lines, self._rest[fd] = (self._rest[fd] + data).split(b"\n")
+        for line in lines:
+            client.sendall(json.dumps(self._answer(json.loads(line))).encode() + b"\n")
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"value": getattr(self, "_do_" + request.pop("command"))(**request)}
+        except (AttributeError, TypeError, ValueError) as error:
+            return {"error": str(error)}
+
+    def _do_counters(self, reset: bool) -> dict[str, int]:
+        counters = dict(self._model.records.counters)
+        if reset:
+            self._model.records.counters.clear()
+        return counters
+
+    def _do_violations(self, clear: bool) -> list[dict[str, Any]]:
+        violations = list(self._model.records.violations)
+        if clear:
+            self._model.records.violations.clear()
+        return violations
+
+    def _do_events(self) -> list[dict[str, Any]]:
+        return list(self._model.records.events)
+
+    def _do_set_fault(self, text: str) -> None:
+        self._model.set_fault(text)
+
+    def _do_clear_faults(self) -> None:
+        self._model.faults.clear()
+
+    def _do_faults(self) -> list[str]:
+        return sorted(self._model.faults.active)
+
+    def _do_state(self) -> dict[str, Any]:
+        return self._model.state()
+
+    def _do_die(self) -> None:
+        self._model.die()
+
+
+class Control:
+    """The tests' side. Threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect to the control socket at *path*."""
+        self._lock = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("r")
+
+    def _ask(self, command: str, **arguments: Any) -> Any:
+        with self._lock:
+            self._socket.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            line = self._file.readline()
+        if not line:
+            raise ControlError("the model has ended")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ControlError(answer["error"])
+        return answer["value"]
+
+    def counters(self, *, reset: bool = False) -> dict[str, int]:
+        """Return the counters by name; with *reset* they begin again at 0 in the same moment."""
+        counters: dict[str, int] = self._ask("counters", reset=reset)
+        return counters
+
+    def violations(self, *, clear: bool = False) -> list[dict[str, Any]]:
+        """Return the violations so far, each with ``name``, ``text`` and ``history``."""
+        violations: list[dict[str, Any]] = self._ask("violations", clear=clear)
+        return violations
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events so far, each with ``name`` and ``time_s``."""
+        events: list[dict[str, Any]] = self._ask("events")
+        return events
+
+    def set_fault(self, text: str) -> None:
+        """Switch a fault on: ``NAME[=VALUE][*COUNT]``; raises ControlError if there is no such fault."""
+        self._ask("set_fault", text=text)
+
+    def clear_faults(self) -> None:
+        """Switch all faults off."""
+        self._ask("clear_faults")
+
+    def faults(self) -> list[str]:
+        """Return the names of the faults that are on."""
+        faults: list[str] = self._ask("faults")
+        return faults
+
+    def state(self) -> dict[str, Any]:
+        """Return the model's registers and memory."""
+        state: dict[str, Any] = self._ask("state")
+        return state
+
+    def die(self) -> None:
+        """Let the model's process end at once."""
+        try:
+            self._ask("die")
+        except (ControlError, ConnectionError):
+            return
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._file.close()
+        self._socket.close()

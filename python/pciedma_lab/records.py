@@ -1,0 +1,30 @@
+"""What a card's model has seen: counters, violations, events, and the last accesses."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import Any
+
+_HISTORY = 32
+_EVENTS = 1000
+
+
+class Records:
+    """The records of one model. Used by its event loop alone."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.counters: Counter[str] = Counter()
+        self.violations: list[dict[str, Any]] = []
+        self.events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+        self.history: deque[tuple[str, int, int, int]] = deque(maxlen=_HISTORY)
+
+    def violation(self, name: str, text: str, **facts: Any) -> None:
+        """Record that something forbidden happened, with the accesses before it."""
+        history = [f"{kind} {offset:#04x} {value:#010x}" for kind, _, offset, value in self.history]
+        self.violations.append({"name": name, "text": text, **facts, "history": history})
+
+    def event(self, name: str, **facts: Any) -> None:
+        """Record something worth knowing that nothing forbids."""
+        self.events.append({"name": name, "time_s": time.monotonic(), **facts})
