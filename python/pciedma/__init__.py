@@ -1,0 +1,19 @@
+"""Zero-copy DMA between PCI Express cards and user space.
+
+    with pciedma.open() as card, card.channel(0) as channel:
+        channel.write(b"hello")
+        data = channel.read(5)
+"""
+
+from __future__ import annotations
+
+from .card import Card, CardInfo, list_cards, open
+from .channel import Channel, ChannelInfo, EngineInfo, Kind, WaitMode
+from .errors import CardGoneError, DmaTimeoutError, MessageTooLongError, NoCardError, NotPermittedError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "EngineInfo", "Kind",
+    "MessageTooLongError", "NoCardError", "NotPermittedError", "WaitMode", "list_cards", "open",
+]

@@ -1,0 +1,105 @@
+"""Cards: finding and opening them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import uapi
+from .channel import Channel
+from .errors import NoCardError
+from .node import Node
+
+#: Where the kernel shows the cards, and where their nodes are.
+SYSFS = Path("/sys/class/pciedma")
+DEVICES = Path("/dev")
+
+_ADDRESS = re.compile(r"([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """What a card is: PCI ids as numbers, ``name`` of its back end, versions of the loaded driver."""
+
+    index: int
+    name: str
+    pci_address: str
+    channels: int
+    vendor: int
+    device: int
+    subsystem_vendor: int
+    subsystem_device: int
+    abi_version: int
+    driver_version: str
+
+
+@dataclass(frozen=True)
+class FoundCard:
+    """A card that the kernel shows: number, node, PCI address, and the name of its back end."""
+
+    index: int
+    path: str
+    pci_address: str
+    name: str
+
+
+def list_cards(sysfs: Path = SYSFS, devices: Path = DEVICES) -> list[FoundCard]:
+    """Return all cards in the order of their numbers; needs no permission."""
+    found = []
+    for folder in sysfs.glob("pciedma*"):
+        match = re.fullmatch(r"pciedma(\d+)", folder.name)
+        if match:
+            address = (folder / "device").resolve().name
+            name = (folder / "card").read_text().strip()
+            found.append(FoundCard(int(match[1]), str(devices / folder.name), address, name))
+    return sorted(found, key=lambda card: card.index)
+
+
+def find(which: int | str | None, sysfs: Path = SYSFS, devices: Path = DEVICES) -> str:
+    """Return the node of a card: the first, or by number, path or PCI address; raises NoCardError."""
+    if isinstance(which, str) and not _ADDRESS.fullmatch(which):
+        return which
+    if isinstance(which, int):
+        return str(devices / f"pciedma{which}")
+    cards = list_cards(sysfs, devices)
+    for card in cards:
+        if which is None or card.pci_address.lower().removeprefix("0000:") == which.lower().removeprefix("0000:"):
+            return card.path
+    what = "no pciedma card" if which is None else f"no pciedma card at {which}"
+    there = ", ".join(card.pci_address for card in cards) or "none; is the card's driver loaded (lsmod)?"
+    raise NoCardError(2, f"{what}; cards: {there}")
+
+
+class Card(Node):
+    """An open card. Threads may share it."""
+
+    def __init__(self, path: str) -> None:
+        """Open the card's node *path*."""
+        super().__init__(path, os.O_RDWR)
+        raw = self._ioctl(uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info())
+        values = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
+        self.info = CardInfo(**{k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()})
+
+    def channel(self, index: int = 0, *, exclusive: bool = False, nonblocking: bool = False) -> Channel:
+        """Open a channel; see Channel. The caller closes it. Raises IndexError if there is none."""
+        if not 0 <= index < self.info.channels:
+            raise IndexError(f"{self.path} has {self.info.channels} channels")
+        return Channel(f"{self.path}c{index}", exclusive=exclusive, nonblocking=nonblocking)
+
+    def reset(self) -> None:
+        """Stop all engines and reset the card.
+
+        Requests that have not begun stay queued; a DMA that does not end is cut off, and its call raises
+        OSError with EIO. Raises OSError with EIO if the card could not be proven idle, CardGoneError.
+        """
+        self._ioctl(uapi.PCIEDMA_IOC_RESET, uapi.pciedma_reset())
+
+
+def open(which: int | str | None = None) -> Card:
+    """Open a card: the first, or by number, node path, or PCI address (``01:00.0``).
+
+    Raises NoCardError, NotPermittedError, CardGoneError.
+    """
+    return Card(find(which))

@@ -1,0 +1,105 @@
+"""The kernel's ABI, as uapi/pciedma.h has it: the same names in the same order."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char, c_int64, c_uint16, c_uint32, c_uint64
+
+PCIEDMA_ABI_VERSION = 1
+
+PCIEDMA_KIND_MEMORY = 1
+PCIEDMA_KIND_MESSAGE = 2
+PCIEDMA_KIND_STREAM = 3
+
+PCIEDMA_WAIT_INTERRUPT = 0
+PCIEDMA_WAIT_POLL = 1
+
+PCIEDMA_TIMEOUT_NONE = -1
+PCIEDMA_ENGINE_PRESENT = 1 << 0
+
+
+class pciedma_card_info(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_card_info``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("abi_version", c_uint32),
+        ("index", c_uint32),
+        ("channels", c_uint32),
+        ("vendor", c_uint16),
+        ("device", c_uint16),
+        ("subsystem_vendor", c_uint16),
+        ("subsystem_device", c_uint16),
+        ("name", c_char * 16),
+        ("pci_address", c_char * 16),
+        ("driver_version", c_char * 24),
+        ("reserved", c_uint32 * 8),
+    ]
+
+
+class pciedma_engine_info(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_engine_info``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("address_bits", c_uint32),
+        ("max_dma", c_uint64),
+        ("address_alignment", c_uint32),
+        ("length_granularity", c_uint32),
+        ("buffers", c_uint32),
+        ("buffer_size", c_uint32),
+        ("drain_ms", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class pciedma_channel_info(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_channel_info``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("card", c_uint32),
+        ("channel", c_uint32),
+        ("kind", c_uint32),
+        ("size", c_uint64),
+        ("c2h", pciedma_engine_info),
+        ("h2c", pciedma_engine_info),
+        ("reserved", c_uint32 * 8),
+    ]
+
+
+class pciedma_wait(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_wait``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("mode", c_uint32),
+        ("timeout_ns", c_int64),
+        ("reserved", c_uint32 * 4),
+    ]
+
+
+class pciedma_reset(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_reset``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("reserved", c_uint32 * 3),
+    ]
+
+
+PCIEDMA_IOC_MAGIC = 0xDA
+
+_IOC_WRITE, _IOC_READ = 1, 2
+
+
+def _ioc(direction: int, number: int, structure: type[ctypes.Structure]) -> int:
+    """Encode a request as ``<asm-generic/ioctl.h>`` does."""
+    return direction << 30 | ctypes.sizeof(structure) << 16 | PCIEDMA_IOC_MAGIC << 8 | number
+
+
+PCIEDMA_IOC_CARD_INFO = _ioc(_IOC_READ | _IOC_WRITE, 0x00, pciedma_card_info)
+PCIEDMA_IOC_CHANNEL_INFO = _ioc(_IOC_READ | _IOC_WRITE, 0x01, pciedma_channel_info)
+PCIEDMA_IOC_GET_WAIT = _ioc(_IOC_READ | _IOC_WRITE, 0x02, pciedma_wait)
+PCIEDMA_IOC_SET_WAIT = _ioc(_IOC_WRITE, 0x03, pciedma_wait)
+PCIEDMA_IOC_RESET = _ioc(_IOC_WRITE, 0x04, pciedma_reset)
