@@ -34,10 +34,10 @@ def raw_calls(path: str) -> dict[str, int | str]:
     good = _map(2, _PROT_RW)
     ctypes.memset(good, 0x5A, 2 * _PAGE)
     half = _map(2, _PROT_RW)
-    _libc.munmap(ctypes.c_void_p(half + _PAGE), _PAGE)
+    _libc.mprotect(ctypes.c_void_p(half + _PAGE), ctypes.c_size_t(_PAGE), _PROT_NONE)
     read_only, nothing = _map(1, _PROT_READ), _map(1, _PROT_NONE)
     unmapped = _map(1, _PROT_RW)
-    _libc.munmap(ctypes.c_void_p(unmapped), _PAGE)
+    _libc.munmap(ctypes.c_void_p(unmapped), ctypes.c_size_t(_PAGE))
     cases = {
         "count_0": (good, 0),
         "count_0_null": (0, 0),

@@ -1,0 +1,126 @@
+"""Cards that go: unbound, unplugged, dead, while files are open and transfers run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+DRIVER = "pciedma_capric"
+
+
+def _rebind(lab: Lab) -> None:
+    lab.call("processes:bind", driver=DRIVER, address=lab.addresses["capric"])
+    lab.find()
+
+
+def test_unbind_with_a_file_open_gives_enodev_and_hup(lab: Lab) -> None:
+    lab.capric.control.set_fault("stall=h2c*1")
+    blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=None)
+    lab.vm.run(["sleep", "0.2"])
+    lab.call("processes:unbind", driver=DRIVER, address=lab.addresses["capric"])
+    assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
+    _rebind(lab)
+
+
+@pytest.mark.parametrize("fault", ["", "jitter=0-300", "late_dma"])
+def test_unbind_during_transfers_ends_them(lab: Lab, fault: str) -> None:
+    for _ in range(5):
+        if fault:
+            lab.capric.control.set_fault(fault)
+        writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
+        lab.vm.run(["sleep", "0.1"])
+        lab.call("processes:unbind", driver=DRIVER, address=lab.addresses["capric"])
+        assert {writer.value()["errno"] for writer in writers} == {19}
+        lab.capric.control.clear_faults()
+        _rebind(lab)
+        lab.echo(3)
+
+
+def test_unbind_of_edu_waits_for_its_dma(lab: Lab) -> None:
+    path, address = lab.nodes["edu"] + "c0", lab.addresses["edu"]
+    running = lab.start("transfers:one", path=path, direction="write", length=4096)
+    lab.call("processes:unbind", driver="pciedma_edu", address=address)
+    assert running.value()["moved"] == 4096
+    lab.call("processes:bind", driver="pciedma_edu", address=address)
+    lab.find()
+
+
+def test_module_unload_is_refused_while_a_file_is_open(lab: Lab) -> None:
+    lab.capric.control.set_fault("delay=400000*1")
+    busy = lab.start("transfers:one", path=lab.data, direction="write")
+    assert lab.vm.run(["rmmod", "pciedma"]).returncode != 0
+    assert busy.value()["moved"] == 100
+
+
+def test_back_end_unload_with_a_file_open_gives_enodev(lab: Lab) -> None:
+    lab.capric.control.set_fault("stall=h2c*1")
+    blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=None)
+    lab.vm.run(["sleep", "0.2"])
+    assert lab.vm.run(["rmmod", DRIVER]).returncode == 0
+    assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
+    assert lab.vm.run(["insmod", f"/mnt/project/build/{KERNEL}/modules/{DRIVER}.ko"]).returncode == 0
+    lab.find()
+
+
+def test_device_del_during_transfers_ends_them_and_a_new_card_works(lab: Lab) -> None:
+    writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
+    lab.vm.device_del(lab.capric)
+    assert {writer.value()["errno"] for writer in writers} == {19}
+    lab.vm.device_add(lab.capric)
+    for _ in range(100):
+        lab.find()
+        if "capric" in lab.nodes:
+            break
+        lab.vm.run(["sleep", "0.1"])
+    lab.echo()
+
+
+def test_death_of_the_card_ends_every_call_and_keeps_the_memory() -> None:
+    capric = EmulatedCard("capric")
+    with Machine(KERNEL, iommu=True, cards=[capric], edu=1, time_limit_s=300) as vm:
+        lab = make_lab(vm, capric)
+        capric.control.set_fault("death*1")
+        blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=1.0)
+        result = blocked.value(120)
+        assert set(result["results"]) <= {"EIO", "ENODEV"}
+        assert not capric.alive
+        quarantined = lab.sysfs("capric", "quarantined_bytes")
+        assert quarantined in (0, 4096)
+        vm.unload_modules()
+
+
+def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
+    foreign = [EmulatedCard("capric", variant=v) for v in ("foreign-subsystem", "foreign-bar")]
+    with Machine(KERNEL, cards=foreign, time_limit_s=300) as vm:
+        vm.load_modules()
+        lines = [line for line in vm.kernel_log().splitlines() if "not a capric card" in line]
+        assert len(lines) == 2
+        assert "subsystem id 10ee:1234" in lines[0]
+        assert "BAR0 has 65536 bytes" in lines[1]
+        for card in foreign:
+            counters = card.control.counters()
+            assert counters.get("mmio_reads", 0) == counters.get("mmio_writes", 0) == 0
+        assert vm.run(["sh", "-c", "ls /dev/pciedma*"]).returncode != 0
+
+
+def test_extra_ids_bind_a_users_own_board() -> None:
+    board = EmulatedCard("capric", variant="foreign-subsystem")
+    with Machine(KERNEL, cards=[board], time_limit_s=300) as vm:
+        vm.load_modules(capric="ids=10ee:0007:10ee:1234")
+        lab = Lab(vm, board, {}, {})
+        lab.find()
+        lab.echo(20)
+        vm.unload_modules()
+
+
+def test_intx_card_works_without_msi() -> None:
+    capric = EmulatedCard("capric", variant="intx")
+    with Machine(KERNEL, cards=[capric], time_limit_s=300) as vm:
+        lab = make_lab(vm, capric)
+        lab.echo(300)
+        assert lab.sysfs("capric", "c0/h2c/looks") == 0
+        vm.unload_modules()
