@@ -1,9 +1,13 @@
-"""Where Debian's packages come from: the host's own mirror and proxy."""
+"""Where Debian's packages come from: the host's own mirror, proxy and certificates."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from pathlib import Path
+
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def _output(command: list[str]) -> str:
@@ -12,17 +16,32 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def mirror() -> str | None:
-    """Return the address of the archive that the host's apt uses, or None for mmdebstrap's default."""
-    lines = _output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"])
-    for line in lines.splitlines():
+def parse_mirror(targets: str) -> str | None:
+    """Return the address of Debian's archive in lines of ``REPO_URI ORIGIN LABEL``, or None."""
+    for line in targets.splitlines():
         uri, _, origin = line.partition(" ")
-        if origin.strip() == "Debian Debian":
+        if origin.strip() == "Debian Debian" and uri.startswith(("http://", "https://")):
             return uri
     return None
 
 
+def parse_proxies(dump: str) -> list[str]:
+    """Return the proxy settings in the lines of ``apt-config dump``, as options for apt."""
+    lines = (line.strip() for line in dump.splitlines())
+    return [line for line in lines if line.startswith("Acquire::http") and "Proxy" in line and '""' not in line]
+
+
+def mirror() -> str | None:
+    """Return the address of the archive that the host's apt uses, or None for mmdebstrap's default."""
+    return parse_mirror(_output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"]))
+
+
 def proxy_options() -> list[str]:
     """Return the host's apt proxy settings as options for apt, e.g. ``Acquire::http::Proxy "..."``."""
-    lines = _output(["apt-config", "dump", "--format", '%F "%v";%n']).splitlines()
-    return [line for line in lines if line.startswith("Acquire::http") and "Proxy" in line and '""' not in line]
+    return parse_proxies(_output(["apt-config", "dump", "--format", '%F "%v";%n']))
+
+
+def certificates() -> Path | None:
+    """Return the file of the authorities that the host trusts, or None; a company's proxy may be among them."""
+    path = Path(os.environ.get("SSL_CERT_FILE") or _CERTIFICATES)
+    return path if path.is_file() else None

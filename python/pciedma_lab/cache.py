@@ -1,14 +1,24 @@
-"""Where downloads and built things are kept between runs, and how they come to be there whole."""
+"""Where downloaded and built things are kept between runs, and how they come to be there whole."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+_UNUSED_SECONDS = 30 * 24 * 3600
+
+
+class LabError(Exception):
+    """The lab cannot go on, for a reason outside the code under test; the text says what to do about it."""
 
 
 def root() -> Path:
@@ -23,9 +33,17 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock *name* against other processes that fill the same part of the cache."""
-    path = root() / f"{name}.lock"
+def step(text: str) -> Iterator[None]:
+    """Say that a long step begins and, when it has ended, how long it took."""
+    say(f"{text} ...")
+    start = time.monotonic()
+    yield
+    say(f"{text}: {time.monotonic() - start:.0f} s")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file *path* against other threads and processes that change the same thing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -35,23 +53,55 @@ def locked(name: str) -> Iterator[None]:
 def provide(target: Path, make: Callable[[Path], None]) -> Path:
     """Return *target*, made by ``make(temporary)`` and renamed, so that it is there whole or not at all.
 
-    Processes that want the same target wait for each other.
+    Threads and processes that want the same target wait for each other.
     """
-    if target.exists():
-        return target
-    with locked(target.name):
-        if target.exists():
-            return target
-        temporary = target.with_name(f"{target.name}.new")
-        remove(temporary)
-        make(temporary)
-        temporary.rename(target)
+    if not target.exists():
+        with locked(target.with_name(f"{target.name}.lock")):
+            if not target.exists():
+                temporary = target.with_name(f"{target.name}.new")
+                remove(temporary)
+                make(temporary)
+                temporary.rename(target)
+    os.utime(target)
     return target
+
+
+def final_name(temporary: Path) -> Path:
+    """Return where the thing that provide() lets make at *temporary* will be in the end."""
+    return temporary.with_name(temporary.name.removesuffix(".new"))
+
+
+def together(*makers: Callable[[], Any]) -> list[Any]:
+    """Call all *makers* at the same time and return what they return; raises the first one's error."""
+    with ThreadPoolExecutor(len(makers)) as pool:
+        return [future.result() for future in [pool.submit(maker) for maker in makers]]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def prune(prefix: str, keep: Path) -> None:
+    """Remove what begins with *prefix*, is not *keep*, and was not used for a month."""
+    for path in root().glob(f"{prefix}*"):
+        if not path.name.startswith(keep.name) and time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+            remove(path)
 
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, whether it is there or not."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:  # an unprivileged user's chroot has files of other ids
+            subprocess.run([*user_namespace(), "rm", "-rf", str(path)], check=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def user_namespace() -> list[str]:
+    """Return the beginning of a command line that acts as root in a user namespace; nothing if we are root."""
+    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--map-auto"]

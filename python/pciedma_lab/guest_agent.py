@@ -7,6 +7,7 @@ the request's ``id``.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import fcntl
@@ -17,6 +18,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class Job:
         self.number = number
         self.pid = pid
         self.pipes = pipes
+        self.decoders = {pipe: codecs.getincrementaldecoder("utf-8")("replace") for pipe in pipes}
 
 
 class Agent:
@@ -76,19 +79,18 @@ class Agent:
 
     def do_run(self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str) -> None:
         """Start a command."""
-        try:
-            process = subprocess.Popen(
-                argv, cwd=cwd, env=os.environ | env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        except OSError as error:
-            self.send(id=id, event="output", stream="stderr", text=f"{error}\n")
-            self.send(id=id, event="done", status=127)
-            return
-        assert process.stdin and process.stdout and process.stderr
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(stdin.encode())
-            process.stdin.close()
+        with tempfile.TemporaryFile() as file:  # not a pipe: the command may read late or never
+            file.write(stdin.encode())
+            file.seek(0)
+            try:
+                process = subprocess.Popen(
+                    argv, cwd=cwd, env=os.environ | env, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            except OSError as error:
+                self.send(id=id, event="output", stream="stderr", text=f"{error}\n")
+                self.send(id=id, event="done", status=127)
+                return
+        assert process.stdout and process.stderr
         pipes = {os.dup(process.stdout.fileno()): "stdout", os.dup(process.stderr.fileno()): "stderr"}
         process.stdout.close()
         process.stderr.close()
@@ -141,8 +143,9 @@ class Agent:
     def read_pipe(self, pipe: int, job: Job) -> None:
         """Pass output on; when all pipes are closed, the job's end."""
         data = os.read(pipe, 65536)
+        if text := job.decoders[pipe].decode(data, final=not data):
+            self.send(id=job.number, event="output", stream=job.pipes[pipe], text=text)
         if data:
-            self.send(id=job.number, event="output", stream=job.pipes[pipe], text=data.decode(errors="replace"))
             return
         self.selector.unregister(pipe)
         os.close(pipe)

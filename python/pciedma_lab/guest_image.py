@@ -46,11 +46,11 @@ def root_image() -> Path:
 
 
 def _make_root(guest: Path, target: Path) -> None:
-    cache.say("making the guest's root file system")
-    GUEST.run(["python3", "-m", "compileall", "-q", "/usr/lib/python3.13"], cwd=Path("/"))
-    size = sum(path.lstat().st_size for path in guest.rglob("*") if not path.is_dir()) // 2**20
     options = ["-q", "-t", "ext4", "-O", "^has_journal", "-d", str(guest)]
-    EMULATOR.run(["mke2fs", *options, str(target), f"{size * 5 // 4 + 64}M"])
+    with cache.step("making the guest's root file system"):
+        GUEST.run(["sh", "-c", "python3 -m compileall -q /usr/lib/python3.*"], cwd=Path("/"))
+        size = sum(path.lstat().st_size for path in guest.rglob("*") if not path.is_dir()) // 2**20
+        EMULATOR.run(["mke2fs", *options, str(target), f"{size * 5 // 4 + 64}M"])
 
 
 def initramfs(kernel: Kernel) -> Path:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import subprocess
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import cache
+from .cache import LabError
 from .chroot import BUILDERS, Chroot
 
 _CHECK_SECONDS = 24 * 3600
+_RETRY_SECONDS = 3600
+
+#: So that a missing network costs seconds, and so that files of another user's folder can be written.
+_APT_OPTIONS = (
+    "-o", "Acquire::http::Timeout=15", "-o", "Acquire::Retries=1", "-o", "APT::Update::Error-Mode=any",
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,14 @@ SERIES = {
     for series in (
         Series("bookworm", "bookworm", "bookworm"),
         Series("trixie", "trixie", "trixie"),
+        Series("trixie-rt", "trixie", "trixie", "rt-amd64"),
         Series("backports", "trixie", "trixie-backports"),
+        Series("backports-rt", "trixie", "trixie-backports", "rt-amd64"),
     )
 }
+
+#: The kernels that the modules are always built for.
+SUPPORTED = ("bookworm", "trixie", "backports")
 
 
 @dataclass(frozen=True)
@@ -70,76 +84,78 @@ class Kernel:
 
 
 def provide(name: str) -> Kernel:
-    """Return the newest kernel of the series *name*; looks for a newer one once a day.
+    """Return the newest kernel of the series *name*, downloaded now if the cache has it not.
 
-    Raises KeyError for an unknown name.
+    The archive is asked once a day; if it does not answer, the newest that the cache has will do.
+    Raises LabError for an unknown name, or if there is nothing to go on with.
     """
-    series = SERIES[name]
-    note = cache.root() / f"kernel-{name}.json"
-    known = json.loads(note.read_text()) if note.exists() else {}
+    if name not in SERIES:
+        raise LabError(f"there is no kernel {name!r}: known are {', '.join(SERIES)}")
+    with cache.locked(cache.root() / f"kernel-{name}.lock"):
+        return _provide(SERIES[name])
+
+
+def _provide(series: Series) -> Kernel:
+    note = cache.root() / f"kernel-{series.name}.json"
+    known: dict[str, Any] = json.loads(note.read_text()) if note.exists() else {}
     folder = cache.root() / known.get("folder", "-")
-    if folder.exists() and time.time() - known["checked"] < _CHECK_SECONDS:
+    if folder.exists() and time.time() < known.get("check_at", 0):
         return Kernel(series, folder)
+    wait = _CHECK_SECONDS
     try:
         folder = _newest(series)
-    except subprocess.CalledProcessError:
+    except LabError as error:
         if not folder.exists():
             raise
-        cache.say(f"the archive does not answer: going on with {folder.name}")
-    note.write_text(json.dumps({"folder": folder.name, "checked": time.time()}))
+        cache.say(f"going on with {folder.name}, since the archive does not answer: {error}")
+        wait = _RETRY_SECONDS
+    cache.write(note, json.dumps({"folder": folder.name, "check_at": time.time() + wait}))
     return Kernel(series, folder)
 
 
 def _newest(series: Series) -> Path:
-    lines = _list(series)
-    metapackage = next(line for line in lines if line[1].startswith(f"linux-headers-{series.flavour}_"))
-    version = metapackage[1].split("_")[1]
-    target = cache.root() / f"kernel-{series.name}-{version.replace('%3a', '_')}"
-    return cache.provide(target, lambda temporary: _unpack(series, lines, temporary))
-
-
-def _apt(series: Series, *arguments: str) -> str:
-    """Run apt-get in the series' own view of the archive."""
-    return series.builder.run(["apt-get", "-qq", *arguments], capture_output=True).stdout
+    packages = _list(series)
+    version = dict(packages)[f"linux-headers-{series.flavour}"]
+    target = cache.root() / f"kernel-{series.name}-{version.replace(':', '_')}"
+    made = cache.provide(target, lambda temporary: _unpack(series, packages, temporary))
+    cache.prune(f"kernel-{series.name}-", made)
+    return made
 
 
 def _list(series: Series) -> list[tuple[str, str]]:
-    """Return address and file name of each package that the kernel consists of."""
-    _apt(series, "update")
-    packages = [f"linux-image-{series.flavour}", f"linux-headers-{series.flavour}"]
+    """Return name and version of each package that the newest kernel consists of."""
+    wanted = [f"linux-image-{series.flavour}", f"linux-headers-{series.flavour}"]
     options = ["install", "--no-install-recommends", "--print-uris", "--reinstall", "-t", series.release]
-    found = re.findall(r"^'(\S+)' (linux-\S+\.deb) ", _apt(series, *options, *packages), re.MULTILINE)
-    return [(uri, name) for uri, name in found if not name.startswith(("linux-base_", "linux-libc"))]
+    builder = series.builder
+    with cache.locked(cache.root() / f"{builder.path.name}.apt.lock"):
+        builder.run(["apt-get", "-qq", *_APT_OPTIONS, "update"])
+        return parse_uris(builder.run(["apt-get", "-qq", *options, *wanted]))
 
 
-def _unpack(series: Series, lines: list[tuple[str, str]], target: Path) -> None:
+def parse_uris(text: str) -> list[tuple[str, str]]:
+    """Return name and version of each kernel package in the output of ``apt-get install --print-uris``."""
+    found = re.findall(r"^'\S+' (linux-[^_\s]+)_([^_\s]+)_\S+\.deb ", text, re.MULTILINE)
+    others = ("linux-base", "linux-libc-dev")
+    return [(name, version.replace("%3a", ":")) for name, version in found if name not in others]
+
+
+def _unpack(series: Series, packages: list[tuple[str, str]], target: Path) -> None:
     target.mkdir(parents=True)
-    names = [name.split("_")[0] + "=" + name.split("_")[1].replace("%3a", ":") for _, name in lines]
-    cache.say(f"downloading the kernel {series.name}: {' '.join(names)}")
-    series.builder.run(["apt-get", "-qq", "download", *names], cwd=target)
-    for deb in target.glob("*.deb"):
-        series.builder.run(["dpkg-deb", "-x", str(deb), str(target)])
-        deb.unlink()
-    _merge(target)
-    release = next((target / "usr/lib/modules").glob("*/kernel")).parent.name
-    series.builder.run(["depmod", "-b", str(target / "usr"), release])
+    names = [f"{name}={version}" for name, version in packages]
+    run = series.builder.run
+    with cache.step(f"downloading the kernel {series.name}: {' '.join(names)}"):
+        run(["apt-get", "-qq", *_APT_OPTIONS, "download", *names], cwd=target)
+        run(["sh", "-ec", "for deb in *.deb; do dpkg-deb -x $deb .; rm $deb; done"], cwd=target)
+        _merge(target)
+        run(["depmod", "-b", str(target / "usr"), Kernel(series, target).release])
 
 
 def _merge(target: Path) -> None:
-    """Bring what older packages have under /lib to /usr/lib, and make the headers' links relative."""
+    """Bring what older packages have under /lib to /usr/lib, and let the headers find each other here."""
     old = target / "lib"
     if old.is_dir():
-        for path in [*old.rglob("*")]:
-            if not path.is_dir() or path.is_symlink():
-                new = target / "usr/lib" / path.relative_to(old)
-                new.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(new)
+        shutil.copytree(old, target / "usr/lib", symlinks=True, dirs_exist_ok=True, copy_function=os.rename)
         cache.remove(old)
     for makefile in (target / "usr/src").glob("linux-headers-*/Makefile"):
         text = makefile.read_text()
-        makefile.write_text(text.replace("/usr/src/", f"{final_name(target)}/usr/src/"))
-
-
-def final_name(temporary: Path) -> Path:
-    """Return where a folder that cache.provide() makes will be in the end."""
-    return temporary.with_name(temporary.name.removesuffix(".new"))
+        makefile.write_text(text.replace("/usr/src/", f"{cache.final_name(target)}/usr/src/"))

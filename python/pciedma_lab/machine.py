@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-import queue
+import os
 import re
-import signal
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -18,33 +19,33 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from . import cache, chroot, guest_image, kernels, modules, verdict
+from .control import ControlError
 from .guest_agent import SENTINEL
+from .guest_process import GuestError, MachineFailed, Process
 from .qemu import ROOT_PORTS, Guest
-from .qmp import Qmp
+from .qmp import Qmp, QmpError
+
+__all__ = ["Card", "Control", "GuestError", "Machine", "MachineFailed", "Process"]
 
 _BOOT_SECONDS = 180
+_END_SECONDS = 60
+_KEPT_FOLDERS = 30
+_ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _numbers = itertools.count()
-
-
-class MachineFailed(Exception):
-    """The guest crashed, hung, ended early, or did not end clean."""
-
-
-class GuestError(Exception):
-    """A function that ran in the guest raised; the text is its traceback."""
 
 
 class Control(Protocol):
     """What the machine asks of a card's control connection."""
 
     def violations(self) -> list[dict[str, Any]]:
-        """Return what the model forbids and has seen."""
+        """Return what the model forbids and has seen, each with a ``name``."""
 
 
 class Card(Protocol):
     """An emulated card that can be plugged into the machine."""
 
     name: str
+    process: subprocess.Popen[bytes] | None
 
     @property
     def control(self) -> Control:
@@ -64,88 +65,14 @@ class Card(Protocol):
         """Return what QEMU's -device takes, as JSON with an id."""
 
 
-class Process:
-    """A command or a call in the guest that is under way."""
-
-    def __init__(self, machine: Machine, number: int) -> None:
-        """Made by Machine."""
-        self._machine = machine
-        self._number = number
-        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._output = {"stdout": "", "stderr": "", "result": ""}
-        self._status: int | None = None
-        self.pid = 0
-        #: Called with each piece of output: stream and text.
-        self.on_output = lambda stream, text: None
-
-    def deliver(self, message: dict[str, Any]) -> None:
-        """Take a message of the agent's (from the machine's reader thread)."""
-        self._messages.put(message)
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        while self._status is None and not self._messages.empty():
-            self._take(self._messages.get())
-        return self._status is not None
-
-    def started(self, timeout_s: float = 30) -> Process:
-        """Wait until it runs."""
-        self._wait(lambda: self.pid != 0 or self._status is not None, timeout_s)
-        return self
-
-    def wait(self, timeout_s: float = 60) -> int:
-        """Wait until it has ended and return its exit status; raises MachineFailed when time is up."""
-        self._wait(lambda: self._status is not None, timeout_s)
-        assert self._status is not None
-        return self._status
-
-    def completed(self, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Wait for a command's end and return its output."""
-        status = self.wait(timeout_s)
-        return subprocess.CompletedProcess([], status, self._output["stdout"], self._output["stderr"])
-
-    def value(self, timeout_s: float = 60) -> Any:
-        """Wait for a call's end and return its value; raises GuestError if it raised or was killed."""
-        status = self.wait(timeout_s)
-        if not self._output["result"]:
-            raise GuestError(f"the call ended with status {status} and no value")
-        result = json.loads(self._output["result"])
-        if "error" in result:
-            raise GuestError(result["error"])
-        return result["value"]
-
-    def signal(self, number: int = signal.SIGTERM) -> None:
-        """Send it a signal."""
-        self._machine.send("signal", self._number, number=int(number))
-
-    def _wait(self, condition: Any, timeout_s: float) -> None:
-        end = time.monotonic() + timeout_s
-        while not condition():
-            try:
-                self._take(self._messages.get(timeout=max(0.0, min(1.0, end - time.monotonic()))))
-            except queue.Empty:
-                self._machine.check_alive()
-                if time.monotonic() > end:
-                    raise self._machine.failure(f"nothing ended within {timeout_s} s") from None
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["event"] == "started":
-            self.pid = message["pid"]
-        elif message["event"] == "output":
-            self._output[message["stream"]] += message["text"]
-            self.on_output(message["stream"], message["text"])
-        else:
-            self._status = message.get("status", 0)
-            self.final = message
-
-
 class Machine:
     """A guest, from power-on to the verdict. Use it as a context manager; threads may share it.
 
-    ``kernel`` names a series of kernels.SERIES. Leaving the context shuts the guest down in order and raises
-    MachineFailed unless the guest ended in order, its kernel's log and taint flags are clean, and no card's
-    model saw a violation.
+    ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
+    ``/mnt/results``; the whole project is at ``/mnt/project``, read-only. Leaving the context shuts the guest
+    down in order and raises MachineFailed unless the guest ended in order, its kernel's log and taint flags are
+    clean, and no card's model crashed or saw a violation. The guest ends with the thread that entered the
+    context, whatever happens, and after ``time_limit_s`` seconds.
     """
 
     def __init__(
@@ -159,59 +86,67 @@ class Machine:
         cards: Sequence[Card] = (),
         edu: int = 0,
         results: Path | None = None,
-        time_limit_s: float = 900,
+        time_limit_s: float = 600,
     ) -> None:
         """Prepare; nothing runs before the context is entered."""
         self.series = kernel
         self.cards = list(cards)
-        self._time_limit_s = time_limit_s
-        self._options = {"iommu": iommu, "swiotlb_force": swiotlb_force, "memory_mib": memory_mib}
-        self._cpus = cpus
-        self._edu = edu
+        #: What ``uname -r`` says in the guest.
+        self.kernel_release = ""
+        self._options: dict[str, Any] = {
+            "iommu": iommu, "swiotlb_force": swiotlb_force, "memory_mib": memory_mib, "cpus": cpus, "edu": edu,
+        }
         self._results = results
+        self._time_limit_s = time_limit_s
+        self._out_of_time = False
+        self._finished = False
         self._expected_log: list[str] = []
         self._expected_violations: set[str] = set()
         self._requests = itertools.count(1)
         self._processes: dict[int, Process] = {}
         self._qemu: subprocess.Popen[bytes] | None = None
+        self._agent: socket.socket | None = None
         self._lock = threading.Lock()
-        self.kernel_release = ""
 
     def __enter__(self) -> Machine:
         """Boot, and wait for the agent."""
-        kernel = kernels.provide(self.series)
-        image, root = guest_image.initramfs(kernel), guest_image.root_image()
-        folder = modules.BUILD / "vm" / f"{self.series}-{next(_numbers)}"
-        cache.remove(folder)
-        folder.mkdir(parents=True)
-        self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-")
-        results = self._results or folder / "results"
-        results.mkdir(parents=True, exist_ok=True)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._tear_down)
+            self.guest = self._prepare()
             for card in self.cards:
                 card.start()
-            self.guest = Guest(
-                kernel.image, image, root, folder, results, cpus=self._cpus, edu=self._edu,
-                sockets=Path(self._sockets.name),
-                cards=[card.qemu_device_arguments(f"port{n}") for n, card in enumerate(self.cards)],
-                **self._options,  # type: ignore[arg-type]
-            )
             self._start_qemu()
             self._connect()
-        except BaseException:
-            self._tear_down()
-            raise
+            undo.pop_all()
         return self
 
+    def _prepare(self) -> Guest:
+        """Provide all that the guest is made of."""
+        root, kernel = cache.together(guest_image.root_image, lambda: kernels.provide(self.series))
+        folder = _make_folder(self.series)
+        self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-")
+        results = (self._results or folder / "results").resolve()
+        results.mkdir(parents=True, exist_ok=True)
+        return Guest(
+            kernel.image, guest_image.initramfs(kernel), root, folder, results, Path(self._sockets.name),
+            **self._options,
+        )
+
     def _start_qemu(self) -> None:
+        cards = [card.qemu_device_arguments(f"port{number}") for number, card in enumerate(self.cards)]
         with (self.guest.folder / "qemu.log").open("wb") as log:
             self._qemu = subprocess.Popen(
-                chroot.EMULATOR.command(self.guest.command()), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                chroot.EMULATOR.command(self.guest.command(cards)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=chroot.environment(),
             )
-        self._timer = threading.Timer(self._time_limit_s, self._qemu.kill)
+        self._timer = threading.Timer(self._time_limit_s, self._stop_late)
         self._timer.daemon = True
         self._timer.start()
+
+    def _stop_late(self) -> None:
+        self._out_of_time = True
+        if self._qemu is not None:
+            self._qemu.kill()
 
     def _connect(self) -> None:
         end = time.monotonic() + _BOOT_SECONDS
@@ -222,66 +157,85 @@ class Machine:
         self._agent = socket.socket(socket.AF_UNIX)
         self._agent.connect(str(self.guest.agent))
         ready = self._process(0)
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read, args=(self._agent,), daemon=True).start()
         ready.wait(end - time.monotonic())
         self.kernel_release = ready.final["release"]
 
-    def _read(self) -> None:
-        with self._agent.makefile("rb") as file:
+    def _read(self, agent: socket.socket) -> None:
+        with contextlib.suppress(OSError), agent.makefile("rb") as file:
             for line in file:
                 message = json.loads(line)
                 process = self._processes.get(message["id"])
                 if process:
                     process.deliver(message)
+                    if message["event"] == "done":
+                        del self._processes[message["id"]]
 
     def _process(self, number: int) -> Process:
         process = Process(self, number)
         self._processes[number] = process
         return process
 
-    def send(self, kind: str, number: int, **arguments: Any) -> None:
+    def send(self, kind: str, identifier: int, /, **arguments: Any) -> None:
         """Send a request to the agent."""
-        with self._lock:
-            self._agent.sendall(json.dumps({"kind": kind, "id": number, **arguments}).encode() + b"\n")
+        assert self._agent is not None
+        data = json.dumps({"kind": kind, "id": identifier, **arguments}).encode() + b"\n"
+        try:
+            with self._lock:
+                self._agent.sendall(data)
+        except OSError:
+            raise self.failure("the guest does not listen any more") from None
 
-    def start_run(self, argv: Sequence[str], *, cwd: str = "/mnt/project", env: dict[str, str] | None = None,
-                  stdin: str = "") -> Process:
-        """Start a command in the guest."""
+    def start_run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: str | None = None,
+        cwd: str = "/mnt/project",
+        env: dict[str, str] | None = None,
+    ) -> Process:
+        """Start a command in the guest; *input* is its whole standard input."""
         process = self._process(next(self._requests))
-        self.send("run", process._number, argv=list(argv), cwd=cwd, env=env or {}, stdin=stdin)
+        self.send("run", process.number, argv=list(argv), cwd=cwd, env=env or {}, stdin=input or "")
         return process
 
     def run(self, argv: Sequence[str], timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in the guest and return its status and output."""
+        """Run a command in the guest and return its status and output; options as for start_run()."""
         return self.start_run(argv, **options).completed(timeout_s)
 
-    def start_call(self, target: str, **kwargs: Any) -> Process:
+    def start_call(self, target: str, /, **kwargs: Any) -> Process:
         """Start a function of a project's module, ``package.module:function``, in a process of its own."""
         process = self._process(next(self._requests))
-        self.send("call", process._number, target=target, kwargs=kwargs)
+        self.send("call", process.number, target=target, kwargs=kwargs)
         return process
 
-    def call(self, target: str, timeout_s: float = 60, **kwargs: Any) -> Any:
-        """Run a function in the guest; arguments and value pass through JSON. Raises GuestError if it does."""
-        return self.start_call(target, **kwargs).value(timeout_s)
+    def call(self, target: str, wait_s: float = 60, /, **kwargs: Any) -> Any:
+        """Run a function in the guest, for *wait_s* at most; arguments and value pass through JSON.
+
+        Raises GuestError if it does.
+        """
+        return self.start_call(target, **kwargs).value(wait_s)
 
     def load_modules(self, **parameters: str) -> None:
         """Load the modules built for this kernel, core first; parameters by module name without ``pciedma_``."""
-        names = sorted(path.stem for path in modules.built(self.series).glob("*.ko"))
-        folder = f"/mnt/project/build/{self.series}/modules"
-        for name in sorted(names, key=len):
+        for name in self._modules():
             words = parameters.get(name.removeprefix("pciedma_"), "").split()
-            self._must(["insmod", f"{folder}/{name}.ko", *words])
+            self._must(["insmod", f"/mnt/project/build/{self.series}/modules/{name}.ko", *words])
 
     def unload_modules(self) -> None:
         """Unload them."""
-        names = sorted((path.stem for path in modules.built(self.series).glob("*.ko")), key=len, reverse=True)
-        self._must(["rmmod", *names])
+        self._must(["rmmod", *reversed(self._modules())])
+
+    def _modules(self) -> list[str]:
+        names = sorted(path.stem for path in modules.built(self.series).glob("*.ko"))
+        if not names:
+            raise cache.LabError(f"build the modules first: python3 -m pciedma_lab modules --kernel {self.series}")
+        return names  # the core's name is the beginning of all others
 
     def _must(self, argv: Sequence[str]) -> None:
         result = self.run(argv)
         if result.returncode:
-            raise MachineFailed(f"{' '.join(argv)}: {result.stdout}{result.stderr}")
+            raise self.failure(f"{' '.join(argv)}: {result.stdout}{result.stderr}")
 
     def kernel_log(self) -> str:
         """Return the kernel's log so far."""
@@ -306,25 +260,32 @@ class Machine:
         self._expected_violations.add(name)
 
     def device_del(self, card: Card) -> None:
-        """Unplug a card in order, and wait until it is gone."""
+        """Unplug a card in order, and wait until it is gone; its model lives on."""
         number = self.cards.index(card)
         device = json.loads(card.qemu_device_arguments(f"port{number}"))["id"]
         self.qmp.execute("device_del", id=device)
-        self.qmp.wait_event("DEVICE_DELETED", device)
+        try:
+            self.qmp.wait_event("DEVICE_DELETED", device)
+        except (QmpError, TimeoutError) as error:
+            raise self.failure(f"the card {device} was not removed: {error!r}") from error
 
     def device_add(self, card: Card) -> None:
-        """Plug a card in, into the port it was in or the next free one."""
+        """Plug a card in, into the port it was in or the next free one; starts its model if it does not run."""
         if card not in self.cards:
             self.cards.append(card)
+        if not card.alive:
+            card.stop()
             card.start()
         number = self.cards.index(card)
-        assert number < ROOT_PORTS
-        arguments = json.loads(card.qemu_device_arguments(f"port{number}"))
-        self.qmp.execute("device_add", **arguments)
+        if number >= ROOT_PORTS:
+            raise ValueError(f"the machine has {ROOT_PORTS} ports")
+        self.qmp.execute("device_add", **json.loads(card.qemu_device_arguments(f"port{number}")))
 
     def check_alive(self) -> None:
         """Raise MachineFailed if QEMU has ended."""
         if self._qemu is not None and self._qemu.poll() is not None:
+            if self._out_of_time:
+                raise self.failure(f"the machine's time limit of {self._time_limit_s} s is over")
             raise self.failure(f"QEMU ended with status {self._qemu.returncode}")
 
     def failure(self, text: str) -> MachineFailed:
@@ -338,34 +299,46 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Shut down; judge, unless an exception is under way already."""
+        """Shut down; judge, unless an exception is under way already, which then names the console's file."""
         try:
-            if kind is None:
-                self._finish()
+            if value is None:
+                self.finish()
+            else:
+                value.add_note(self._note())
         finally:
             self._tear_down()
 
-    def _finish(self) -> None:
+    def _note(self) -> str:
+        console = self.guest.console.read_text(errors="replace") if self.guest.console.exists() else ""
+        lines = verdict.suspicious(console, self._expected_log)
+        return "\n".join([f"the guest's console: {self.guest.console}", *lines[:20]])
+
+    def finish(self) -> None:
+        """Shut the guest down in order and judge; leaving the context does it if it was not done before."""
+        if self._finished:
+            return
+        self._finished = True
         violations = self._violations()
-        process = self._process(next(self._requests))
-        self.send("shut_down", process._number)
-        process.wait(60)
-        assert self._qemu is not None
-        try:
-            self._qemu.wait(60)
-        except subprocess.TimeoutExpired:
-            raise self.failure("the guest did not power off") from None
-        log = process.final["log"]
+        final = self._power_off()
+        with contextlib.suppress(ControlError, OSError):  # a model that just ended was asked above
+            violations = self._violations()
         console = self.guest.console.read_text(errors="replace")
-        problems = verdict.suspicious(log, self._expected_log)
-        problems += [line for line in verdict.suspicious(console, self._expected_log) if line not in problems]
-        if tainted := verdict.bad_taint(process.final["tainted"]):
-            problems.append(f"the kernel is tainted: {tainted:#x}")
-        if SENTINEL not in console:
-            problems.append("the guest did not say that it ends in order")
-        problems += violations
+        problems = self._crashed_models() + violations
+        problems += verdict.judge(final["log"], console, final["tainted"], SENTINEL, self._expected_log)
         if problems:
             raise self.failure("the run was not clean:\n" + "\n".join(problems) + "\n")
+
+    def _power_off(self) -> dict[str, Any]:
+        """Let the guest end, and return its last words."""
+        process = self._process(next(self._requests))
+        self.send("shut_down", process.number)
+        process.wait(_END_SECONDS)
+        assert self._qemu is not None
+        try:
+            self._qemu.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self.failure("the guest did not power off") from None
+        return process.final
 
     def _violations(self) -> list[str]:
         found = []
@@ -374,11 +347,38 @@ class Machine:
                 found += [v for v in card.control.violations() if v["name"] not in self._expected_violations]
         return [f"violation: {json.dumps(violation)}" for violation in found]
 
+    def _crashed_models(self) -> list[str]:
+        status = {card.name: card.process.poll() for card in self.cards if card.process is not None}
+        return [
+            f"the model of {name} ended with status {value}"
+            for name, value in status.items()
+            if value not in (None, _ORDERED_DEATH)
+        ]
+
     def _tear_down(self) -> None:
-        if self._qemu is not None:
-            self._timer.cancel()
-            self._qemu.kill()
-            self._qemu.wait()
-        for card in self.cards:
-            card.stop()
-        self._sockets.cleanup()
+        """End what runs; nothing of it survives."""
+        with contextlib.ExitStack() as stack:
+            if hasattr(self, "_sockets"):
+                stack.callback(self._sockets.cleanup)
+            for card in self.cards:
+                stack.callback(card.stop)
+            if self._agent is not None:
+                stack.callback(self._agent.close)
+            if hasattr(self, "qmp"):
+                stack.callback(self.qmp.close)
+            if self._qemu is not None:
+                self._timer.cancel()
+                self._qemu.kill()
+                self._qemu.wait()
+
+
+def _make_folder(series: str) -> Path:
+    """Make a folder for a machine's logs, and remove the oldest of those that nobody uses."""
+    parent = modules.BUILD / "vm"
+    folder = parent / f"{series}-{os.getpid()}-{next(_numbers)}"
+    cache.remove(folder)
+    folder.mkdir(parents=True)
+    for old in sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT_FOLDERS]:
+        if time.time() - old.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder

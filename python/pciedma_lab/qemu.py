@@ -15,7 +15,11 @@ ROOT_PORTS = 4
 
 @dataclass(frozen=True)
 class Guest:
-    """What a guest is made of."""
+    """What a guest is made of.
+
+    ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
+    path short enough for UNIX sockets.
+    """
 
     image: Path
     initramfs: Path
@@ -28,7 +32,6 @@ class Guest:
     iommu: bool = False
     swiotlb_force: bool = False
     edu: int = 0
-    cards: Sequence[str] = ()
 
     @property
     def qmp(self) -> Path:
@@ -54,14 +57,15 @@ class Guest:
         """Return what the kernel is told."""
         words = ["console=ttyS0", "loglevel=7", "oops=panic", "panic=-1", "nokaslr", "mitigations=off"]
         words += ["rdinit=/init", "random.trust_cpu=on"]
+        words.append("tsc=reliable")  # the watchdog takes a busy host for a bad clock
         if self.iommu:
             words += ["intel_iommu=on", "iommu.strict=1"]
         if self.swiotlb_force:
             words.append("swiotlb=force")
         return " ".join(words)
 
-    def command(self) -> list[str]:
-        """Return the whole command line."""
+    def command(self, cards: Sequence[str] = ()) -> list[str]:
+        """Return the whole command line; *cards* are arguments of -device, each naming its bus."""
         return [
             "qemu-system-x86_64",
             *("-machine", "q35,memory-backend=ram,kernel-irqchip=off"),
@@ -81,17 +85,17 @@ class Guest:
             *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
             *_share("project", PROJECT, "readonly=on,"),
             *_share("results", self.results, ""),
-            *self._devices(),
+            *self._devices(cards),
         ]
 
     def _iommu(self) -> list[str]:
         return ["-device", "intel-iommu,caching-mode=on"] if self.iommu else []
 
-    def _devices(self) -> list[str]:
+    def _devices(self, cards: Sequence[str]) -> list[str]:
         options = []
         for number in range(ROOT_PORTS):
             options += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},slot={number + 1}"]
-        for card in self.cards:
+        for card in cards:
             options += ["-device", card]
         for number in range(self.edu):
             options += ["-device", f"edu,id=edu{number}"]

@@ -1,4 +1,4 @@
-"""What counts as a clean run: the kernel's log, its taint flags, and the card models' records."""
+"""What counts as a clean run: the kernel's log, its taint flags, and the guest's last word."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import re
 from collections.abc import Iterable
 
 _BAD = re.compile(
-    r"WARNING: |\bBUG\b|Oops|Call Trace|general protection|Kernel panic|Unable to handle|hung_task|blocked for more than"
-    r"|rcu.*stall|soft lockup|hard LOCKUP|DMAR:.*fault|DMA-API|KASAN|UBSAN|lockdep|refcount_t|nobody cared"
-    r"|sleeping function|possible .*deadlock|unreferenced object|list_add corruption|list_del corruption"
-    r"|Bad page|double free"
+    r"WARNING: |\bBUG\b|\bOops\b|Call Trace|general protection|Kernel panic|[Uu]nable to handle|hung_task"
+    r"|blocked for more than|rcu.*stall|soft lockup|hard LOCKUP|DMAR:.*fault|DMA-API|KASAN|UBSAN|KCSAN"
+    r"|lockdep|possible .*(locking|deadlock|unsafe locking)|bad unlock balance|suspicious RCU usage"
+    r"|refcount_t|nobody cared|sleeping function|scheduling while atomic|unreferenced object"
+    r"|list_(add|del) corruption|[Bb]ad page|double free|page allocation failure|Out of memory"
 )
 
-#: Lines of stock kernels on this machine that match and mean nothing.
-_HARMLESS = re.compile(r"RETBleed|Spectre|MDS|TAA|MMIO Stale|Speculative|ITS:|TSA:|VMSCAPE|smp_mb|Transient Scheduler")
+#: Messages of stock kernels on this machine that match and mean nothing: processor mitigations that are off.
+_HARMLESS = re.compile(r"^\[[ \d.]+\] (RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: ")
+
+_KERNEL_LINE = re.compile(r"^\[ *\d+\.\d+\]")
 
 #: Taint bits that a healthy guest with our modules has: out of tree (12), unsigned (13).
 _TAINT_ALLOWED = 1 << 12 | 1 << 13
 
 
 def suspicious(log: str, expected: Iterable[str] = ()) -> list[str]:
-    """Return the lines of a kernel log that no healthy run has, but for those that match *expected*."""
+    """Return the kernel's lines in *log* that no healthy run has, but for those that match *expected*."""
     patterns = [re.compile(pattern) for pattern in expected]
     return [
         line
         for line in log.splitlines()
-        if _BAD.search(line)
+        if _KERNEL_LINE.match(line)
+        and _BAD.search(line)
         and not _HARMLESS.search(line)
         and not any(pattern.search(line) for pattern in patterns)
     ]
@@ -34,3 +38,20 @@ def suspicious(log: str, expected: Iterable[str] = ()) -> list[str]:
 def bad_taint(tainted: int) -> int:
     """Return the taint bits that no healthy run has."""
     return tainted & ~_TAINT_ALLOWED
+
+
+def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterable[str] = ()) -> list[str]:
+    """Return what is wrong with a run that has ended: nothing if it was clean.
+
+    *log* is what dmesg said last, *console* all that the guest printed, *tainted* the kernel's flags. A warning
+    that *expected* names also excuses the taint flag that it sets.
+    """
+    expected = list(expected)
+    problems = suspicious(log, expected)
+    problems += [line for line in suspicious(console, expected) if line not in problems]
+    excused = 1 << 9 if len(suspicious(log)) > len(suspicious(log, expected)) else 0
+    if bits := bad_taint(tainted) & ~excused:
+        problems.append(f"the kernel is tainted: {bits:#x}")
+    if sentinel not in console:
+        problems.append("the guest did not say that it ends in order")
+    return problems

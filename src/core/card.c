@@ -362,6 +362,7 @@ static int card_bring_up(struct pciedma_card *card)
 		ret = card->type->ops.init(card);
 	if (ret)
 		goto err_windows;
+	card->link_reported = pciedma_card_link_active(card);
 	pci_set_master(card->pdev);
 	ret = pciedma_irq_request(card);
 	if (ret)

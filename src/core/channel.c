@@ -177,9 +177,9 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 	if (count % max(desc->length_granularity, 1U))
 		return -EINVAL;
 	if (channel->kind == PCIEDMA_KIND_MESSAGE) {
-		if (count <= desc->max_dma)
-			return count;
-		return request->direction == PCIEDMA_C2H ? desc->max_dma : -EMSGSIZE;
+		if (count > desc->max_dma && request->direction == PCIEDMA_H2C)
+			return -EMSGSIZE;
+		return min_t(size_t, count, desc->max_dma);
 	}
 	if (position % max(desc->address_alignment, 1U))
 		return -EINVAL;

@@ -264,6 +264,7 @@ struct pciedma_vector {
  * @reset_result:   what the last RESET led to
  * @reset_owner:    the task that resets the function from inside the ladder
  * @poll_wait:      those who poll() the card node
+ * @link_reported:  the port above reported an active link at probe
  * @lost:           the PCI function does not answer
  * @added:          the node exists
  * @removed:        remove has begun
@@ -290,6 +291,7 @@ struct pciedma_card {
 	int reset_result;
 	struct task_struct *reset_owner;
 	wait_queue_head_t poll_wait;
+	bool link_reported;
 	bool lost;
 	bool added;
 	bool removed;
@@ -387,6 +389,7 @@ ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter,
 void pciedma_recovery_work(struct work_struct *work);
 int pciedma_card_reset(struct pciedma_card *card);
 void pciedma_card_shut_down(struct pciedma_card *card);
+bool pciedma_card_link_active(struct pciedma_card *card);
 extern const struct pci_error_handlers pciedma_error_handlers;
 
 /* irq.c */

@@ -51,6 +51,20 @@ static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_
 	}
 }
 
+/* Start nothing more. An engine whose registers must not be touched stays so. */
+static void engines_pause(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+
+	pciedma_for_each_engine(card, engine) {
+		if (!(mask & BIT(engine->index)))
+			continue;
+		guard(spinlock_irqsave)(&engine->lock);
+		if (engine->state != PCIEDMA_ENGINE_DEAF)
+			engine->state = PCIEDMA_ENGINE_PAUSED;
+	}
+}
+
 /* Paused engines with memory that the hardware is not known to have left. */
 static u32 engines_unproven(struct pciedma_card *card, u32 mask)
 {
@@ -71,7 +85,7 @@ static u32 engines_unproven(struct pciedma_card *card, u32 mask)
 static bool engine_may_drain(struct pciedma_engine *engine)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	return pciedma_engine_inflight(engine) &&
+	return engine->state == PCIEDMA_ENGINE_PAUSED && pciedma_engine_inflight(engine) &&
 	       ktime_ms_delta(ktime_get(), engine->busy_since) < engine->desc->drain_ms;
 }
 
@@ -141,13 +155,18 @@ static void engine_halt(struct pciedma_engine *engine)
 	engine->stats[engine->direction].halts++;
 }
 
-/* Returns the engines that do not read idle. */
+/*
+ * Returns the engines that do not read idle. Of a card that is halted whole,
+ * nothing but that may be read until it was initialized again.
+ */
 static u32 engines_halt(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
 
 	if (!card_ops(card)->halt)
 		return engines_not_idle(card, mask);
+	if (card_halts_whole(card, mask))
+		engines_set_state(card, mask, PCIEDMA_ENGINE_DEAF);
 	pciedma_for_each_engine(card, engine) {
 		if (!(mask & BIT(engine->index)))
 			continue;
@@ -164,11 +183,14 @@ static int card_init(struct pciedma_card *card)
 	int ret;
 
 	ret = card_ops(card)->init(card);
+	if (ret)
+		return ret;
 	pciedma_for_each_engine(card, engine) {
 		guard(spinlock_irqsave)(&engine->lock);
 		engine->irq_on = false;
+		engine->state = PCIEDMA_ENGINE_PAUSED;
 	}
-	return ret;
+	return 0;
 }
 
 /* The registers must not be touched while the function is reset. */
@@ -187,7 +209,6 @@ static int card_function_reset(struct pciedma_card *card, bool locked)
 		msleep(RESET_RETRY_MS);
 	} while (--tries);
 	WRITE_ONCE(card->reset_owner, NULL);
-	engines_set_state(card, all_engines(card), PCIEDMA_ENGINE_PAUSED);
 	if (!ret)
 		atomic64_inc(&card->resets);
 	return ret;
@@ -204,22 +225,29 @@ static bool card_bus_master_off(struct pciedma_card *card)
 	return !pci_is_pcie(card->pdev) || pci_wait_for_pending_transaction(card->pdev);
 }
 
-/* All ones prove nothing by themselves; a link that is down does. */
-static bool card_disconnected(struct pciedma_card *card)
+/**
+ * pciedma_card_link_active() - whether the port above reports the card's link as active
+ * @card: the card
+ *
+ * Context: process.
+ * Return: false if it is not, or if the port cannot tell.
+ */
+bool pciedma_card_link_active(struct pciedma_card *card)
 {
 	struct pci_dev *port = pci_upstream_bridge(card->pdev);
-	u32 capabilities;
 	u16 status;
 
-	if (card->pdev->error_state == pci_channel_io_perm_failure)
-		return true;
 	if (!port || !pci_is_pcie(port))
 		return false;
-	pcie_capability_read_dword(port, PCI_EXP_LNKCAP, &capabilities);
 	pcie_capability_read_word(port, PCI_EXP_LNKSTA, &status);
-	if (!(capabilities & PCI_EXP_LNKCAP_DLLLARC) || PCI_POSSIBLE_ERROR(status))
-		return false;
-	return !(status & PCI_EXP_LNKSTA_DLLLA);
+	return !PCI_POSSIBLE_ERROR(status) && (status & PCI_EXP_LNKSTA_DLLLA);
+}
+
+/* All ones prove nothing by themselves; a link that went down does. */
+static bool card_disconnected(struct pciedma_card *card)
+{
+	return card->pdev->error_state == pci_channel_io_perm_failure ||
+	       (card->link_reported && !pciedma_card_link_active(card));
 }
 
 static void engine_settle(struct pciedma_engine *engine, enum proof proof, int error)
@@ -297,7 +325,7 @@ static int card_climb(struct pciedma_card *card, bool locked)
 {
 	u32 all = all_engines(card);
 
-	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	engines_pause(card, all);
 	engines_drain(card, all);
 	if (card_present(card) && card_reset_all(card, locked)) {
 		engines_settle(card, all, PROOF_USABLE, READ_ONCE(card->removed) ? -ENODEV : -EIO);
@@ -314,7 +342,7 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 	u32 scope = whole ? all_engines(card) : troubled;
 	u32 busy;
 
-	engines_set_state(card, scope, PCIEDMA_ENGINE_PAUSED);
+	engines_pause(card, scope);
 	busy = engines_drain(card, scope);
 	if (busy && card_present(card)) {
 		busy = engines_halt(card, whole ? scope : busy);
@@ -397,7 +425,7 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 	u32 busy;
 
 	guard(mutex)(&card->recovery_lock);
-	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	engines_pause(card, all);
 	busy = engines_drain(card, all);
 	if (busy && card_present(card))
 		busy = engines_halt(card, all);
@@ -417,7 +445,7 @@ static void reset_prepare(struct pci_dev *pdev)
 		return;
 	all = all_engines(card);
 	mutex_lock(&card->recovery_lock);
-	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
+	engines_pause(card, all);
 	if (engines_drain(card, all))
 		engines_halt(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
@@ -432,7 +460,6 @@ static void reset_done(struct pci_dev *pdev)
 		return;
 	all = all_engines(card);
 	atomic64_inc(&card->resets);
-	engines_set_state(card, all, PCIEDMA_ENGINE_PAUSED);
 	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
 		pci_set_master(pdev);
 		engines_settle(card, all, PROOF_USABLE, -EIO);

@@ -126,13 +126,15 @@ static ssize_t window_run(struct pciedma_request *request, struct pciedma_window
 	ret = request->polled ? wait_polling(request, window) : wait_sleeping(request, window);
 	if (ret)
 		ret = window_stop(request, window, ret);
-	if (!ret && !window->done)
+	if (!ret && window->done)
+		return window->done;
+	if (!ret)
 		ret = window->error;
 	if (ret == -ETIMEDOUT) {
 		guard(spinlock_irqsave)(&request->engine->lock);
 		request->engine->stats[request->direction].timeouts++;
 	}
-	return ret ?: window->done;
+	return ret;
 }
 
 static ssize_t window_write(struct pciedma_request *request, struct pciedma_window *window,
@@ -168,7 +170,9 @@ static ssize_t window_read(struct pciedma_request *request, struct pciedma_windo
 		return ret;
 	dma_sync_single_for_cpu(dev, window->dma, ret, DMA_FROM_DEVICE);
 	copied = copy_to_iter(window->buffer, ret, iter);
-	return copied ?: -EFAULT;
+	if (!copied)
+		return -EFAULT;
+	return copied;
 }
 
 /*
@@ -189,24 +193,27 @@ static ssize_t piece_length(struct pciedma_request *request, struct iov_iter *it
 		return wanted;
 	if (engine->channel->kind == PCIEDMA_KIND_MESSAGE || engine->desc->length_granularity > 1)
 		return -EFAULT;
-	return wanted - missing ?: -EFAULT;
+	if (missing == wanted)
+		return -EFAULT;
+	return wanted - missing;
 }
 
 static ssize_t transfer_piece(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
 	struct pciedma_engine *engine = request->engine;
 	struct pciedma_window *window;
-	ssize_t ret;
+	ssize_t length, ret;
 
-	ret = piece_length(request, iter);
-	if (ret < 0)
-		return ret;
+	length = piece_length(request, iter);
+	if (length < 0)
+		return length;
 	pciedma_request_start(request);
-	if (pciedma_window_acquire(request))
-		return request->error;
+	ret = pciedma_window_acquire(request);
+	if (ret)
+		return ret;
 	window = request->window;
 	window->address = address;
-	window->length = ret;
+	window->length = length;
 	window->polled = request->polled;
 	window->direction = request->direction;
 	if (request->direction == PCIEDMA_C2H)

@@ -29,11 +29,11 @@ class Lab:
     nodes: dict[str, str]
     addresses: dict[str, str]
 
-    def call(self, target: str, timeout_s: float = 120, **kwargs: Any) -> Any:
+    def call(self, target: str, wait_s: float = 120, /, **kwargs: Any) -> Any:
         """Run a function of tests.vm.guest in the guest."""
-        return self.vm.call(f"{GUEST}.{target}", timeout_s, **kwargs)
+        return self.vm.call(f"{GUEST}.{target}", wait_s, **kwargs)
 
-    def start(self, target: str, **kwargs: Any) -> Process:
+    def start(self, target: str, /, **kwargs: Any) -> Process:
         """Start a function of tests.vm.guest in the guest."""
         return self.vm.start_call(f"{GUEST}.{target}", **kwargs).started()
 

@@ -43,6 +43,7 @@ def test_unbind_during_transfers_ends_them(lab: Lab, fault: str) -> None:
 def test_unbind_of_edu_waits_for_its_dma(lab: Lab) -> None:
     path, address = lab.nodes["edu"] + "c0", lab.addresses["edu"]
     running = lab.start("transfers:one", path=path, direction="write", length=4096)
+    lab.vm.run(["sleep", "0.02"])
     lab.call("processes:unbind", driver="pciedma_edu", address=address)
     assert running.value()["moved"] == 4096
     lab.call("processes:bind", driver="pciedma_edu", address=address)
@@ -68,6 +69,7 @@ def test_back_end_unload_with_a_file_open_gives_enodev(lab: Lab) -> None:
 
 def test_device_del_during_transfers_ends_them_and_a_new_card_works(lab: Lab) -> None:
     writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
+    lab.vm.run(["sleep", "0.2"])
     lab.vm.device_del(lab.capric)
     assert {writer.value()["errno"] for writer in writers} == {19}
     lab.vm.device_add(lab.capric)

@@ -1,0 +1,113 @@
+"""A command or a function call that runs in the guest, seen from the host."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class MachineFailed(Exception):
+    """The guest crashed, hung, ended early, or did not end clean."""
+
+
+class GuestError(Exception):
+    """A function that ran in the guest raised; the text is its traceback."""
+
+
+class Host(Protocol):
+    """What a process asks of the machine it runs in."""
+
+    def send(self, kind: str, identifier: int, /, **arguments: Any) -> None:
+        """Send a request to the agent."""
+
+    def check_alive(self) -> None:
+        """Raise MachineFailed if the machine has ended."""
+
+    def failure(self, text: str) -> MachineFailed:
+        """Return an exception with the end of the guest's console."""
+
+
+class Process:
+    """A command or a call in the guest that is under way. One thread at a time may wait for it."""
+
+    def __init__(self, host: Host, number: int) -> None:
+        """Made by Machine."""
+        self._host = host
+        self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._output = {"stdout": "", "stderr": "", "result": ""}
+        self._status: int | None = None
+        #: The agent's name for it.
+        self.number = number
+        #: Its process id in the guest; 0 until started().
+        self.pid = 0
+        #: The agent's last message about it.
+        self.final: dict[str, Any] = {}
+        #: Called by who waits, with each piece of output: stream and text.
+        self.on_output: Callable[[str, str], None] = lambda stream, text: None
+
+    def deliver(self, message: dict[str, Any]) -> None:
+        """Take a message of the agent's (from the machine's reader thread)."""
+        self._messages.put(message)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        while self._status is None and not self._messages.empty():
+            self._take(self._messages.get())
+        return self._status is not None
+
+    def started(self, timeout_s: float = 30) -> Process:
+        """Wait until it runs."""
+        self._wait(lambda: self.pid != 0 or self._status is not None, timeout_s)
+        return self
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """Wait until it has ended and return its exit status; raises MachineFailed when time is up."""
+        self._wait(lambda: self._status is not None, timeout_s)
+        assert self._status is not None
+        return self._status
+
+    def completed(self, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Wait for a command's end and return its output."""
+        status = self.wait(timeout_s)
+        return subprocess.CompletedProcess([], status, self._output["stdout"], self._output["stderr"])
+
+    def value(self, timeout_s: float = 60) -> Any:
+        """Wait for a call's end and return its value; raises GuestError if it raised or was killed."""
+        status = self.wait(timeout_s)
+        if not self._output["result"]:
+            raise GuestError(f"the call ended with status {status} and no value")
+        result = json.loads(self._output["result"])
+        if "error" in result:
+            raise GuestError(result["error"])
+        return result["value"]
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self._host.send("signal", self.number, number=int(number))
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while not condition():
+            try:
+                self._take(self._messages.get(timeout=max(0.0, min(1.0, end - time.monotonic()))))
+            except queue.Empty:
+                self._host.check_alive()
+                if time.monotonic() > end:
+                    raise self._host.failure(f"nothing ended within {timeout_s} s") from None
+
+    def _take(self, message: dict[str, Any]) -> None:
+        event = message["event"]
+        if event == "output":
+            self._output[message["stream"]] += message["text"]
+            self.on_output(message["stream"], message["text"])
+        elif event == "started":
+            self.pid = message["pid"]
+        else:
+            self._status = message.get("status", 0)
+            self.final = message
