@@ -33,12 +33,12 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def step(text: str) -> Iterator[None]:
-    """Say that a long step begins and, when it has ended, how long it took."""
-    say(f"{text} ...")
+def step(text: str, details: str = "") -> Iterator[None]:
+    """Say that a long step begins, with *details*, and when it has ended how long it took."""
+    say(f"{text}: {details}" if details else text)
     start = time.monotonic()
     yield
-    say(f"{text}: {time.monotonic() - start:.0f} s")
+    say(f"{text} took {time.monotonic() - start:.0f} s")
 
 
 @contextmanager
@@ -103,5 +103,5 @@ def remove(path: Path) -> None:
 
 
 def user_namespace() -> list[str]:
-    """Return the beginning of a command line that acts as root in a user namespace; nothing if we are root."""
-    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--map-auto"]
+    """Return the beginning of a command line that is root in a user namespace; empty if we are root."""
+    return [] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--map-auto"]

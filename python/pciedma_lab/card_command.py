@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -22,12 +23,14 @@ def device_arguments(socket: Path, identifier: str, bus: str | None = None) -> s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pciedma_lab card", description="Emulate a card.")
+    parser = argparse.ArgumentParser(
+        prog="pciedma_lab card", description="Emulate a card until interrupted; exit status 1 if it saw a violation."
+    )
     parser.add_argument("card", choices=cards.names())
     parser.add_argument("--socket", type=Path, required=True, help="where QEMU connects")
     parser.add_argument("--control", type=Path, help="where tests connect")
     parser.add_argument("--variant", help="another form of the card")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE][*COUNT]")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE][*COUNT]", help="repeatable")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     return parser
 
@@ -45,25 +48,28 @@ def _model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Ca
     return model
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 if the model saw a violation."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     model = _model(arguments, parser)
+    # Whoever sees the first socket may count on the second.
     control = ControlServer(model, arguments.control) if arguments.control else None
     server = Server(model, arguments.socket, control)
     print("attach it to QEMU 10.1 or newer with")
     print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
     print(f"  -device '{device_arguments(arguments.socket, arguments.card)}'", flush=True)
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
+    signal.signal(signal.SIGTERM, _interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve()
-    except KeyboardInterrupt:
-        pass
-    json.dump({"counters": model.records.counters, "violations": model.records.violations}, sys.stdout, indent=2)
+    server.close()
+    for path in filter(None, (arguments.socket, arguments.control)):
+        path.unlink(missing_ok=True)
+    records = {"counters": model.records.counters, "violations": model.records.violations}
+    json.dump(records, sys.stdout, indent=2)
     print()
     return 1 if model.records.violations else 0

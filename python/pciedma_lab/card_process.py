@@ -23,41 +23,59 @@ _libc = ctypes.CDLL(None)
 
 
 class EmulatedCard:
-    """A card's model in a process that ends with this one."""
+    """A card's model in a process that ends with this one: more exactly, with the thread that started it."""
 
     def __init__(
-        self, name: str, *, variant: str | None = None, faults: Sequence[str] = (), seed: int = 0
+        self,
+        name: str,
+        *,
+        variant: str | None = None,
+        faults: Sequence[str] = (),
+        seed: int = 0,
+        directory: Path | None = None,
     ) -> None:
-        """Prepare the card *name*; nothing runs before start()."""
+        """Prepare the card *name*; nothing runs before start().
+
+        Sockets and the model's output (``log``) lie in *directory*, or in a temporary one that stop() removes.
+        """
         self.name = name
         self.variant = variant
         self.faults = list(faults)
         self.seed = seed
         self.identifier = f"{name}{next(_numbers)}"
         self.process: subprocess.Popen[bytes] | None = None
+        self._directory = directory
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._control: Control | None = None
 
     def start(self) -> None:
-        """Start the process and wait until it listens."""
-        self._folder = tempfile.TemporaryDirectory(prefix="pciedma-card-")
-        folder = Path(self._folder.name)
-        self.socket = folder / "socket"
-        argv = [sys.executable, "-m", "pciedma_lab", "card", self.name, "--socket", str(self.socket)]
-        argv += ["--control", str(folder / "control"), "--seed", str(self.seed)]
-        argv += ["--variant", self.variant] if self.variant else []
-        for fault in self.faults:
-            argv += ["--fault", fault]
-        with (folder / "log").open("wb") as log:
+        """Start the process and wait until it listens; raises RuntimeError with its output if it does not."""
+        if self._directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-")
+        self.folder = Path(self._temporary.name) if self._temporary else self._directory or Path()
+        self.socket = self.folder / "socket"
+        self.socket.unlink(missing_ok=True)
+        with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
             )
         end = time.monotonic() + _START_SECONDS
         while not self.socket.exists():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the card {self.name} did not start: {(folder / 'log').read_text()}")
+            if not self.alive or time.monotonic() > end:
+                text = f"the card {self.name} did not start: {self.log()}"
+                self.stop()
+                raise RuntimeError(text)
             time.sleep(0.01)
-        self._control = Control(folder / "control")
+        self._control = Control(self.folder / "control")
+
+    def _command(self) -> list[str]:
+        argv = [sys.executable, "-m", "pciedma_lab", "card", self.name, "--seed", str(self.seed)]
+        argv += ["--socket", str(self.socket), "--control", str(self.folder / "control")]
+        argv += ["--variant", self.variant] if self.variant else []
+        for fault in self.faults:
+            argv += ["--fault", fault]
+        return argv
 
     @property
     def control(self) -> Control:
@@ -71,8 +89,14 @@ class EmulatedCard:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
+    def log(self) -> str:
+        """Return what the model has written: why it did not start, or a traceback if it failed."""
+        return (self.folder / "log").read_text(errors="replace")
+
     def qemu_device_arguments(self, bus: str | None) -> str:
-        """Return what QEMU's -device takes to attach it."""
+        """Return what QEMU's -device takes to attach it; raises RuntimeError if it was not started."""
+        if self.process is None:
+            raise RuntimeError(f"the card {self.name} does not run")
         return device_arguments(self.socket, self.identifier, bus)
 
     def stop(self) -> None:
@@ -89,7 +113,9 @@ class EmulatedCard:
             self._control.close()
             self._control = None
         self.process = None
-        self._folder.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
 
 
 def _die_with_parent() -> None:

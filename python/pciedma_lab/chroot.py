@@ -53,7 +53,7 @@ class Chroot:
             raise LabError("mmdebstrap is missing; install it with: sudo apt-get install mmdebstrap")
         log = cache.root() / f"chroot-{self.name}.log"
         names = " ".join((*self.packages, *self.backports, *self.pip))
-        with cache.step(f"downloading Debian {self.suite} for {self.name}: {names}"), log.open("w") as file:
+        with cache.step(f"downloading the chroot {self.name}", f"Debian {self.suite}, {names}"), log.open("w") as file:
             result = subprocess.run(
                 [*cache.user_namespace(), *self.mmdebstrap(temporary)],
                 stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False,
@@ -135,6 +135,7 @@ def environment() -> dict[str, str]:
         "TERM": os.environ.get("TERM", "dumb"),
         "XDG_CACHE_HOME": str(cache.root().parent),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(PROJECT / "python"),
         "DEBIAN_FRONTEND": "noninteractive",
     }
 

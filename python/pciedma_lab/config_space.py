@@ -10,11 +10,12 @@ SIZE = 4096
 
 COMMAND = 0x04
 COMMAND_MASTER = 0x0004
+COMMAND_INTX_DISABLE = 0x0400
 CAPABILITIES = 0x34
 INTERRUPT_PIN = 0x3D
 
 _FIRST_CAPABILITY = 0x40
-_ID_POWER, _ID_MSI, _ID_EXPRESS = 0x01, 0x05, 0x10
+_ID_POWER, _ID_MSI, _ID_EXPRESS, _ID_MSIX = 0x01, 0x05, 0x10, 0x11
 _FLR_CAPABLE = 1 << 28
 _FLR_INITIATE = 1 << 15
 
@@ -32,6 +33,10 @@ class Identity:
     revision: int = 0
     msi_vectors: int = 1
     msi_64bit: bool = True
+    msix_vectors: int = 0
+    #: BAR and offset of the MSI-X table, and of its pending bits.
+    msix_table: tuple[int, int] = (0, 0)
+    msix_pending: tuple[int, int] = (0, 0)
 
 
 class ConfigSpace:
@@ -58,7 +63,9 @@ class ConfigSpace:
         for number, length in enumerate(identity.bars):
             if length:
                 self._allow(0x10 + 4 * number, "<I", 0x100000000 - length)
-        self._capabilities(self._express(), self._power(), *([self._msi()] if identity.msi_vectors else []))
+        messages = [self._msi()] if identity.msi_vectors else []
+        messages += [self._msix()] if identity.msix_vectors else []
+        self._capabilities(self._express(), self._power(), *messages)
 
     def _put(self, offset: int, form: str, *values: int) -> None:
         struct.pack_into(form, self.data, offset, *values)
@@ -99,6 +106,11 @@ class ConfigSpace:
         writable = struct.pack("<BBHI", 0, 0, 0x0071, 0xFFFFFFFC).ljust(size, b"\xff")
         return data, writable
 
+    def _msix(self) -> tuple[bytes, bytes]:
+        table, pending = (bar | offset for bar, offset in (self.identity.msix_table, self.identity.msix_pending))
+        data = struct.pack("<BBHII", _ID_MSIX, 0, self.identity.msix_vectors - 1, table, pending)
+        return data, struct.pack("<BBHII", 0, 0, 0xC000, 0, 0)
+
     def read(self, offset: int, size: int) -> bytes:
         """Return *size* bytes."""
         return bytes(self.data[offset : offset + size])
@@ -115,6 +127,11 @@ class ConfigSpace:
     def _function_reset(self) -> None:
         self.reset()
         self._on_function_reset()
+
+    @property
+    def intx_allowed(self) -> bool:
+        """Whether the card may assert INTA: Interrupt Disable is not set."""
+        return not self.data[COMMAND + 1] & (COMMAND_INTX_DISABLE >> 8)
 
     @property
     def bus_master(self) -> bool:

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .faults import BadFault
+from .listener import listen
 from .model import CardModel
 
 
@@ -22,9 +24,7 @@ class ControlServer:
     def __init__(self, model: CardModel, path: Path) -> None:
         """Listen on the UNIX socket *path*."""
         self._model = model
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(8)
+        self._listener = listen(path)
         self._clients: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
 
@@ -32,6 +32,14 @@ class ControlServer:
         """Let the event loop's poll object watch the socket."""
         self._poll = poll
         poll.register(self._listener, select.POLLIN)
+
+    def close(self) -> None:
+        """Stop listening and let go of all clients."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+        self._rest.clear()
+        self._listener.close()
 
     def handle(self, fd: int) -> None:
         """Something happened on *fd*."""
@@ -50,19 +58,28 @@ class ControlServer:
         except ConnectionError:
             data = b""
         if not data:
-            self._poll.unregister(client)
-            del self._clients[fd], self._rest[fd]
-            client.close()
+            self._forget(client)
             return
         *lines, self._rest[fd] = (self._rest[fd] + data).split(b"\n")
-        for line in lines:
-            client.sendall(json.dumps(self._answer(json.loads(line))).encode() + b"\n")
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"value": getattr(self, "_do_" + request.pop("command"))(**request)}
-        except (AttributeError, TypeError, ValueError) as error:
-            return {"error": str(error)}
+            for line in lines:
+                client.sendall(json.dumps(self._answer(line)).encode() + b"\n")
+        except ConnectionError:
+            self._forget(client)
+
+    def _forget(self, client: socket.socket) -> None:
+        self._poll.unregister(client)
+        del self._clients[client.fileno()], self._rest[client.fileno()]
+        client.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        """Do what a line asks for; whatever is wrong with it is told to whoever asked, and ends nothing."""
+        try:
+            request = json.loads(line)
+            command = getattr(self, "_do_" + request.pop("command"))
+            return {"value": command(**request)}
+        except Exception as error:
+            return {"error": f"{error}" if isinstance(error, BadFault) else f"{type(error).__name__}: {error}"}
 
     def _do_counters(self, reset: bool) -> dict[str, int]:
         counters = dict(self._model.records.counters)
@@ -122,10 +139,18 @@ class Control:
         counters: dict[str, int] = self._ask("counters", reset=reset)
         return counters
 
+    def reset_counters(self) -> dict[str, int]:
+        """Let the counters begin again at 0; returns what they were in the same moment."""
+        return self.counters(reset=True)
+
     def violations(self, *, clear: bool = False) -> list[dict[str, Any]]:
         """Return the violations so far, each with ``name``, ``text`` and ``history``."""
         violations: list[dict[str, Any]] = self._ask("violations", clear=clear)
         return violations
+
+    def clear_violations(self) -> list[dict[str, Any]]:
+        """Forget the violations; returns them."""
+        return self.violations(clear=True)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events so far, each with ``name`` and ``time_s``."""

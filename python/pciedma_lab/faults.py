@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_SYNTAX = re.compile(r"(?P<name>[a-z_]+)(=(?P<value>[^*]+))?(\*(?P<count>\d+))?")
+_SYNTAX = re.compile(r"(?P<name>[a-z_]+)(=(?P<value>[^*]+))?(\*(?P<count>[1-9]\d*))?")
 
 
-class BadFault(ValueError):
+class BadFault(ValueError):  # noqa: N818
     """An unknown fault, or a value that it does not take."""
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (value >= 0 and math.isfinite(value)):
+        raise BadFault(f"{text!r} is not a number from 0")
+    return value
 
 
 def number(text: str | None) -> float:
     """Take a number, e.g. of microseconds."""
     if text is None:
         raise BadFault("it needs a number")
-    return float(text)
+    return _positive(text)
 
 
 def span(text: str | None) -> tuple[float, float]:
     """Take a range ``LO-HI``."""
-    low, _, high = (text or "").partition("-")
-    if not high or float(low) > float(high):
+    low, dash, high = (text or "").partition("-")
+    if not dash or _positive(low) > _positive(high):
         raise BadFault("it needs a range LO-HI")
     return float(low), float(high)
 
@@ -63,16 +74,20 @@ class Faults:
         self.known = known
         self.active: dict[str, Fault] = {}
 
-    def set(self, text: str) -> None:
-        """Switch a fault on: ``NAME[=VALUE][*COUNT]``; raises BadFault."""
+    def set(self, text: str) -> str:
+        """Switch a fault on: ``NAME[=VALUE][*COUNT]``; returns its name, raises BadFault."""
         match = _SYNTAX.fullmatch(text)
-        if match is None or match["name"] not in self.known:
+        name = match["name"] if match else text.partition("=")[0].partition("*")[0]
+        if name not in self.known:
             raise BadFault(f"{text!r}: the faults are {', '.join(sorted(self.known))}")
+        if match is None:
+            raise BadFault(f"{text!r}: a fault is NAME[=VALUE][*COUNT], with a count from 1")
         try:
-            value = self.known[match["name"]](match["value"])
-        except ValueError as error:
+            value = self.known[name](match["value"])
+        except BadFault as error:
             raise BadFault(f"{text!r}: {error}") from None
-        self.active[match["name"]] = Fault(value, int(match["count"]) if match["count"] else None)
+        self.active[name] = Fault(value, int(match["count"]) if match["count"] else None)
+        return name
 
     def clear(self) -> None:
         """Switch all off."""
@@ -81,7 +96,7 @@ class Faults:
     def value(self, name: str) -> Any:
         """Return a fault's value, or None if it is off; does not count."""
         fault = self.active.get(name)
-        return fault.value if fault else None
+        return None if fault is None else fault.value
 
     def take(self, name: str) -> Any:
         """Let a fault happen once: return its value, or None if it is off."""

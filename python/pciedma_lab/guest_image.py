@@ -35,7 +35,7 @@ for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
 mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
 mount -t tracefs trace /new/sys/kernel/tracing
-exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended; reboot -f'
+exec switch_root /new /usr/bin/python3 /mnt/project/python/pciedma_lab/guest_agent.py
 """
 
 

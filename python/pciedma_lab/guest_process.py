@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 
-class MachineFailed(Exception):
+class MachineFailed(Exception):  # noqa: N818
     """The guest crashed, hung, ended early, or did not end clean."""
 
 

@@ -143,7 +143,7 @@ def _unpack(series: Series, packages: list[tuple[str, str]], target: Path) -> No
     target.mkdir(parents=True)
     names = [f"{name}={version}" for name, version in packages]
     run = series.builder.run
-    with cache.step(f"downloading the kernel {series.name}: {' '.join(names)}"):
+    with cache.step(f"downloading the kernel {series.name}", " ".join(names)):
         run(["apt-get", "-qq", *_APT_OPTIONS, "download", *names], cwd=target)
         run(["sh", "-ec", "for deb in *.deb; do dpkg-deb -x $deb .; rm $deb; done"], cwd=target)
         _merge(target)

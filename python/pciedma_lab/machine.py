@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from .guest_process import GuestError, MachineFailed, Process
 from .qemu import ROOT_PORTS, Guest
 from .qmp import Qmp, QmpError
 
-__all__ = ["Card", "Control", "GuestError", "Machine", "MachineFailed", "Process"]
+__all__ = ["Card", "Control", "GuestError", "Machine", "MachineFailed", "Process", "prepare"]
 
 _BOOT_SECONDS = 180
 _END_SECONDS = 60
@@ -153,9 +154,12 @@ class Machine:
         while not (self.guest.agent.exists() and self.guest.qmp.exists()):
             self.check_alive()
             time.sleep(0.02)
-        self.qmp = Qmp(self.guest.qmp)
-        self._agent = socket.socket(socket.AF_UNIX)
-        self._agent.connect(str(self.guest.agent))
+        try:
+            self.qmp = Qmp(self.guest.qmp)
+            self._agent = socket.socket(socket.AF_UNIX)
+            self._agent.connect(str(self.guest.agent))
+        except (QmpError, OSError) as error:
+            raise self.failure(f"QEMU did not start: {error!r}") from error
         ready = self._process(0)
         threading.Thread(target=self._read, args=(self._agent,), daemon=True).start()
         ready.wait(end - time.monotonic())
@@ -370,6 +374,15 @@ class Machine:
                 self._timer.cancel()
                 self._qemu.kill()
                 self._qemu.wait()
+
+
+def prepare(*series: str) -> None:
+    """Provide what machines with these kernels need and build the modules for them, several things at a time.
+
+    Machine does by itself what is missing, but one thing after the other, and does not build modules.
+    """
+    builds = [functools.partial(modules.build, name) for name in series]
+    cache.together(guest_image.root_image, chroot.EMULATOR.provide, *builds)
 
 
 def _make_folder(series: str) -> Path:

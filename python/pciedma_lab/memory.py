@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass
 
 _REMEMBERED = 4096
 
 
-class DmaOutsideMemory(Exception):
+class DmaOutsideMemory(Exception):  # noqa: N818
     """A DMA touches an address that is not mapped, or not for this direction."""
 
-    def __init__(self, address: int, length: int, *, unmapped_before: bool) -> None:
-        """Say where, and whether that range was mapped a while ago."""
-        super().__init__(f"{length} bytes at {address:#x}")
+    def __init__(self, address: int, length: int, reason: str, *, unmapped_before: bool) -> None:
+        """Say where and why, and whether that range was mapped a while ago."""
+        super().__init__(f"{length} bytes at {address:#x}: {reason}")
         self.address = address
         self.length = length
         self.unmapped_before = unmapped_before
@@ -24,12 +25,21 @@ class DmaOutsideMemory(Exception):
 
 @dataclass(frozen=True)
 class Mapping:
-    """Bus addresses ``address`` to ``address + size``; ``view`` is None for what is not memory."""
+    """Bus addresses ``address`` to ``end``; ``view`` is None for what is not memory."""
 
     address: int
-    size: int
+    end: int
+    readable: bool
     writable: bool
     view: memoryview | None
+
+    def refusal(self, *, writing: bool) -> str | None:
+        """Return why a DMA may not come here, or None if it may."""
+        if self.view is None:
+            return "no memory is behind it"
+        if not (self.writable if writing else self.readable):
+            return "mapped, but not for this direction"
+        return None
 
 
 class GuestMemory:
@@ -42,39 +52,63 @@ class GuestMemory:
         self._files: dict[tuple[int, int], memoryview] = {}
         self._unmapped: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
-    def map(self, address: int, size: int, fd: int | None, offset: int, *, writable: bool) -> None:
+    def map(
+        self,
+        address: int,
+        size: int,
+        fd: int | None,
+        offset: int = 0,
+        *,
+        readable: bool = True,
+        writable: bool = True,
+    ) -> None:
         """Add a mapping of *size* bytes of the file *fd* from *offset*; without a file it is refused to DMA.
 
-        Closes *fd*. Raises ValueError if it overlaps another.
+        The caller keeps *fd*. Raises FileExistsError if it overlaps another, ValueError if it is empty, not
+        within 64 bits, or longer than the file, and OSError if the file cannot be mapped.
         """
-        view = None if fd is None else self._file(fd)[offset : offset + size]
+        end = address + size
+        if not address < end <= 1 << 64:
+            raise ValueError(f"{size} bytes at {address:#x} are no range of addresses")
         index = bisect_right(self._starts, address)
-        after = self._starts[index] if index < len(self._starts) else None
-        before = self._mappings[index - 1] if index else None
-        if (before and before.address + before.size > address) or (after is not None and address + size > after):
-            raise ValueError(f"{size} bytes at {address:#x} are mapped already")
+        if (index and self._mappings[index - 1].end > address) or (
+            index < len(self._starts) and self._starts[index] < end
+        ):
+            raise FileExistsError(errno.EEXIST, f"{size} bytes at {address:#x} are mapped already")
+        view = None if fd is None else self._view(fd, offset, size)
         self._starts.insert(index, address)
-        self._mappings.insert(index, Mapping(address, size, writable, view))
+        self._mappings.insert(index, Mapping(address, end, readable, writable, view))
 
-    def _file(self, fd: int) -> memoryview:
+    def _view(self, fd: int, offset: int, size: int) -> memoryview:
         status = os.fstat(fd)
+        if offset + size > status.st_size:
+            raise ValueError(f"the file has no {size} bytes at {offset:#x}")
         key = (status.st_dev, status.st_ino)
         if key not in self._files:
             self._files[key] = memoryview(mmap.mmap(fd, status.st_size))
-        os.close(fd)
-        return self._files[key]
+        return self._files[key][offset : offset + size]
 
     def unmap(self, address: int, size: int) -> None:
-        """Remove all mappings within the range."""
-        keep = [m for m in self._mappings if m.address + m.size <= address or m.address >= address + size]
-        if len(keep) < len(self._mappings):
-            self._unmapped.append((address, size))
-        self._mappings = keep
-        self._starts = [m.address for m in keep]
+        """Remove all mappings that touch the range."""
+        end = address + size
+        first = bisect_right(self._starts, address)
+        if first and self._mappings[first - 1].end > address:
+            first -= 1
+        last = bisect_left(self._starts, end)
+        self._unmapped += [(mapping.address, mapping.end) for mapping in self._mappings[first:last]]
+        del self._mappings[first:last]
+        del self._starts[first:last]
 
     def unmap_all(self) -> None:
         """Remove all mappings."""
         self.unmap(0, 1 << 64)
+
+    def forget(self) -> None:
+        """Remove all mappings, let go of the files, and of what was mapped before."""
+        self._starts.clear()
+        self._mappings.clear()
+        self._files.clear()
+        self._unmapped.clear()
 
     def read(self, address: int, length: int) -> bytes:
         """Return *length* bytes of guest memory; raises DmaOutsideMemory."""
@@ -93,17 +127,13 @@ class GuestMemory:
         while at < end:
             index = bisect_right(self._starts, at) - 1
             mapping = self._mappings[index] if index >= 0 else None
-            if (
-                mapping is None
-                or mapping.view is None
-                or at >= mapping.address + mapping.size
-                or (writing and not mapping.writable)
-            ):
-                raise DmaOutsideMemory(address, length, unmapped_before=self._was_mapped(at))
+            if mapping is None or at >= mapping.end:
+                gone = any(start < end and at < stop for start, stop in self._unmapped)
+                raise DmaOutsideMemory(address, length, "not mapped", unmapped_before=gone)
+            refusal = mapping.refusal(writing=writing)
+            if refusal or mapping.view is None:
+                raise DmaOutsideMemory(address, length, refusal or "", unmapped_before=False)
             start = at - mapping.address
-            pieces.append(mapping.view[start : start + min(end - at, mapping.size - start)])
-            at += len(pieces[-1])
+            pieces.append(mapping.view[start : start + min(end, mapping.end) - at])
+            at = min(end, mapping.end)
         return pieces
-
-    def _was_mapped(self, address: int) -> bool:
-        return any(start <= address < start + size for start, size in self._unmapped)

@@ -8,15 +8,17 @@ import os
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from .config_space import ConfigSpace, Identity
 from .faults import Faults, nothing, number, span
 from .memory import DmaOutsideMemory, GuestMemory
 from .records import Records
 
-ALL_ONES = 0xFFFFFFFF
+#: Spurious interrupts come no closer than this, so that the model still gets to work.
+_LEAST_PERIOD_US = 100
 
 #: Faults that the shared part of a model knows; times in microseconds or, where said, milliseconds.
 COMMON_FAULTS: dict[str, Callable[[str | None], Any]] = {
@@ -48,13 +50,17 @@ class CardModel(ABC):
     #: The model's name, its faults, and its variants with what each changes.
     name: str
     identity: Identity
-    faults_known: dict[str, Callable[[str | None], Any]] = COMMON_FAULTS
-    variants: dict[str, Identity] = {}
+    faults_known: ClassVar[Mapping[str, Callable[[str | None], Any]]] = COMMON_FAULTS
+    variants: ClassVar[Mapping[str, Identity]] = {}
+    #: The registers' names by BAR and offset: what counters and histories call them.
+    register_names: ClassVar[Mapping[tuple[int, int], str]] = {}
 
     def __init__(self, variant: str | None = None, seed: int = 0) -> None:
         """Make the card at its reset state; raises KeyError for an unknown variant."""
         self.identity = self.variants[variant] if variant else self.identity
-        self.records = Records()
+        self.records = Records(self.register_names)
+        self._read_names = {place: f"reads.{name}" for place, name in self.register_names.items()}
+        self._write_names = {place: f"writes.{name}" for place, name in self.register_names.items()}
         self.faults = Faults(self.faults_known)
         self.memory = GuestMemory()
         self.config = ConfigSpace(self.identity, self.function_reset)
@@ -63,6 +69,9 @@ class CardModel(ABC):
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._posted: list[tuple[int, int, int, int]] = []
+        self._ignores_bus_master = False
+        self._spurious_series = 0
+        self._level = False
 
     @abstractmethod
     def read_register(self, bar: int, offset: int, size: int) -> int:
@@ -86,13 +95,24 @@ class CardModel(ABC):
         self._posted.clear()
         self.reset()
 
+    def disconnected(self) -> None:
+        """The client has gone, as when power goes: nothing stays under way, and nothing stays mapped."""
+        self._timers.clear()
+        self.memory.forget()
+        self.config.reset()
+        self.function_reset()
+        period_ms = self.faults.value("spurious_interrupt")
+        if period_ms is not None:
+            self._begin_spurious(period_ms)
+
     def read(self, bar: int, offset: int, size: int) -> int:
         """Software reads *size* bytes of a BAR."""
         counters = self.records.counters
         counters["mmio_reads"] += 1
+        counters[self._read_names.get((bar, offset), "reads.reserved")] += 1
         if self._posted:
             self._flush_posted()
-        if self.faults.active and (self.faults.value("all_ones") or self.faults.value("all_ones_config")):
+        if self.faults.active and self._is_off_the_bus():
             return (1 << 8 * size) - 1
         value = self.read_register(bar, offset, size)
         self.records.history.append(("read", bar, offset, value))
@@ -100,17 +120,41 @@ class CardModel(ABC):
 
     def write(self, bar: int, offset: int, size: int, value: int) -> None:
         """Software writes to a BAR."""
-        self.records.counters["mmio_writes"] += 1
+        counters = self.records.counters
+        counters["mmio_writes"] += 1
+        counters[self._write_names.get((bar, offset), "writes.reserved")] += 1
         self.records.history.append(("write", bar, offset, value))
-        if self.faults.active:
-            if self.faults.value("all_ones") or self.faults.value("all_ones_config"):
-                return
-            late = self.faults.take("delayed_writes")
-            if late is not None or self._posted:
-                self._posted.append((bar, offset, size, value))
-                self.after_us(late or 0, self._flush_posted)
-                return
+        if (self.faults.active or self._posted) and self._is_held_back(bar, offset, size, value):
+            return
         self.write_register(bar, offset, size, value)
+
+    def read_config(self, offset: int, size: int) -> bytes:
+        """Software reads configuration space."""
+        self.records.counters["config_reads"] += 1
+        if self.faults.active and self.faults.take("all_ones_config"):
+            return b"\xff" * size
+        return self.config.read(offset, size)
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Software writes to configuration space."""
+        self.records.counters["config_writes"] += 1
+        if self.faults.active and self.faults.take("all_ones_config"):
+            return
+        self.config.write(offset, data)
+
+    def _is_off_the_bus(self) -> bool:
+        return bool(self.faults.take("all_ones") or self.faults.take("all_ones_config"))
+
+    def _is_held_back(self, bar: int, offset: int, size: int, value: int) -> bool:
+        """Return whether a write gets lost, or waits: behind others, since posted writes keep their order."""
+        if self._is_off_the_bus():
+            return True
+        late = self.faults.take("delayed_writes")
+        if late is None and not self._posted:
+            return False
+        self._posted.append((bar, offset, size, value))
+        self.after_us(late or 0, self._flush_posted)
+        return True
 
     def _flush_posted(self) -> None:
         posted, self._posted = self._posted, []
@@ -151,7 +195,7 @@ class CardModel(ABC):
 
     def _dma(self, direction: str, address: int, length: int, action: Callable[[], Any]) -> Any:
         counters = self.records.counters
-        if not self.config.bus_master:
+        if not self.config.bus_master and not self._ignores_bus_master:
             counters["dmas_refused"] += 1
             self.records.event("dma_without_bus_master", direction=direction, address=address, length=length)
             return None
@@ -160,11 +204,21 @@ class CardModel(ABC):
         except DmaOutsideMemory as error:
             counters["dmas_refused"] += 1
             name = "dma_after_unmap" if error.unmapped_before else "dma_outside_memory"
-            self.records.violation(name, f"{direction}: {error}", direction=direction, address=address, length=length)
+            facts = {"direction": direction, "address": address, "length": length}
+            self.records.violation(name, f"{direction}: {error}", **facts)
             return None
         counters[f"{direction}_dmas"] += 1
         counters[f"{direction}_bytes"] += length
         return result if result is not None else True
+
+    @contextmanager
+    def ignoring_bus_master(self) -> Iterator[None]:
+        """Let DMA through although bus mastering is off, as a broken card does."""
+        self._ignores_bus_master = True
+        try:
+            yield
+        finally:
+            self._ignores_bus_master = False
 
     def send_message(self, vector: int = 0) -> None:
         """Send an interrupt message, with the faults that interrupts can have."""
@@ -185,17 +239,31 @@ class CardModel(ABC):
 
     def set_fault(self, text: str) -> None:
         """Switch a fault on; raises BadFault."""
-        self.faults.set(text)
-        if self.faults.value("spurious_interrupt"):
-            self.after_us(0, self._spurious)
+        if self.faults.set(text) == "spurious_interrupt":
+            self._begin_spurious(self.faults.value("spurious_interrupt"))
 
-    def _spurious(self) -> None:
-        period_ms = self.faults.value("spurious_interrupt")
-        if period_ms:
-            self._message(0)
+    def _begin_spurious(self, period_ms: float) -> None:
+        self._spurious_series += 1
+        series = self._spurious_series
+        self.after_us(period_ms * 1000, lambda: self._spurious(series))
+
+    def _spurious(self, series: int) -> None:
+        """Interrupt with nothing to say, and again after a period, until the fault is off or set anew."""
+        period_ms = self.faults.take("spurious_interrupt") if series == self._spurious_series else None
+        if period_ms is None:
+            return
+        self._message(0)
+        if not self.identity.msi_vectors:
             self.interrupts.level(True)
-            self.interrupts.level(False)
-            self.after_us(period_ms * 1000, self._spurious)
+            self.interrupts.level(self._level)
+        self.after_us(max(period_ms * 1000, _LEAST_PERIOD_US), lambda: self._spurious(series))
+
+    def drive_level(self, asserted: bool) -> None:
+        """Drive INTA, unless software has disabled it."""
+        if asserted and not self._level:
+            self.records.counters["interrupts"] += 1
+        self._level = asserted
+        self.interrupts.level(asserted and self.config.intx_allowed)
 
     def die(self) -> None:
         """End the process at once, as a card does that falls off the bus."""

@@ -75,13 +75,13 @@ class Guest:
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none"),
             *("-kernel", str(self.image), "-initrd", str(self.initramfs)),
             *("-append", self.kernel_command_line()),
-            *("-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console"),
-            *("-qmp", f"unix:{self.qmp},server=on,wait=off", "-D", str(self.trace)),
+            *("-chardev", f"file,id=console,path={_quoted(self.console)}", "-serial", "chardev:console"),
+            *("-qmp", f"unix:{_quoted(self.qmp)},server=on,wait=off", "-D", str(self.trace)),
             *self._iommu(),
-            *("-drive", f"if=none,id=root,file={self.root},format=raw,readonly=on"),
+            *("-drive", f"if=none,id=root,file={_quoted(self.root)},format=raw,readonly=on"),
             *("-device", "virtio-blk-pci,drive=root"),
             *("-device", "virtio-serial-pci,id=ports"),
-            *("-chardev", f"socket,id=agent,path={self.agent},server=on,wait=off"),
+            *("-chardev", f"socket,id=agent,path={_quoted(self.agent)},server=on,wait=off"),
             *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
             *_share("project", PROJECT, "readonly=on,"),
             *_share("results", self.results, ""),
@@ -102,6 +102,11 @@ class Guest:
         return options
 
 
+def _quoted(path: Path) -> str:
+    """Return a path as a value among QEMU's comma-separated options."""
+    return str(path).replace(",", ",,")
+
+
 def _share(name: str, path: Path, options: str) -> list[str]:
-    filesystem = f"local,id={name},path={path},{options}security_model=none,multidevs=remap"
+    filesystem = f"local,id={name},path={_quoted(path)},{options}security_model=none,multidevs=remap"
     return ["-fsdev", filesystem, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]

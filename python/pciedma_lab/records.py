@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any
 
 _HISTORY = 32
@@ -13,8 +14,9 @@ _EVENTS = 1000
 class Records:
     """The records of one model. Used by its event loop alone."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, names: Mapping[tuple[int, int], str]) -> None:
+        """Start with nothing; *names* are the registers' by BAR and offset."""
+        self._names = names
         self.counters: Counter[str] = Counter()
         self.violations: list[dict[str, Any]] = []
         self.events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
@@ -22,7 +24,10 @@ class Records:
 
     def violation(self, name: str, text: str, **facts: Any) -> None:
         """Record that something forbidden happened, with the accesses before it."""
-        history = [f"{kind} {offset:#04x} {value:#010x}" for kind, _, offset, value in self.history]
+        history = [
+            f"{kind} {self._names.get((bar, offset), f'BAR{bar}+{offset:#x}')} {value:#010x}"
+            for kind, bar, offset, value in self.history
+        ]
         self.violations.append({"name": name, "text": text, **facts, "history": history})
 
     def event(self, name: str, **facts: Any) -> None:

@@ -6,11 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import kernels, modules
+from . import kernels
 from .cache import LabError
 from .card_process import EmulatedCard
-from .chroot import PROJECT
-from .machine import Machine, MachineFailed
+from .machine import Machine, MachineFailed, prepare
 
 #: The exit status that says that the lab, not the command, failed.
 LAB_FAILED = 125
@@ -67,8 +66,7 @@ def _pass_on(stream: str, text: str) -> None:
 
 
 def _run(vm: Machine, arguments: argparse.Namespace) -> int:
-    if any(modules.built(arguments.kernel).glob("*.ko")):
-        vm.load_modules()
+    vm.load_modules()
     process = vm.start_run(arguments.command)
     process.on_output = _pass_on
     return process.wait(arguments.time_limit)
@@ -83,8 +81,7 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        if (PROJECT / "src/Kbuild").exists():
-            modules.build(arguments.kernel)
+        prepare(arguments.kernel)
         with machine as vm:
             status = _run(vm, arguments)
     except (LabError, MachineFailed) as error:

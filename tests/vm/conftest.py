@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,20 @@ class Lab:
     def start(self, target: str, /, **kwargs: Any) -> Process:
         """Start a function of tests.vm.guest in the guest."""
         return self.vm.start_call(f"{GUEST}.{target}", **kwargs).started()
+
+    def begin(self, target: str, /, **kwargs: Any) -> Process:
+        """The same, and wait until the Capric card has begun a DMA for it."""
+        self.capric.control.counters(reset=True)
+        process = self.start(target, **kwargs)
+        self.wait_starts(1)
+        return process
+
+    def wait_starts(self, count: int) -> None:
+        """Wait until the Capric card has begun as many DMAs since its counters were reset."""
+        end = time.monotonic() + 30
+        while self.capric.control.counters().get("starts", 0) < count:
+            assert time.monotonic() < end, "no DMA began"
+            time.sleep(0.01)
 
     @property
     def data(self) -> str:

@@ -58,8 +58,7 @@ def test_stalled_engine_does_not_disturb_the_other_direction(lab: Lab) -> None:
 
 def test_queued_request_survives_the_recovery_of_the_one_before_it(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=0.7)
-    lab.vm.run(["sleep", "0.3"])
+    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=0.7)
     queued = [lab.start("transfers:one", path=lab.data, direction="write", timeout_s=10.0) for _ in range(4)]
     assert blocked.value()["errno"] == errno.ETIMEDOUT
     assert [process.value()["moved"] for process in queued] == [100] * 4
@@ -68,8 +67,7 @@ def test_queued_request_survives_the_recovery_of_the_one_before_it(lab: Lab) -> 
 def test_time_out_in_the_queue_does_not_touch_the_engine(lab: Lab) -> None:
     halts = lab.sysfs("capric", "c0/h2c/halts")
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=2.0)
-    lab.vm.run(["sleep", "0.2"])
+    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=2.0)
     queued = lab.call("transfers:one", path=lab.data, direction="write", timeout_s=0.1)
     assert queued["errno"] == errno.ETIMEDOUT
     assert queued["seconds"] < 1.5
@@ -99,8 +97,7 @@ def test_time_out_zero_on_an_idle_card_moves(lab: Lab) -> None:
 
 def test_time_out_zero_and_nonblock_do_not_queue(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=1.5)
-    lab.vm.run(["sleep", "0.2"])
+    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=1.5)
     for options in ({"timeout_s": 0}, {"nonblocking": True}):
         result = lab.call("transfers:one", path=lab.data, direction="write", **options)
         assert result["errno"] == errno.EAGAIN
@@ -149,8 +146,7 @@ def test_all_ones_is_eio_and_a_reset_brings_the_card_back(lab: Lab) -> None:
 
 def test_all_ones_everywhere_is_enodev_and_keeps_the_memory(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=1.0)
-    lab.vm.run(["sleep", "0.3"])
+    blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=1.0)
     lab.capric.control.set_fault("all_ones_config")
     assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
     assert lab.sysfs("capric", "quarantined_bytes") == 4096

@@ -19,8 +19,7 @@ def _rebind(lab: Lab) -> None:
 
 def test_unbind_with_a_file_open_gives_enodev_and_hup(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=None)
-    lab.vm.run(["sleep", "0.2"])
+    blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=None)
     lab.call("processes:unbind", driver=DRIVER, address=lab.addresses["capric"])
     assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
     _rebind(lab)
@@ -31,8 +30,9 @@ def test_unbind_during_transfers_ends_them(lab: Lab, fault: str) -> None:
     for _ in range(5):
         if fault:
             lab.capric.control.set_fault(fault)
+        lab.capric.control.counters(reset=True)
         writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
-        lab.vm.run(["sleep", "0.1"])
+        lab.wait_starts(2)
         lab.call("processes:unbind", driver=DRIVER, address=lab.addresses["capric"])
         assert {writer.value()["errno"] for writer in writers} == {19}
         lab.capric.control.clear_faults()
@@ -52,15 +52,14 @@ def test_unbind_of_edu_waits_for_its_dma(lab: Lab) -> None:
 
 def test_module_unload_is_refused_while_a_file_is_open(lab: Lab) -> None:
     lab.capric.control.set_fault("delay=400000*1")
-    busy = lab.start("transfers:one", path=lab.data, direction="write")
+    busy = lab.begin("transfers:one", path=lab.data, direction="write")
     assert lab.vm.run(["rmmod", "pciedma"]).returncode != 0
     assert busy.value()["moved"] == 100
 
 
 def test_back_end_unload_with_a_file_open_gives_enodev(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("processes:blocked_call", path=lab.data, timeout_s=None)
-    lab.vm.run(["sleep", "0.2"])
+    blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=None)
     assert lab.vm.run(["rmmod", DRIVER]).returncode == 0
     assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
     assert lab.vm.run(["insmod", f"/mnt/project/build/{KERNEL}/modules/{DRIVER}.ko"]).returncode == 0
@@ -68,8 +67,9 @@ def test_back_end_unload_with_a_file_open_gives_enodev(lab: Lab) -> None:
 
 
 def test_device_del_during_transfers_ends_them_and_a_new_card_works(lab: Lab) -> None:
+    lab.capric.control.counters(reset=True)
     writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
-    lab.vm.run(["sleep", "0.2"])
+    lab.wait_starts(2)
     lab.vm.device_del(lab.capric)
     assert {writer.value()["errno"] for writer in writers} == {19}
     lab.vm.device_add(lab.capric)

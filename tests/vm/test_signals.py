@@ -11,8 +11,7 @@ from .conftest import Lab
 
 def test_signal_while_queued_is_eintr_and_moves_nothing(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=2.0)
-    lab.vm.run(["sleep", "0.2"])
+    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=2.0)
     result = lab.call("processes:raw_write_interrupted", path=lab.data, after_s=0.2)
     assert result["result"] == "EINTR"
     assert result["seconds"] < 1.5
@@ -48,8 +47,7 @@ def test_signal_during_edu_dma_lets_it_end(lab: Lab) -> None:
 def test_killed_process_leaves_the_channel_working(lab: Lab, fault: str) -> None:
     for direction in ("write", "read"):
         lab.capric.control.set_fault(fault)
-        blocked = lab.start("transfers:one", path=lab.data, direction=direction, timeout_s=None)
-        lab.vm.run(["sleep", "0.1"])
+        blocked = lab.begin("transfers:one", path=lab.data, direction=direction, timeout_s=None)
         blocked.signal(signal.SIGKILL)
         assert blocked.wait(20) == -signal.SIGKILL
         lab.echo(5)

@@ -10,12 +10,12 @@ import dataclasses
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..config_space import Identity
 from ..faults import nothing, one_of
 from ..model import COMMON_FAULTS, CardModel
-from ..registers import Access, Field, Register, bit
+from ..registers import Access, Field, Register, bit, names
 
 RW, RO, W1C = Access.RW, Access.RO, Access.W1C
 
@@ -24,7 +24,7 @@ DCSR1 = Register("DCSR1", 0x00, (
     bit(8, "int_rd_enb", RW, "interrupt when a DMA read (H2C) is done"),
     bit(9, "int_wr_enb", RW, "interrupt when a DMA write (C2H) is done"),
     bit(16, "int_rd_msk", RW, "1: send no interrupt for a finished DMA read, set int_rd_pending instead"),
-    bit(17, "int_rd_pending", RW, "an unsent interrupt waits; sent when int_rd_msk goes 1 to 0", inferred=True),
+    bit(17, "int_rd_pending", RW, "an unsent interrupt waits; sent when bit 16 goes 1 to 0", inferred=True),
     bit(24, "int_wr_msk", RW, "as bit 16, for DMA write"),
     bit(25, "int_wr_pending", RW, "as bit 17, for DMA write", inferred=True),
 ))
@@ -65,8 +65,12 @@ RESET_SECONDS = 5e-6
 #: Reads of DCSR2 for which a card with the fault late_dma still says busy after the reset (its own choice).
 LATE_READS = 3
 #: Microseconds between the read of idle and the DMA of the fault lying_idle (its own choice).
-LIE_US = 20_000.0
+LIE_US = 1_000_000.0
 
+#: What the undefined address registers hold after a reset (its own choice: nothing is mapped there).
+UNDEFINED = 0xDEADBEEC
+
+# The subsystem id is (inferred).
 _IDENTITY = Identity(
     vendor=0x10EE, device=0x0007, subsystem_vendor=0x10EE, subsystem_device=0x0007,
     class_code=0x050000, bars=(256, 0, 0, 0, 0, 0), msi_vectors=1,
@@ -75,7 +79,11 @@ _IDENTITY = Identity(
 
 @dataclass
 class Engine:
-    """One direction: where its registers and bits are, and what it does."""
+    """One direction: where its registers and bits are, and what it does.
+
+    ``running`` is the start bit, from the start to the acknowledgement; ``under_way`` is the DMA itself, which
+    a size of 0 puts off.
+    """
 
     name: str
     address: int
@@ -88,6 +96,7 @@ class Engine:
     mask: int
     pending: int
     running: bool = False
+    under_way: bool = False
     is_done: bool = False
     is_sent: bool = False
     started: float = 0.0
@@ -96,13 +105,13 @@ class Engine:
 
 def _engines() -> tuple[Engine, Engine]:
     wr = Engine(
-        "c2h", WR_DMA_ADR.offset, WR_DMA_SIZE.offset, DCSR2.mask("mwr_start"), INT_REG.mask("wr_done_clr"),
-        DCSR2.mask("wr_done_clr"), INT_REG.mask("int_src_wr"), DCSR1.mask("int_wr_enb"),
+        "c2h", WR_DMA_ADR.offset, WR_DMA_SIZE.offset,
+        DCSR2.mask("mwr_start"), INT_REG.mask("wr_done_clr"), DCSR2.mask("wr_done_clr"), INT_REG.mask("int_src_wr"), DCSR1.mask("int_wr_enb"),
         DCSR1.mask("int_wr_msk"), DCSR1.mask("int_wr_pending"),
     )
     rd = Engine(
-        "h2c", RD_DMA_ADR.offset, RD_DMA_SIZE.offset, DCSR2.mask("mrd_start"), INT_REG.mask("rd_done_clr"),
-        DCSR2.mask("rd_done_clr"), INT_REG.mask("int_src_rd"), DCSR1.mask("int_rd_enb"),
+        "h2c", RD_DMA_ADR.offset, RD_DMA_SIZE.offset,
+        DCSR2.mask("mrd_start"), INT_REG.mask("rd_done_clr"), DCSR2.mask("rd_done_clr"), INT_REG.mask("int_src_rd"), DCSR1.mask("int_rd_enb"),
         DCSR1.mask("int_rd_msk"), DCSR1.mask("int_rd_pending"),
     )
     return wr, rd
@@ -113,7 +122,8 @@ class Model(CardModel):
 
     name = "capric"
     identity = _IDENTITY
-    faults_known = COMMON_FAULTS | {
+    register_names = names((0, REGISTERS))
+    faults_known: ClassVar = COMMON_FAULTS | {
         "early_completion": nothing,
         "stall": one_of("both", "c2h", "h2c"),
         "late_dma": nothing,
@@ -121,7 +131,7 @@ class Model(CardModel):
         "error": one_of("ur", "ca", "unexpected"),
         "death": nothing,
     }
-    variants = {
+    variants: ClassVar = {
         "intx": dataclasses.replace(_IDENTITY, msi_vectors=0),
         "foreign-subsystem": dataclasses.replace(_IDENTITY, subsystem_device=0x1234),
         "foreign-bar": dataclasses.replace(_IDENTITY, bars=(65536, 0, 0, 0, 0, 0)),
@@ -134,9 +144,8 @@ class Model(CardModel):
         self.engines = _engines()
         self._registers = {register.offset: register for register in REGISTERS}
         self._read_as = {
-            DCSR1.offset: lambda: self.values[DCSR1.offset],
             DCSR2.offset: self._read_dcsr2,
-            INT_REG.offset: self._read_int_reg,
+            INT_REG.offset: self._int_reg,
             ERR.offset: lambda: self.error,
         }
         self._write_as = {
@@ -154,33 +163,38 @@ class Model(CardModel):
 
     def reset(self) -> None:
         """Go to the reset state; addresses are undefined then, and the SRAM keeps what it had."""
-        self.values = {register.offset: 0 for register in REGISTERS}
-        self.values[WR_DMA_ADR.offset] = self.values[RD_DMA_ADR.offset] = 0xDEADBEEC
-        self.error = 0
-        self.asserted = False
-        self.reset_since = 0.0
         self.late: list[tuple[Engine, int, int]] = []
         self.late_reads = 0
         self.lies: list[tuple[Engine, int, int]] = []
-        self._stop_engines()
+        self.asserted = False
+        self.reset_since = 0.0
+        self._reset_registers()
 
-    def _stop_engines(self) -> None:
+    def _reset_registers(self) -> None:
+        """Both engines stop, and nothing of what software had set stays (inferred for addresses and sizes)."""
+        self.values = {register.offset: register.reset for register in REGISTERS}
+        self.values[WR_DMA_ADR.offset] = self.values[RD_DMA_ADR.offset] = UNDEFINED
+        self.error = 0
         for engine in self.engines:
             engine.generation += 1
-            engine.running = engine.is_done = engine.is_sent = False
-        self.config.set_transactions_pending(False)
+            engine.running = engine.under_way = engine.is_done = engine.is_sent = False
+        self._show_pending()
         self._update_interrupt()
+
+    def _show_pending(self) -> None:
+        self.config.set_transactions_pending(bool(self.late) or any(engine.under_way for engine in self.engines))
 
     def state(self) -> dict[str, Any]:
         """Return register values by name and a digest of the SRAM."""
         values = {r.name: self.values[r.offset] for r in REGISTERS}
         values |= {"DCSR2": self._dcsr2(), "INT_REG": self._int_reg(), "ERR": self.error}
-        return {"registers": values, "sram_sha256": hashlib.sha256(self.sram).hexdigest()}
+        running = [engine.name for engine in self.engines if engine.under_way]
+        return {"registers": values, "running": running, "sram_sha256": hashlib.sha256(self.sram).hexdigest()}
 
     def read_register(self, bar: int, offset: int, size: int) -> int:
         """Return a register; reserved offsets read 0 (inferred)."""
         if size != 4 or offset % 4:
-            self.records.violation("access_size", f"{size}-byte read at {offset:#x}: only 32-bit accesses exist")
+            self.records.violation("access_size", f"{size}-byte read at {offset:#x}: all registers are 32 bits")
             return 0
         if self.values[DCSR1.offset] & 1 and offset not in (DCSR1.offset, DCSR2.offset):
             self.records.violation("access_in_reset", f"read at {offset:#x} while init_rst_o is 1 (inferred)")
@@ -192,16 +206,18 @@ class Model(CardModel):
     def write_register(self, bar: int, offset: int, size: int, value: int) -> None:
         """Write a register; writes to reserved offsets are ignored (inferred)."""
         if size != 4 or offset % 4:
-            self.records.violation("access_size", f"{size}-byte write at {offset:#x}: only 32-bit accesses exist")
+            self.records.violation("access_size", f"{size}-byte write at {offset:#x}: all registers are 32 bits")
             return
         register = self._registers.get(offset)
         if register is None:
             self.records.violation("reserved_register", f"write of {value:#x} at {offset:#x}")
             return
-        if value & ~register.defined or (value & ~register.writable):
-            self.records.violation("reserved_bits", f"write of {value:#x} to {register.name}")
+        if value & ~register.writable:
+            text = f"write of {value:#x} to {register.name}: bits {value & ~register.writable:#x} are not writable"
+            self.records.violation("reserved_bits", text)
         if self.values[DCSR1.offset] & 1 and offset != DCSR1.offset:
-            self.records.violation("access_in_reset", f"write to {register.name} while init_rst_o is 1 (inferred)")
+            text = f"write to {register.name} while init_rst_o is 1 (inferred)"
+            self.records.violation("access_in_reset", text)
             return
         writer = self._write_as.get(offset)
         if writer is not None:
@@ -210,13 +226,11 @@ class Model(CardModel):
             self._write_setting(self._by_setting[offset], offset, value & register.writable)
 
     def _write_setting(self, engine: Engine, offset: int, value: int) -> None:
-        if engine.running:
-            was = self.values[engine.size]
-            if offset != engine.size or was:
-                self.records.violation("setting_while_busy", f"{engine.name}: write at {offset:#x} during its DMA")
-                return
+        if engine.under_way:
+            self.records.violation("setting_while_busy", f"{engine.name}: write at {offset:#x} during its DMA")
+            return
         self.values[offset] = value
-        if engine.running and offset == engine.size and value:
+        if engine.running and not engine.is_done and offset == engine.size and value:
             self._begin(engine)
 
     def _dcsr2(self) -> int:
@@ -237,9 +251,6 @@ class Model(CardModel):
                 value |= engine.source
         return value
 
-    def _read_int_reg(self) -> int:
-        return self._int_reg()
-
     def _read_dcsr2(self) -> int:
         if self.late:
             self.late_reads -= 1
@@ -256,6 +267,7 @@ class Model(CardModel):
 
     def _late_dmas(self) -> None:
         late, self.late = self.late, []
+        self._show_pending()
         for engine, address, size in late:
             self.records.event("late_dma", direction=engine.name, address=address, length=size)
             self._transfer(engine, address, size)
@@ -263,14 +275,15 @@ class Model(CardModel):
     def _lie(self, lies: list[tuple[Engine, int, int]]) -> None:
         for engine, address, size in lies:
             self.records.event("lying_idle_dma", direction=engine.name, address=address, length=size)
-            self._transfer(engine, address, size)
+            with self.ignoring_bus_master():
+                self._transfer(engine, address, size)
 
     def _write_dcsr1(self, value: int) -> None:
         old = self.values[DCSR1.offset]
-        self.values[DCSR1.offset] = value
         if value & 1 and not old & 1:
             self._enter_reset()
-        elif old & 1 and not value & 1 and time.monotonic() - self.reset_since < RESET_SECONDS:
+        self.values[DCSR1.offset] = value
+        if old & 1 and not value & 1 and time.monotonic() - self.reset_since < RESET_SECONDS:
             self.records.violation("reset_too_short", "init_rst_o must be 1 for at least 5 us")
         for engine in self.engines:
             if old & engine.mask and not value & engine.mask and old & engine.pending:
@@ -280,17 +293,16 @@ class Model(CardModel):
 
     def _enter_reset(self) -> None:
         self.reset_since = time.monotonic()
-        self.error = 0
         pending = [
             (engine, self.values[engine.address], self.values[engine.size])
             for engine in self.engines
-            if engine.running and not engine.is_done
+            if engine.under_way
         ]
         if pending and self.faults.take("late_dma"):
             self.late, self.late_reads = pending, LATE_READS
         elif pending and self.faults.take("lying_idle"):
             self.lies = pending
-        self._stop_engines()
+        self._reset_registers()
 
     def _write_dcsr2(self, value: int) -> None:
         for engine in self.engines:
@@ -303,11 +315,11 @@ class Model(CardModel):
         for engine in self.engines:
             if value & engine.done:
                 self._clear_done(engine)
-        self._update_interrupt()
 
     def _clear_done(self, engine: Engine) -> None:
         if engine.is_done:
             engine.is_done = engine.running = engine.is_sent = False
+            self.values[DCSR1.offset] &= ~engine.pending
             self._update_interrupt()
 
     def _start(self, engine: Engine) -> None:
@@ -315,7 +327,8 @@ class Model(CardModel):
             self.records.violation("start_while_busy", f"{engine.name}: start during its DMA")
             return
         if not self.config.bus_master:
-            self.records.violation("start_without_bus_master", f"{engine.name}: start with bus mastering off")
+            text = f"{engine.name}: start with bus mastering off"
+            self.records.violation("start_without_bus_master", text)
         engine.running = True
         if self.values[engine.size]:
             self._begin(engine)
@@ -326,7 +339,8 @@ class Model(CardModel):
         self._check_range(engine)
         self.records.counters["starts"] += 1
         engine.started = time.monotonic()
-        self.config.set_transactions_pending(True)
+        engine.under_way = True
+        self._show_pending()
         if not self.faults.active:
             generation = engine.generation
             self.after_us(0, lambda: self._finish(engine, generation))
@@ -359,7 +373,8 @@ class Model(CardModel):
         if address + size > 1 << 32:
             self.records.violation("past_4_gib", f"{engine.name}: {size} bytes at {address:#x}")
         if (address + size - 1) // 4096 - address // 4096 > 1:
-            self.records.violation("pages", f"{engine.name}: {size} bytes at {address:#x} cross two boundaries")
+            text = f"{engine.name}: {size} bytes at {address:#x} cross two 4 KiB boundaries"
+            self.records.violation("two_boundaries", text)
 
     def _finish(self, engine: Engine, generation: int) -> None:
         """The DMA ends, unless a reset came first: data, then the done bit, then the interrupt."""
@@ -368,8 +383,9 @@ class Model(CardModel):
         if not self._transfer(engine, self.values[engine.address], self.values[engine.size]):
             return
         self.records.counters["busy_ns"] += int((time.monotonic() - engine.started) * 1e9)
-        self.config.set_transactions_pending(any(e.running and not e.is_done for e in self.engines if e is not engine))
+        engine.under_way = False
         engine.is_done = True
+        self._show_pending()
         control = self.values[DCSR1.offset]
         if control & engine.enable:
             if control & engine.mask:
@@ -395,4 +411,4 @@ class Model(CardModel):
                 self.send_message()
         self.asserted = asserted
         if not self.identity.msi_vectors:
-            self.interrupts.level(asserted or bool(self.error))
+            self.drive_level(asserted or bool(self.error))

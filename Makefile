@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Everything that one does with this project; `make help` lists it.
+
+LAB := PYTHONPATH=python python3 -m pciedma_lab
+PYTEST := $(LAB) tools -- python3 -m pytest -p no:cacheprovider
+KERNELS := bookworm trixie backports
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: demo
+demo: mmdebstrap ## build, boot a real kernel with emulated cards, move checked data, print figures
+	$(LAB) demo
+
+.PHONY: check
+check: lint modules ## what CI runs: lint, modules for all kernels, all tests
+	$(PYTEST) tests
+
+.PHONY: unit
+unit: mmdebstrap ## the tests that need no virtual machine
+	$(PYTEST) tests/lab tests/python
+
+.PHONY: soak
+soak: mmdebstrap ## 1,000,000 Capric messages with jitter
+	PCIEDMA_SOAK_MESSAGES=1000000 $(PYTEST) tests/vm/test_soak.py
+
+.PHONY: lint
+lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy
+	$(LAB) lint
+
+.PHONY: format
+format: mmdebstrap ## sort imports and mend what ruff can mend
+	$(LAB) tools -- ruff check --fix python tests
+
+.PHONY: modules
+modules: mmdebstrap ## build the modules for the lab's kernels; with KDIR=... for that kernel tree, without the lab
+	$(if $(KDIR),$(MAKE) -C $(KDIR) M=$(CURDIR)/src modules,$(LAB) modules $(KERNELS:%=--kernel %))
+
+.PHONY: clean
+clean: ## remove what was built here; downloads stay in the cache
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	find src -name '*.o' -o -name '*.ko' -o -name '*.mod*' -o -name '.*.cmd' -o -name modules.order \
+	     -o -name Module.symvers | xargs rm -f
+	find python tests -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: mmdebstrap
+mmdebstrap:
+ifndef KDIR
+	@command -v mmdebstrap >/dev/null || { \
+		if [ "$$(id -u)" = 0 ]; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap uidmap; \
+		else \
+			echo 'mmdebstrap is missing; install it with:'; \
+			echo '  sudo apt-get install mmdebstrap uidmap'; \
+			exit 1; \
+		fi; }
+endif

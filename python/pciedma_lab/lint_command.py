@@ -1,0 +1,71 @@
+"""The command ``lint``: the kernel's and Python's style checkers over all sources."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from . import cache, chroot, kernels, modules
+from .cache import LabError
+
+_SOURCE_PACKAGE = "linux-source-6.12"
+_SCRIPTS = ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
+
+#: What checkpatch's rules do not fit: macros that are statements; tracepoints, whose layout is the kernel's own.
+_IGNORED = "MACRO_ARG_REUSE"
+_IGNORED_IN_TRACE = f"{_IGNORED},OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT"
+
+
+def main(argv: list[str]) -> int:
+    """Run all checkers; returns 1 if any found something."""
+    argparse.ArgumentParser(prog="pciedma_lab lint", description=__doc__).parse_args(argv)
+    results = {
+        "ruff": _tool(["ruff", "check", "--no-cache", "python", "tests"]),
+        "mypy": _tool(["mypy", "--no-error-summary"]),
+        "checkpatch": _checkpatch(),
+        "sparse and W=1": _modules(),
+    }
+    for name, clean in results.items():
+        print(f"{name}: {'clean' if clean else 'NOT CLEAN'}")
+    return 0 if all(results.values()) else 1
+
+
+def _tool(argv: list[str]) -> bool:
+    command = chroot.TOOLS.command(argv, chroot.PROJECT)
+    return subprocess.run(command, env=chroot.environment(), check=False).returncode == 0
+
+
+def _checkpatch() -> bool:
+    scripts = cache.provide(cache.root() / f"checkpatch-{_SOURCE_PACKAGE}", _fetch_scripts)
+    sources = sorted(path for path in (chroot.PROJECT / "src").rglob("*.[ch]") if not path.name.endswith(".mod.c"))
+    clean = True
+    for path in sources:
+        ignored = _IGNORED_IN_TRACE if path.name == "trace.h" else _IGNORED
+        options = ["--no-tree", "--strict", "--terse", "--no-summary", "--ignore", ignored, "-f"]
+        clean &= _tool(["perl", str(scripts / _SCRIPTS[0]), *options, str(path)])
+    return clean
+
+
+def _fetch_scripts(target: Path) -> None:
+    """Take checkpatch out of the kernel's source package."""
+    target.mkdir(parents=True)
+    cache.say(f"downloading {_SOURCE_PACKAGE} (150 MB) for its checkpatch.pl")
+    names = " ".join(f"{_SOURCE_PACKAGE}/scripts/{name}" for name in _SCRIPTS)
+    script = (
+        f"apt-get -qq download {_SOURCE_PACKAGE} && dpkg-deb --fsys-tarfile *.deb"
+        f" | tar -xO ./usr/src/{_SOURCE_PACKAGE}.tar.xz | tar -xJ --strip-components=2 {names}; rm -f *.deb; ls checkpatch.pl"
+    )
+    chroot.BUILDERS["trixie"].run(["sh", "-c", script], cwd=target)
+
+
+def _modules() -> bool:
+    clean = True
+    for series in kernels.SUPPORTED:
+        try:
+            modules.build(series, warnings_are_errors=True, sparse=True)
+        except LabError as error:
+            print(error, file=sys.stderr)
+            clean = False
+    return clean

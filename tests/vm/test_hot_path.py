@@ -1,0 +1,44 @@
+"""What a transfer costs in steady state: counted, not timed."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Lab
+
+MESSAGES = 500
+
+
+@pytest.mark.parametrize("size", [1, 2047])
+def test_capric_message_costs_one_read_and_four_writes(lab: Lab, size: int) -> None:
+    lab.echo(5)
+    lab.capric.control.counters(reset=True)
+    lab.echo(MESSAGES, size=size)
+    counters = lab.capric.control.counters()
+    transfers = counters["starts"]
+    assert transfers == 2 * MESSAGES
+    assert counters["mmio_reads"] <= transfers
+    assert counters["mmio_writes"] <= 4 * transfers
+    assert counters["interrupts"] == transfers
+
+
+def test_capric_polled_message_costs_four_writes(lab: Lab) -> None:
+    lab.echo(5, wait_mode="POLL")
+    lab.capric.control.counters(reset=True)
+    lab.echo(MESSAGES, wait_mode="POLL")
+    counters = lab.capric.control.counters()
+    assert counters["mmio_writes"] <= 4 * counters["starts"]
+
+
+def test_messages_allocate_nothing_in_our_modules(lab: Lab) -> None:
+    found = lab.call("tracing:allocations", path=lab.data, count=200)
+    assert found["seen"] > 0, "the trace saw no allocation at all"
+    assert found["control"] > 0, "the trace does not see what opening a channel allocates"
+    assert found["ours"] == []
+
+
+def test_tracepoints_follow_a_transfer(lab: Lab) -> None:
+    events = lab.call("tracing:transfer_events", path=lab.data)
+    assert events == ["pciedma_submit", "pciedma_start", "pciedma_interrupt", "pciedma_complete"] or events == [
+        "pciedma_submit", "pciedma_start", "pciedma_complete", "pciedma_interrupt",
+    ]

@@ -1,0 +1,39 @@
+"""No memory goes back while hardware may still use it: the IOMMU as the witness."""
+
+from __future__ import annotations
+
+import time
+
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, make_lab
+
+
+def test_lying_idle_is_seen_by_the_oracle() -> None:
+    """A card that says idle and then writes: no driver can survive that, but the lab must see it."""
+    capric = EmulatedCard("capric", faults=["lying_idle*1"])
+    with Machine(KERNEL, iommu=True, cards=[capric], time_limit_s=300) as vm:
+        lab = make_lab(vm, capric)
+        blocked = lab.begin("processes:blocked_call", path=lab.data, direction="read", timeout_s=None)
+        vm.expect_violation("dma_after_unmap")
+        lab.call("processes:unbind", driver="pciedma_capric", address=lab.addresses["capric"])
+        assert blocked.value()["results"] == ["ENODEV", "ENODEV"]
+        end = time.monotonic() + 20
+        while not capric.control.violations() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [violation["name"] for violation in capric.control.violations()] == ["dma_after_unmap"]
+        assert "lying_idle_dma" in [event["name"] for event in capric.control.events()]
+
+
+def test_late_dma_at_unbind_is_waited_for() -> None:
+    """The same card, late but honest: the memory is still mapped when the DMA comes."""
+    capric = EmulatedCard("capric", faults=["late_dma*1"])
+    with Machine(KERNEL, iommu=True, cards=[capric], time_limit_s=300) as vm:
+        lab = make_lab(vm, capric)
+        blocked = lab.begin("processes:blocked_call", path=lab.data, direction="read", timeout_s=None)
+        lab.call("processes:unbind", driver="pciedma_capric", address=lab.addresses["capric"])
+        assert blocked.value()["results"] == ["ENODEV", "ENODEV"]
+        assert [event["name"] for event in capric.control.events()] == ["late_dma"]
+        assert capric.control.violations() == []
+        assert capric.control.counters()["c2h_dmas"] == 1

@@ -1,0 +1,38 @@
+"""A short run on each kernel, and with every DMA bounced."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab import kernels, modules
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, make_lab
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [(name, {}) for name in kernels.SUPPORTED if name != KERNEL]
+    + [(name, {"iommu": True}) for name in kernels.SUPPORTED if name != KERNEL]
+    + [(KERNEL, {"swiotlb_force": True}), (KERNEL, {"memory_mib": 5120})],
+)
+def test_cards_work(kernel: str, options: dict[str, int]) -> None:
+    modules.build(kernel)
+    capric = EmulatedCard("capric", faults=["jitter=0-200"])
+    with Machine(kernel, cards=[capric], edu=1, time_limit_s=300, **options) as vm:
+        lab = make_lab(vm, capric)
+        lab.echo(300)
+        lab.echo(100, wait_mode="POLL")
+        result = lab.call("transfers:fill_and_verify", path=lab.nodes["edu"] + "c0", transfers=6)
+        assert result["errors"] == 0, result["first_error"]
+        capric.control.set_fault("stall=h2c*1")
+        blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=0.5)
+        assert blocked.value()["class"] == "DmaTimeoutError"
+        blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=None)
+        lab.call("processes:unbind", driver="pciedma_capric", address=lab.addresses["capric"])
+        blocked.value()
+        lab.call("processes:bind", driver="pciedma_capric", address=lab.addresses["capric"])
+        lab.find()
+        lab.echo(10)
+        vm.unload_modules()
