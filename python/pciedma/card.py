@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import uapi
 from .channel import Channel
@@ -78,9 +79,12 @@ class Card(Node):
     def __init__(self, path: str) -> None:
         """Open the card's node *path*."""
         super().__init__(path, os.O_RDWR)
-        raw = self._ioctl(uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info())
-        values = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
-        self.info = CardInfo(**{k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()})
+        with self._closed_on_error():
+            raw = self._ioctl(uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info())
+        values: dict[str, Any] = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
+        for name in ("name", "pci_address", "driver_version"):
+            values[name] = values[name].decode()
+        self.info = CardInfo(**values)
 
     def channel(self, index: int = 0, *, exclusive: bool = False, nonblocking: bool = False) -> Channel:
         """Open a channel; see Channel. The caller closes it. Raises IndexError if there is none."""

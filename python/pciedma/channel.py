@@ -92,7 +92,8 @@ class Channel(Node):
         """
         flags = (os.O_EXCL if exclusive else 0) | (os.O_NONBLOCK if nonblocking else 0)
         super().__init__(path, os.O_RDWR | flags)
-        self.info = self._get_info()
+        with self._closed_on_error():
+            self.info = self._get_info()
         self.kind = self.info.kind
 
     def _get_info(self) -> ChannelInfo:

@@ -7,6 +7,8 @@ import errno
 import fcntl
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -73,6 +75,14 @@ class Node:
     def __repr__(self) -> str:
         """Name the node and whether it is open."""
         return f"<{type(self).__name__} {self.path}{' closed' if self.closed else ''}>"
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _ioctl(self, request: int, argument: _Structure) -> _Structure:
         with translated(self.path):

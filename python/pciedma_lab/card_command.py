@@ -24,13 +24,15 @@ def device_arguments(socket: Path, identifier: str, bus: str | None = None) -> s
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pciedma_lab card", description="Emulate a card until interrupted; exit status 1 if it saw a violation."
+        prog="pciedma_lab card",
+        description="Emulate a card until interrupted; the exit status is 1 if it saw a violation.",
     )
     parser.add_argument("card", choices=cards.names())
     parser.add_argument("--socket", type=Path, required=True, help="where QEMU connects")
     parser.add_argument("--control", type=Path, help="where tests connect")
     parser.add_argument("--variant", help="another form of the card")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE][*COUNT]", help="repeatable")
+    fault = "repeatable; an unknown one lists them all"
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=VALUE][*COUNT]", help=fault)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     return parser
 

@@ -36,7 +36,7 @@ class EmulatedCard:
     ) -> None:
         """Prepare the card *name*; nothing runs before start().
 
-        Sockets and the model's output (``log``) lie in *directory*, or in a temporary one that stop() removes.
+        Sockets and the model's output lie in *directory*, or in a temporary one that stop() removes.
         """
         self.name = name
         self.variant = variant
@@ -57,7 +57,11 @@ class EmulatedCard:
         self.socket.unlink(missing_ok=True)
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
             )
         end = time.monotonic() + _START_SECONDS

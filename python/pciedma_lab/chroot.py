@@ -56,7 +56,10 @@ class Chroot:
         with cache.step(f"downloading the chroot {self.name}", f"Debian {self.suite}, {names}"), log.open("w") as file:
             result = subprocess.run(
                 [*cache.user_namespace(), *self.mmdebstrap(temporary)],
-                stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
         if result.returncode:
             raise LabError(f"mmdebstrap failed; {log} ends with\n{_tail(log.read_text())}")
@@ -111,7 +114,11 @@ class Chroot:
     def run(self, argv: Sequence[str], cwd: Path | None = None) -> str:
         """Run *argv* inside and return its standard output; raises LabError with the end of its words if it fails."""
         result = subprocess.run(
-            self.command(argv, cwd), text=True, check=False, env=environment(), stdin=subprocess.DEVNULL,
+            self.command(argv, cwd),
+            text=True,
+            check=False,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
         )
         if result.returncode:
@@ -160,8 +167,19 @@ TOOLS = Chroot(
     name="tools",
     suite="trixie",
     packages=(
-        "ca-certificates", "python3", "python3-pip", "python3-pytest", "mypy", "gcc", "g++", "libc6-dev",
-        "make", "git", "perl", "mmdebstrap", "uidmap",
+        "ca-certificates",
+        "python3",
+        "python3-pip",
+        "python3-pytest",
+        "mypy",
+        "gcc",
+        "g++",
+        "libc6-dev",
+        "make",
+        "git",
+        "perl",
+        "mmdebstrap",
+        "uidmap",
     ),
     pip=("ruff",),
 )

@@ -107,7 +107,8 @@ class ConfigSpace:
         return data, writable
 
     def _msix(self) -> tuple[bytes, bytes]:
-        table, pending = (bar | offset for bar, offset in (self.identity.msix_table, self.identity.msix_pending))
+        places = (self.identity.msix_table, self.identity.msix_pending)
+        table, pending = (bar | offset for bar, offset in places)
         data = struct.pack("<BBHII", _ID_MSIX, 0, self.identity.msix_vectors - 1, table, pending)
         return data, struct.pack("<BBHII", 0, 0, 0xC000, 0, 0)
 

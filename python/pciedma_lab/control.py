@@ -79,7 +79,7 @@ class ControlServer:
             command = getattr(self, "_do_" + request.pop("command"))
             return {"value": command(**request)}
         except Exception as error:
-            return {"error": f"{error}" if isinstance(error, BadFault) else f"{type(error).__name__}: {error}"}
+            return {"error": str(error) if isinstance(error, BadFault) else repr(error)}
 
     def _do_counters(self, reset: bool) -> dict[str, int]:
         counters = dict(self._model.records.counters)

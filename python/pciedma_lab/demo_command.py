@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     capric = EmulatedCard("capric")
     with Machine(arguments.kernel, cards=[capric], edu=1) as vm:
         vm.load_modules()
-        figures = {
+        figures: dict[str, Any] = {
             "kernel": vm.kernel_release,
             "capric": _capric(vm, capric, arguments.messages),
             "edu": _edu(vm, arguments.transfers),

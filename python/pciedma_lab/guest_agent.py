@@ -30,12 +30,16 @@ RB_POWER_OFF = 0x4321FEDC
 
 
 class Job:
-    """A child that is under way: its process, and the pipes that it still may write to."""
+    """A child that is under way: its process, and the pipes that it still may write to.
+
+    It ends when its process does, even if processes that it left behind hold the pipes.
+    """
 
     def __init__(self, number: int, pid: int, pipes: dict[int, str]) -> None:
         """Take over *pipes*: file descriptors and what they carry."""
         self.number = number
         self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
         self.pipes = pipes
         self.decoders = {pipe: codecs.getincrementaldecoder("utf-8")("replace") for pipe in pipes}
 
@@ -56,10 +60,13 @@ class Agent:
         self.send(id=0, event="ready", release=os.uname().release)
         while True:
             for key, _ in self.selector.select():
+                job = key.data
                 if key.fd == self.port:
                     self.read_port()
-                else:
-                    self.read_pipe(key.fd, key.data)
+                elif key.fd == job.pidfd:
+                    self.end(job)
+                elif key.fd in job.pipes:
+                    self.read_pipe(key.fd, job)
 
     def send(self, **message: Any) -> None:
         """Send one message to the host."""
@@ -137,23 +144,41 @@ class Agent:
         """Wait for a job's output and end from now on."""
         self.jobs[job.number] = job
         self.send(id=job.number, event="started", pid=job.pid)
+        self.selector.register(job.pidfd, selectors.EVENT_READ, job)
         for pipe in job.pipes:
+            os.set_blocking(pipe, False)
             self.selector.register(pipe, selectors.EVENT_READ, job)
 
-    def read_pipe(self, pipe: int, job: Job) -> None:
-        """Pass output on; when all pipes are closed, the job's end."""
-        data = os.read(pipe, 65536)
+    def read_pipe(self, pipe: int, job: Job) -> bool:
+        """Pass output on, and close the pipe at its end; returns whether there may be more at once."""
+        try:
+            data = os.read(pipe, 65536)
+        except BlockingIOError:
+            return False
         if text := job.decoders[pipe].decode(data, final=not data):
             self.send(id=job.number, event="output", stream=job.pipes[pipe], text=text)
-        if data:
-            return
+        if not data:
+            self.close_pipe(pipe, job)
+        return bool(data)
+
+    def close_pipe(self, pipe: int, job: Job) -> None:
+        """Forget a pipe."""
         self.selector.unregister(pipe)
         os.close(pipe)
         del job.pipes[pipe]
-        if not job.pipes:
-            _, status = os.waitpid(job.pid, 0)
-            del self.jobs[job.number]
-            self.send(id=job.number, event="done", status=os.waitstatus_to_exitcode(status))
+
+    def end(self, job: Job) -> None:
+        """A job has ended: pass on what is left of its output (its own children may still hold the pipes)."""
+        for pipe in [*job.pipes]:
+            while self.read_pipe(pipe, job):
+                pass
+        for pipe in [*job.pipes]:
+            self.close_pipe(pipe, job)
+        self.selector.unregister(job.pidfd)
+        os.close(job.pidfd)
+        _, status = os.waitpid(job.pid, 0)
+        del self.jobs[job.number]
+        self.send(id=job.number, event="done", status=os.waitstatus_to_exitcode(status))
 
 
 def kernel_log() -> str:

@@ -13,7 +13,14 @@ from .kernels import Kernel
 
 #: What a guest needs before it has its root: block device, file systems, the agent's port.
 _MODULES = (
-    "virtio_pci", "virtio_blk", "virtio_console", "ext4", "crc32c_generic", "overlay", "9pnet_virtio", "9p",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "ext4",
+    "crc32c_generic",
+    "overlay",
+    "9pnet_virtio",
+    "9p",
 )
 
 _INIT = """#!/bin/busybox sh
@@ -35,7 +42,7 @@ for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
 mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
 mount -t tracefs trace /new/sys/kernel/tracing
-exec switch_root /new /usr/bin/python3 /mnt/project/python/pciedma_lab/guest_agent.py
+exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended'
 """
 
 

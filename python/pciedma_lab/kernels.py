@@ -20,7 +20,12 @@ _RETRY_SECONDS = 3600
 
 #: So that a missing network costs seconds, and so that files of another user's folder can be written.
 _APT_OPTIONS = (
-    "-o", "Acquire::http::Timeout=15", "-o", "Acquire::Retries=1", "-o", "APT::Update::Error-Mode=any",
+    "-o",
+    "Acquire::http::Timeout=15",
+    "-o",
+    "Acquire::Retries=1",
+    "-o",
+    "APT::Update::Error-Mode=any",
 )
 
 

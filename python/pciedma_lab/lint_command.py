@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from . import cache, chroot, kernels, modules
@@ -52,12 +53,18 @@ def _fetch_scripts(target: Path) -> None:
     """Take checkpatch out of the kernel's source package."""
     target.mkdir(parents=True)
     cache.say(f"downloading {_SOURCE_PACKAGE} (150 MB) for its checkpatch.pl")
-    names = " ".join(f"{_SOURCE_PACKAGE}/scripts/{name}" for name in _SCRIPTS)
+    archive = f"{_SOURCE_PACKAGE}.tar.xz"
     script = (
-        f"apt-get -qq download {_SOURCE_PACKAGE} && dpkg-deb --fsys-tarfile *.deb"
-        f" | tar -xO ./usr/src/{_SOURCE_PACKAGE}.tar.xz | tar -xJ --strip-components=2 {names}; rm -f *.deb; ls checkpatch.pl"
+        f"apt-get -qq download {_SOURCE_PACKAGE}"
+        f" && dpkg-deb --fsys-tarfile *.deb | tar -xO ./usr/src/{archive} > {archive} && rm *.deb"
     )
     chroot.BUILDERS["trixie"].run(["sh", "-c", script], cwd=target)
+    with tarfile.open(target / archive, "r|xz") as tar:
+        for member in tar:
+            name = member.name.removeprefix(f"{_SOURCE_PACKAGE}/scripts/")
+            if name in _SCRIPTS and (file := tar.extractfile(member)):
+                (target / name).write_bytes(file.read())
+    (target / archive).unlink()
 
 
 def _modules() -> bool:

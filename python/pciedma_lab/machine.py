@@ -95,7 +95,11 @@ class Machine:
         #: What ``uname -r`` says in the guest.
         self.kernel_release = ""
         self._options: dict[str, Any] = {
-            "iommu": iommu, "swiotlb_force": swiotlb_force, "memory_mib": memory_mib, "cpus": cpus, "edu": edu,
+            "iommu": iommu,
+            "swiotlb_force": swiotlb_force,
+            "memory_mib": memory_mib,
+            "cpus": cpus,
+            "edu": edu,
         }
         self._results = results
         self._time_limit_s = time_limit_s
@@ -129,7 +133,12 @@ class Machine:
         results = (self._results or folder / "results").resolve()
         results.mkdir(parents=True, exist_ok=True)
         return Guest(
-            kernel.image, guest_image.initramfs(kernel), root, folder, results, Path(self._sockets.name),
+            kernel.image,
+            guest_image.initramfs(kernel),
+            root,
+            folder,
+            results,
+            Path(self._sockets.name),
             **self._options,
         )
 
@@ -137,7 +146,10 @@ class Machine:
         cards = [card.qemu_device_arguments(f"port{number}") for number, card in enumerate(self.cards)]
         with (self.guest.folder / "qemu.log").open("wb") as log:
             self._qemu = subprocess.Popen(
-                chroot.EMULATOR.command(self.guest.command(cards)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                chroot.EMULATOR.command(self.guest.command(cards)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 env=chroot.environment(),
             )
         self._timer = threading.Timer(self._time_limit_s, self._stop_late)

@@ -54,8 +54,13 @@ def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
         # guard() releases locks where sparse does not look for it
         command += ["C=1", "CHECK=sparse -Wno-context"]
     result = subprocess.run(
-        kernel.series.builder.command([*command, "modules"]), text=True, check=False, env=environment(),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        kernel.series.builder.command([*command, "modules"]),
+        text=True,
+        check=False,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     if result.returncode:
         raise BuildFailed(f"building the modules for {kernel.series.name} ({kernel.release}):\n{result.stdout}")

@@ -13,7 +13,10 @@ def main(argv: list[str]) -> int:
     """Build and print the folders with the modules; returns 1 if a build failed."""
     parser = argparse.ArgumentParser(prog="pciedma_lab modules", description="Build the driver's modules.")
     parser.add_argument(
-        "--kernel", action="append", choices=list(kernels.SERIES), help="may be repeated; default: all that are supported"
+        "--kernel",
+        action="append",
+        choices=list(kernels.SERIES),
+        help="may be repeated; default: all that are supported",
     )
     parser.add_argument("--warnings-are-errors", action="store_true", help="build anew and refuse warnings")
     parser.add_argument("--sparse", action="store_true", help="build anew and let sparse look at it")
@@ -21,9 +24,7 @@ def main(argv: list[str]) -> int:
     for series in arguments.kernel or kernels.SUPPORTED:
         try:
             print(
-                modules.build(
-                    series, warnings_are_errors=arguments.warnings_are_errors, sparse=arguments.sparse
-                ),
+                modules.build(series, warnings_are_errors=arguments.warnings_are_errors, sparse=arguments.sparse),
                 flush=True,
             )
         except LabError as error:

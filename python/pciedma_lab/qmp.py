@@ -30,7 +30,7 @@ class Qmp:
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a command and return what it returns; raises QmpError if QEMU refuses."""
         with self._lock:
-            json.dump({"execute": command, "arguments": arguments}, self._file)
+            self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self._file.flush()
             while True:
                 message = self._read()

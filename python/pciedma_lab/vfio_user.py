@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import select
-import socket
 import struct
 from collections.abc import Callable
 from enum import IntEnum

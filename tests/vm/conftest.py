@@ -42,14 +42,14 @@ class Lab:
         """The same, and wait until the Capric card has begun a DMA for it."""
         self.capric.control.counters(reset=True)
         process = self.start(target, **kwargs)
-        self.wait_starts(1)
+        self.wait_for("starts")
         return process
 
-    def wait_starts(self, count: int) -> None:
-        """Wait until the Capric card has begun as many DMAs since its counters were reset."""
+    def wait_for(self, *counters: str) -> None:
+        """Wait until the Capric card has counted each of these since its counters were reset."""
         end = time.monotonic() + 30
-        while self.capric.control.counters().get("starts", 0) < count:
-            assert time.monotonic() < end, "no DMA began"
+        while not all(self.capric.control.counters().get(name) for name in counters):
+            assert time.monotonic() < end, f"the card did not count {counters}"
             time.sleep(0.01)
 
     @property
@@ -73,6 +73,14 @@ class Lab:
             card, folder, link = line.split()
             self.nodes[card] = "/dev/" + folder.rsplit("/", 1)[1]
             self.addresses[card] = link.rsplit("/", 1)[1]
+
+    def restore(self) -> None:
+        """Bind again what a failed test left unbound, so that only that test fails."""
+        self.find()
+        for card, address in self.addresses.items():
+            if card not in self.nodes:
+                self.vm.run(["sh", "-c", f"echo {address} > /sys/bus/pci/drivers/pciedma_{card}/bind"])
+        self.find()
 
     def echo(self, count: int = 20, **kwargs: Any) -> dict[str, Any]:
         """Send messages through Capric and insist that all were right."""
@@ -102,6 +110,7 @@ def machine() -> Iterator[Lab]:
 def lab(machine: Lab) -> Iterator[Lab]:
     """The shared machine; afterwards the card must work on, and nothing may be wrong or left over."""
     machine.capric.control.clear_faults()
+    machine.restore()
     yield machine
     machine.capric.control.clear_faults()
     assert machine.capric.control.violations(clear=True) == []

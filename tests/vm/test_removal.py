@@ -32,7 +32,7 @@ def test_unbind_during_transfers_ends_them(lab: Lab, fault: str) -> None:
             lab.capric.control.set_fault(fault)
         lab.capric.control.counters(reset=True)
         writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
-        lab.wait_starts(2)
+        lab.wait_for("c2h_starts", "h2c_starts")
         lab.call("processes:unbind", driver=DRIVER, address=lab.addresses["capric"])
         assert {writer.value()["errno"] for writer in writers} == {19}
         lab.capric.control.clear_faults()
@@ -69,7 +69,7 @@ def test_back_end_unload_with_a_file_open_gives_enodev(lab: Lab) -> None:
 def test_device_del_during_transfers_ends_them_and_a_new_card_works(lab: Lab) -> None:
     lab.capric.control.counters(reset=True)
     writers = [lab.start("transfers:repeat_until_error", path=lab.data, direction=d) for d in ("write", "read")]
-    lab.wait_starts(2)
+    lab.wait_for("c2h_starts", "h2c_starts")
     lab.vm.device_del(lab.capric)
     assert {writer.value()["errno"] for writer in writers} == {19}
     lab.vm.device_add(lab.capric)

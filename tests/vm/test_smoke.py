@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pciedma_lab import kernels, modules
@@ -17,7 +19,7 @@ from .conftest import KERNEL, make_lab
     + [(name, {"iommu": True}) for name in kernels.SUPPORTED if name != KERNEL]
     + [(KERNEL, {"swiotlb_force": True}), (KERNEL, {"memory_mib": 5120})],
 )
-def test_cards_work(kernel: str, options: dict[str, int]) -> None:
+def test_cards_work(kernel: str, options: dict[str, Any]) -> None:
     modules.build(kernel)
     capric = EmulatedCard("capric", faults=["jitter=0-200"])
     with Machine(kernel, cards=[capric], edu=1, time_limit_s=300, **options) as vm:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,8 +63,10 @@ REGISTERS = (DCSR1, DCSR2, WR_DMA_ADR, WR_DMA_SIZE, RD_DMA_ADR, RD_DMA_SIZE, INT
 
 SRAM_SIZE = 2048
 RESET_SECONDS = 5e-6
-#: Reads of DCSR2 for which a card with the fault late_dma still says busy after the reset (its own choice).
+#: Reads of DCSR2 that a card with the fault late_dma still answers with busy after the reset (its choice).
 LATE_READS = 3
+#: Microseconds after which its DMA happens even if nobody reads (its own choice).
+LATE_US = 20_000.0
 #: Microseconds between the read of idle and the DMA of the fault lying_idle (its own choice).
 LIE_US = 1_000_000.0
 
@@ -81,8 +84,8 @@ _IDENTITY = Identity(
 class Engine:
     """One direction: where its registers and bits are, and what it does.
 
-    ``running`` is the start bit, from the start to the acknowledgement; ``under_way`` is the DMA itself, which
-    a size of 0 puts off.
+    ``running`` is the start bit, from the start to the acknowledgement; ``under_way`` is the DMA itself,
+    which a size of 0 puts off.
     """
 
     name: str
@@ -103,22 +106,25 @@ class Engine:
     generation: int = 0
 
 
-def _engines() -> tuple[Engine, Engine]:
-    wr = Engine(
-        "c2h", WR_DMA_ADR.offset, WR_DMA_SIZE.offset,
-        DCSR2.mask("mwr_start"), INT_REG.mask("wr_done_clr"), DCSR2.mask("wr_done_clr"), INT_REG.mask("int_src_wr"), DCSR1.mask("int_wr_enb"),
-        DCSR1.mask("int_wr_msk"), DCSR1.mask("int_wr_pending"),
+def _engine(name: str, word: str, address: Register, size: Register) -> Engine:
+    """Return the direction that the data sheet calls *word*."""
+    done = f"{word}_done_clr"
+    return Engine(
+        name,
+        address=address.offset,
+        size=size.offset,
+        start=DCSR2.mask(f"m{word}_start"),
+        done=INT_REG.mask(done),
+        done_dcsr2=DCSR2.mask(done),
+        source=INT_REG.mask(f"int_src_{word}"),
+        enable=DCSR1.mask(f"int_{word}_enb"),
+        mask=DCSR1.mask(f"int_{word}_msk"),
+        pending=DCSR1.mask(f"int_{word}_pending"),
     )
-    rd = Engine(
-        "h2c", RD_DMA_ADR.offset, RD_DMA_SIZE.offset,
-        DCSR2.mask("mrd_start"), INT_REG.mask("rd_done_clr"), DCSR2.mask("rd_done_clr"), INT_REG.mask("int_src_rd"), DCSR1.mask("int_rd_enb"),
-        DCSR1.mask("int_rd_msk"), DCSR1.mask("int_rd_pending"),
-    )
-    return wr, rd
 
 
 class Model(CardModel):
-    """The card. The interrupt message is an edge: the rise of int_asserted (inferred, the harsher reading)."""
+    """The card. Its message is an edge: the rise of int_asserted (inferred, the harsher reading)."""
 
     name = "capric"
     identity = _IDENTITY
@@ -141,14 +147,17 @@ class Model(CardModel):
         """Make the card at its reset state."""
         super().__init__(variant, seed)
         self.sram = bytearray(SRAM_SIZE)
-        self.engines = _engines()
+        self.engines = (
+            _engine("c2h", "wr", WR_DMA_ADR, WR_DMA_SIZE),
+            _engine("h2c", "rd", RD_DMA_ADR, RD_DMA_SIZE),
+        )
         self._registers = {register.offset: register for register in REGISTERS}
-        self._read_as = {
+        self._read_as: dict[int, Callable[[], int]] = {
             DCSR2.offset: self._read_dcsr2,
             INT_REG.offset: self._int_reg,
             ERR.offset: lambda: self.error,
         }
-        self._write_as = {
+        self._write_as: dict[int, Callable[[int], None]] = {
             DCSR1.offset: self._write_dcsr1,
             DCSR2.offset: self._write_dcsr2,
             INT_REG.offset: self._acknowledge,
@@ -158,7 +167,6 @@ class Model(CardModel):
         for engine in self.engines:
             self._by_setting[engine.address] = engine
             self._by_setting[engine.size] = engine
-        self.generation = 0
         self.reset()
 
     def reset(self) -> None:
@@ -171,7 +179,7 @@ class Model(CardModel):
         self._reset_registers()
 
     def _reset_registers(self) -> None:
-        """Both engines stop, and nothing of what software had set stays (inferred for addresses and sizes)."""
+        """Both engines stop, and nothing that software had set stays (inferred for addresses and sizes)."""
         self.values = {register.offset: register.reset for register in REGISTERS}
         self.values[WR_DMA_ADR.offset] = self.values[RD_DMA_ADR.offset] = UNDEFINED
         self.error = 0
@@ -182,22 +190,25 @@ class Model(CardModel):
         self._update_interrupt()
 
     def _show_pending(self) -> None:
-        self.config.set_transactions_pending(bool(self.late) or any(engine.under_way for engine in self.engines))
+        under_way = any(engine.under_way for engine in self.engines)
+        self.config.set_transactions_pending(under_way or bool(self.late))
 
     def state(self) -> dict[str, Any]:
         """Return register values by name and a digest of the SRAM."""
         values = {r.name: self.values[r.offset] for r in REGISTERS}
         values |= {"DCSR2": self._dcsr2(), "INT_REG": self._int_reg(), "ERR": self.error}
         running = [engine.name for engine in self.engines if engine.under_way]
-        return {"registers": values, "running": running, "sram_sha256": hashlib.sha256(self.sram).hexdigest()}
+        digest = hashlib.sha256(self.sram).hexdigest()
+        return {"registers": values, "running": running, "sram_sha256": digest}
 
     def read_register(self, bar: int, offset: int, size: int) -> int:
         """Return a register; reserved offsets read 0 (inferred)."""
         if size != 4 or offset % 4:
-            self.records.violation("access_size", f"{size}-byte read at {offset:#x}: all registers are 32 bits")
+            self._bad_size("read", offset, size)
             return 0
         if self.values[DCSR1.offset] & 1 and offset not in (DCSR1.offset, DCSR2.offset):
-            self.records.violation("access_in_reset", f"read at {offset:#x} while init_rst_o is 1 (inferred)")
+            text = f"read at {offset:#x} while init_rst_o is 1 (inferred)"
+            self.records.violation("access_in_reset", text)
         reader = self._read_as.get(offset)
         if reader is not None:
             return reader()
@@ -206,14 +217,14 @@ class Model(CardModel):
     def write_register(self, bar: int, offset: int, size: int, value: int) -> None:
         """Write a register; writes to reserved offsets are ignored (inferred)."""
         if size != 4 or offset % 4:
-            self.records.violation("access_size", f"{size}-byte write at {offset:#x}: all registers are 32 bits")
+            self._bad_size("write", offset, size)
             return
         register = self._registers.get(offset)
         if register is None:
             self.records.violation("reserved_register", f"write of {value:#x} at {offset:#x}")
             return
         if value & ~register.writable:
-            text = f"write of {value:#x} to {register.name}: bits {value & ~register.writable:#x} are not writable"
+            text = f"write of {value:#x} to {register.name}, where only {register.writable:#x} may be set"
             self.records.violation("reserved_bits", text)
         if self.values[DCSR1.offset] & 1 and offset != DCSR1.offset:
             text = f"write to {register.name} while init_rst_o is 1 (inferred)"
@@ -225,9 +236,14 @@ class Model(CardModel):
         else:
             self._write_setting(self._by_setting[offset], offset, value & register.writable)
 
+    def _bad_size(self, kind: str, offset: int, size: int) -> None:
+        text = f"{size}-byte {kind} at {offset:#x}: all registers are 32 bits"
+        self.records.violation("access_size", text)
+
     def _write_setting(self, engine: Engine, offset: int, value: int) -> None:
         if engine.under_way:
-            self.records.violation("setting_while_busy", f"{engine.name}: write at {offset:#x} during its DMA")
+            text = f"{engine.name}: write at {offset:#x} during its DMA"
+            self.records.violation("setting_while_busy", text)
             return
         self.values[offset] = value
         if engine.running and not engine.is_done and offset == engine.size and value:
@@ -258,15 +274,17 @@ class Model(CardModel):
             for engine, _, _ in self.late:
                 value |= engine.start
             if self.late_reads <= 0:
-                self._late_dmas()
+                self._late_dmas(self.late)
             return value
         if self.lies:
             lies, self.lies = self.lies, []
             self.after_us(LIE_US, lambda: self._lie(lies))
         return self._dcsr2()
 
-    def _late_dmas(self) -> None:
-        late, self.late = self.late, []
+    def _late_dmas(self, late: list[tuple[Engine, int, int]]) -> None:
+        if self.late is not late:
+            return
+        self.late = []
         self._show_pending()
         for engine, address, size in late:
             self.records.event("late_dma", direction=engine.name, address=address, length=size)
@@ -286,7 +304,8 @@ class Model(CardModel):
         if old & 1 and not value & 1 and time.monotonic() - self.reset_since < RESET_SECONDS:
             self.records.violation("reset_too_short", "init_rst_o must be 1 for at least 5 us")
         for engine in self.engines:
-            if old & engine.mask and not value & engine.mask and old & engine.pending:
+            unmasked = old & engine.mask and not value & (engine.mask | DCSR1.mask("init_rst_o"))
+            if unmasked and old & engine.pending:
                 self.values[DCSR1.offset] &= ~engine.pending
                 engine.is_sent = True
         self._update_interrupt()
@@ -300,6 +319,7 @@ class Model(CardModel):
         ]
         if pending and self.faults.take("late_dma"):
             self.late, self.late_reads = pending, LATE_READS
+            self.after_us(LATE_US, lambda: self._late_dmas(pending))
         elif pending and self.faults.take("lying_idle"):
             self.lies = pending
         self._reset_registers()
@@ -338,6 +358,7 @@ class Model(CardModel):
     def _begin(self, engine: Engine) -> None:
         self._check_range(engine)
         self.records.counters["starts"] += 1
+        self.records.counters[f"{engine.name}_starts"] += 1
         engine.started = time.monotonic()
         engine.under_way = True
         self._show_pending()

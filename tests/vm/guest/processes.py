@@ -9,17 +9,18 @@ import select
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pciedma
 
 
-class Interrupted(Exception):
+class LeaveError(Exception):
     """Raised by a signal handler, to leave the call that Python would repeat."""
 
 
 def _raise(number: int, frame: object) -> None:
-    raise Interrupted
+    raise LeaveError
 
 
 def interrupted(path: str, direction: str, after_s: float, length: int = 100) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def interrupted(path: str, direction: str, after_s: float, length: int = 100) ->
         try:
             moved.append(channel.write(bytes(length)) if direction == "write" else len(channel.read(length)))
             outcome = "moved"
-        except Interrupted:
+        except LeaveError:
             outcome = "EINTR or done"
         except OSError as error:
             outcome = errno.errorcode[error.errno or 0]
@@ -117,7 +118,7 @@ def blocked_call(path: str, direction: str = "write", timeout_s: float | None = 
     """Make a call that will not end by itself; returns its errno and the calls after it."""
     with pciedma.Channel(path) as channel:
         channel.timeout_s = timeout_s
-        results = []
+        results: list[int | str] = []
         for _ in range(2):
             try:
                 results.append(channel.write(bytes(100)) if direction == "write" else len(channel.read(100)))
@@ -192,12 +193,10 @@ def open_twice_exclusive(path: str) -> list[str]:
 def unbind(driver: str, address: str) -> float:
     """Unbind a card; returns the seconds it took."""
     start = time.monotonic()
-    with open(f"/sys/bus/pci/drivers/{driver}/unbind", "w") as file:
-        file.write(address)
+    Path(f"/sys/bus/pci/drivers/{driver}/unbind").write_text(address)
     return time.monotonic() - start
 
 
 def bind(driver: str, address: str) -> None:
     """Bind a card."""
-    with open(f"/sys/bus/pci/drivers/{driver}/bind", "w") as file:
-        file.write(address)
+    Path(f"/sys/bus/pci/drivers/{driver}/bind").write_text(address)

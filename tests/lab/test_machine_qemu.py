@@ -1,0 +1,112 @@
+"""QEMU's command line and control protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pciedma_lab.qemu import ROOT_PORTS, Guest
+from pciedma_lab.qmp import Qmp, QmpError
+
+HERE = Path("/x")
+GUEST = Guest(HERE / "vmlinuz", HERE / "initramfs", HERE / "root", HERE, HERE / "results", HERE)
+
+
+def options(guest: Guest, name: str, cards: tuple[str, ...] = ()) -> list[str]:
+    command = guest.command(cards)
+    return [value for option, value in itertools.pairwise(command) if option == name]
+
+
+def test_memory_is_shared_so_that_models_can_reach_it() -> None:
+    guest = dataclasses.replace(GUEST, memory_mib=512)
+    assert options(guest, "-object") == ["memory-backend-memfd,id=ram,size=512M,share=on"]
+    assert "memory-backend=ram" in options(guest, "-machine")[0]
+    assert options(guest, "-m") == ["512M"]
+
+
+def test_emulation_is_never_left_to_kvm() -> None:
+    assert options(GUEST, "-accel") == ["tcg,thread=multi"]
+
+
+def test_iommu_is_strict_when_asked_for_and_else_absent() -> None:
+    guest = dataclasses.replace(GUEST, iommu=True)
+    assert "intel-iommu,caching-mode=on" in options(guest, "-device")
+    assert {"intel_iommu=on", "iommu.strict=1"} <= {*guest.kernel_command_line().split()}
+    assert "kernel-irqchip=off" in options(guest, "-machine")[0]
+    assert not any("iommu" in word for word in GUEST.command())
+
+
+def test_swiotlb_force_is_passed_to_the_kernel() -> None:
+    assert "swiotlb=force" in dataclasses.replace(GUEST, swiotlb_force=True).kernel_command_line().split()
+    assert "swiotlb" not in GUEST.kernel_command_line()
+
+
+def test_an_oops_ends_the_machine() -> None:
+    assert {"oops=panic", "panic=-1"} <= {*GUEST.kernel_command_line().split()}
+    assert "-no-reboot" in GUEST.command()
+
+
+def test_cards_come_after_their_ports_and_edu_is_on_the_root_bus() -> None:
+    card = '{"driver":"vfio-user-pci","bus":"port0"}'
+    devices = options(dataclasses.replace(GUEST, edu=2), "-device", (card,))
+    ports = [n for n, device in enumerate(devices) if device.startswith("pcie-root-port")]
+    assert len(ports) == ROOT_PORTS
+    assert devices.index(card) > max(ports)
+    assert [device for device in devices if device.startswith("edu")] == ["edu,id=edu0", "edu,id=edu1"]
+
+
+def test_paths_with_commas_are_quoted() -> None:
+    guest = dataclasses.replace(GUEST, results=Path("/a,b"))
+    assert any("path=/a,,b," in value for value in options(guest, "-fsdev"))
+
+
+@pytest.fixture
+def monitor(tmp_path: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """A monitor that sends an event before each answer and refuses the command ``bad``."""
+    received: list[dict[str, Any]] = []
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "qmp"))
+    listener.listen()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, client.makefile("rw") as file:
+            print(json.dumps({"QMP": {}}), file=file, flush=True)
+            for line in file:
+                request = json.loads(line)
+                received.append(request)
+                print(json.dumps({"event": "DEVICE_DELETED", "data": {"device": "card0"}}), file=file)
+                answer: dict[str, Any] = {"return": {"n": len(received)}}
+                if request["execute"] == "bad":
+                    answer = {"error": {"desc": "no such thing"}}
+                print(json.dumps(answer), file=file, flush=True)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield tmp_path / "qmp", received
+    thread.join()
+    listener.close()
+
+
+def test_qmp_commands_return_past_events(monitor: tuple[Path, list[dict[str, Any]]]) -> None:
+    path, received = monitor
+    qmp = Qmp(path)
+    assert qmp.execute("device_del", id="card0") == {"n": 2}
+    assert qmp.wait_event("DEVICE_DELETED", "card0")["data"] == {"device": "card0"}
+    assert [request["execute"] for request in received] == ["qmp_capabilities", "device_del"]
+    qmp.close()
+
+
+def test_qmp_refusal_is_an_error_with_its_words(monitor: tuple[Path, list[dict[str, Any]]]) -> None:
+    qmp = Qmp(monitor[0])
+    with pytest.raises(QmpError, match="no such thing"):
+        qmp.execute("bad")
+    qmp.close()

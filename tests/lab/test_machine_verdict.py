@@ -1,0 +1,81 @@
+"""The verdict: what a kernel's log may say, and that silence is not enough."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab import verdict
+
+SENTINEL = "the end"
+CLEAN = "[    1.000000] pciedma: hello\n"
+WARNED = "[    2.000000] WARNING: CPU: 0 PID: 1 at drivers/pci/x.c:1 f+0x1/0x2\n"
+TAINT_OUT_OF_TREE, TAINT_WARN, TAINT_DIE = 1 << 12 | 1 << 13, 1 << 9, 1 << 7
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "WARNING: CPU: 0 PID: 1 at f+0x1/0x2",
+        "BUG: kernel NULL pointer dereference, address: 0000000000000000",
+        "Oops: 0002 [#1] PREEMPT SMP NOPTI",
+        "Call Trace:",
+        "INFO: task cat:12 blocked for more than 120 seconds.",
+        "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+        "watchdog: BUG: soft lockup - CPU#1 stuck for 26s!",
+        "DMAR: [DMA Write NO_PASID] Request device [00:09.0] fault addr 0xfff [fault reason 0x05]",
+        "DMA-API: pciedma_capric 0000:01:00.0: device driver frees DMA memory with wrong size",
+        "BUG: KASAN: slab-use-after-free in f+0x1/0x2",
+        "refcount_t: underflow; use-after-free.",
+        'irq 24: nobody cared (try booting with the "irqpoll" option)',
+        "general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
+        "Kernel panic - not syncing: Fatal exception",
+        "INFO: lockdep is turned off.",
+        "WARNING: possible circular locking dependency detected",
+    ],
+)
+def test_suspicious_line_is_found(message: str) -> None:
+    line = f"[   12.345678] {message}"
+    assert verdict.suspicious(f"{CLEAN}{line}\n") == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.050000] RETBleed: WARNING: Spectre v2 mitigation leaves CPU vulnerable to RETBleed attacks",
+        "[    4.250519] pciedma: loading out-of-tree module taints kernel.",
+        "[    0.100000] rcu: Hierarchical RCU implementation.",
+        "[    0.060000] DMAR: IOMMU enabled",
+        "WARNING: a program says this on the console",
+    ],
+)
+def test_harmless_line_is_passed(line: str) -> None:
+    assert verdict.suspicious(line) == []
+
+
+def test_mitigation_names_do_not_excuse_other_lines() -> None:
+    assert verdict.suspicious("[    9.000000] WARNING: CPU: 0 PID: 1 at MDS: x")
+
+
+def test_judge_clean_run_has_no_problem() -> None:
+    assert verdict.judge(CLEAN, CLEAN + SENTINEL, TAINT_OUT_OF_TREE, SENTINEL) == []
+
+
+def test_judge_without_sentinel_fails() -> None:
+    assert verdict.judge(CLEAN, CLEAN, TAINT_OUT_OF_TREE, SENTINEL) == ["the guest did not say that it ends in order"]
+
+
+def test_judge_warning_only_on_the_console_fails() -> None:
+    assert verdict.judge(CLEAN, CLEAN + WARNED + SENTINEL, 0, SENTINEL) == [WARNED.rstrip()]
+
+
+@pytest.mark.parametrize("bit", [TAINT_WARN, TAINT_DIE])
+def test_judge_taint_without_a_line_fails(bit: int) -> None:
+    assert verdict.judge(CLEAN, SENTINEL, TAINT_OUT_OF_TREE | bit, SENTINEL) == [f"the kernel is tainted: {bit:#x}"]
+
+
+def test_judge_expected_warning_passes_with_its_taint() -> None:
+    assert verdict.judge(WARNED, WARNED + SENTINEL, TAINT_WARN, SENTINEL, ["drivers/pci/x.c:1"]) == []
+
+
+def test_judge_expected_warning_does_not_excuse_an_oops_taint() -> None:
+    assert verdict.judge(WARNED, SENTINEL, TAINT_DIE, SENTINEL, ["x.c:1"]) == [f"the kernel is tainted: {TAINT_DIE:#x}"]

@@ -1,0 +1,193 @@
+"""Channels without a driver: buffers, addresses, settings and errors, with files and pipes in place of nodes."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pciedma
+from pciedma import uapi
+from pciedma.errors import translated
+
+RW = 3
+
+
+class FakeDriver:
+    """Answers ioctls as the kernel does for a channel of some kind."""
+
+    def __init__(self, kind: int, size: int) -> None:
+        self.kind = kind
+        self.size = size
+        self.wait = uapi.pciedma_wait(timeout_ns=10_000_000_000)
+
+    def ioctl(self, fd: int, request: int, argument: Any) -> int:
+        if request == uapi.PCIEDMA_IOC_CHANNEL_INFO:
+            argument.kind, argument.size = self.kind, self.size
+            argument.c2h.flags = argument.h2c.flags = uapi.PCIEDMA_ENGINE_PRESENT
+            argument.c2h.max_dma = argument.h2c.max_dma = 2047
+        elif request == uapi.PCIEDMA_IOC_GET_WAIT:
+            ctypes.memmove(ctypes.addressof(argument), ctypes.addressof(self.wait), ctypes.sizeof(argument))
+        elif request == uapi.PCIEDMA_IOC_SET_WAIT:
+            ctypes.memmove(ctypes.addressof(self.wait), ctypes.addressof(argument), ctypes.sizeof(argument))
+        else:
+            raise OSError(errno.ENOTTY, "unknown")
+        return 0
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pciedma.Channel]:
+    """A memory channel whose card is a file of 4096 bytes."""
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 4096).ioctl)
+    path = tmp_path / "node"
+    path.write_bytes(bytes(range(256)) * 16)
+    with pciedma.Channel(str(path)) as channel:
+        yield channel
+
+
+@pytest.fixture
+def message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pciedma.Channel]:
+    """A message channel whose card is a FIFO: what is written is read."""
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MESSAGE, 0).ioctl)
+    path = tmp_path / "node"
+    os.mkfifo(path)
+    with pciedma.Channel(str(path)) as channel:
+        yield channel
+
+
+BUFFERS = [
+    pytest.param(lambda: bytearray(16), id="bytearray"),
+    pytest.param(lambda: array.array("I", [0] * 4), id="array"),
+    pytest.param(lambda: mmap.mmap(-1, 16), id="mmap"),
+    pytest.param(lambda: memoryview(bytearray(32))[8:24], id="slice"),
+    pytest.param(lambda: (ctypes.c_uint16 * 8)(), id="ctypes"),
+    pytest.param(lambda: memoryview(bytearray(16)).cast("H", (2, 4)), id="two-dimensional"),
+]
+
+
+@pytest.mark.parametrize("make", BUFFERS)
+def test_readinto_fills_any_contiguous_buffer(memory: pciedma.Channel, make: Any) -> None:
+    buffer = make()
+    assert memory.readinto(buffer, 32) == 16
+    assert bytes(memoryview(buffer).cast("B")) == bytes(range(32, 48))
+
+
+@pytest.mark.parametrize("make", BUFFERS)
+def test_write_takes_any_contiguous_buffer(memory: pciedma.Channel, make: Any) -> None:
+    buffer = make()
+    memoryview(buffer).cast("B")[:] = b"0123456789abcdef"
+    assert memory.write(buffer, 100) == 16
+    assert memory.read(16, 100) == b"0123456789abcdef"
+
+
+def test_write_takes_what_is_read_only(memory: pciedma.Channel) -> None:
+    assert memory.write(b"xyz", 1) == 3
+    assert memory.read(5) == b"\x00xyz\x04"
+
+
+def test_readinto_refuses_a_read_only_buffer(memory: pciedma.Channel) -> None:
+    with pytest.raises(TypeError, match="read-only"):
+        memory.readinto(b"abc")
+
+
+def test_buffers_with_gaps_are_refused(memory: pciedma.Channel) -> None:
+    with pytest.raises(TypeError, match="contiguous"):
+        memory.readinto(memoryview(bytearray(16))[::2])
+    with pytest.raises(TypeError, match="contiguous"):
+        memory.write(memoryview(bytes(16))[::2])
+
+
+def test_read_without_a_size_takes_the_rest_of_the_memory(memory: pciedma.Channel) -> None:
+    assert memory.read(address=4090) == bytes(range(250, 256))
+    assert memory.read(address=5000) == b""
+
+
+def test_negative_address_is_refused(memory: pciedma.Channel) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        memory.read(1, -1)
+
+
+def test_message_goes_and_comes(message: pciedma.Channel) -> None:
+    assert message.write(b"hello") == 5
+    assert message.read() == b"hello"
+
+
+def test_message_channel_has_no_addresses(message: pciedma.Channel) -> None:
+    for call in (lambda: message.read(1, 0), lambda: message.write(b"x", 0)):
+        with pytest.raises(ValueError, match="no addresses"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanoseconds"),
+    [(None, -1), (0, 0), (0.0, 0), (1e-12, 1), (1e-9, 1), (0.5, 500_000_000), (3, 3_000_000_000)],
+)
+def test_time_out_in_seconds_is_nanoseconds_in_the_kernel(
+    memory: pciedma.Channel, seconds: float | None, nanoseconds: int
+) -> None:
+    memory.timeout_s = seconds
+    assert memory._get_wait().timeout_ns == nanoseconds
+    assert memory.timeout_s == (None if seconds is None else nanoseconds / 1e9)
+
+
+@pytest.mark.parametrize("seconds", [-1, -1e-9, 1e10, float("inf"), float("nan")])
+def test_unsuitable_time_outs_are_refused(memory: pciedma.Channel, seconds: float) -> None:
+    with pytest.raises(ValueError, match="time-out"):
+        memory.timeout_s = seconds
+    assert memory.timeout_s == 10.0
+
+
+def test_wait_mode_keeps_the_time_out(memory: pciedma.Channel) -> None:
+    memory.timeout_s = 2.0
+    memory.wait_mode = pciedma.WaitMode.POLL
+    assert (memory.wait_mode, memory.timeout_s) == (pciedma.WaitMode.POLL, 2.0)
+
+
+def test_closed_channel_says_so(memory: pciedma.Channel) -> None:
+    memory.close()
+    memory.close()
+    with pytest.raises(ValueError, match="is closed"):
+        memory.read(1)
+    assert "closed" in repr(memory)
+
+
+def test_unclosed_channel_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 1).ioctl)
+    (tmp_path / "node").touch()
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del_me = pciedma.Channel(str(tmp_path / "node"))
+        del del_me
+
+
+@pytest.mark.filterwarnings("error")
+def test_failed_open_closes_the_node(tmp_path: Path) -> None:
+    (tmp_path / "node").touch()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="ioctl|device"):
+        pciedma.Channel(str(tmp_path / "node"))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "builtin"),
+    [
+        (errno.ENODEV, pciedma.CardGoneError, OSError),
+        (errno.ETIMEDOUT, pciedma.DmaTimeoutError, TimeoutError),
+        (errno.EMSGSIZE, pciedma.MessageTooLongError, OSError),
+        (errno.EAGAIN, BlockingIOError, BlockingIOError),
+        (errno.EIO, OSError, OSError),
+    ],
+)
+def test_errors_have_their_class_and_errno(code: int, kind: type[OSError], builtin: type[OSError]) -> None:
+    with pytest.raises(builtin) as caught, translated("/dev/pciedma0c0"):
+        raise OSError(code, "x")
+    assert type(caught.value) is kind
+    assert (caught.value.errno, caught.value.filename) == (code, "/dev/pciedma0c0")
