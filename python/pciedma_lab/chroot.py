@@ -49,13 +49,13 @@ class Chroot:
         return cache.provide(self.path, self._make)
 
     def _make(self, temporary: Path) -> None:
-        if shutil.which("mmdebstrap") is None:
-            raise LabError("mmdebstrap is missing; install it with: sudo apt-get install mmdebstrap")
+        if missing := _missing():
+            raise LabError(f"something is missing; install it with: sudo apt-get install {missing}")
         log = cache.root() / f"chroot-{self.name}.log"
         names = " ".join((*self.packages, *self.backports, *self.pip))
         with cache.step(f"downloading the chroot {self.name}", f"Debian {self.suite}, {names}"), log.open("w") as file:
             result = subprocess.run(
-                [*cache.user_namespace(), *self.mmdebstrap(temporary)],
+                [*_isolation(), *self.mmdebstrap(temporary)],
                 stdout=file,
                 stderr=file,
                 stdin=subprocess.DEVNULL,
@@ -124,6 +124,18 @@ class Chroot:
         if result.returncode:
             raise LabError(f"{shlex.join(argv)} in {self.name} failed:\n{_tail(result.stdout + result.stderr)}")
         return result.stdout
+
+
+def _missing() -> str:
+    """Return the names of the packages that the host lacks."""
+    programs = {"mmdebstrap": "mmdebstrap"} | ({"newuidmap": "uidmap"} if cache.user_namespace() else {})
+    return " ".join(package for program, package in programs.items() if shutil.which(program) is None)
+
+
+def _isolation() -> list[str]:
+    """Return the beginning of mmdebstrap's command line: namespaces in which it may mount, if we are not root."""
+    namespace = cache.user_namespace()
+    return [*namespace, "--mount", "--pid", "--fork", "--kill-child"] if namespace else []
 
 
 def _tail(text: str) -> str:

@@ -52,7 +52,7 @@ class Register:
         """Find slips of the pen."""
         taken = 0
         for field in self.fields:
-            if field.mask & taken or not 31 >= field.high >= field.low >= 0:
+            if not 31 >= field.high >= field.low >= 0 or field.mask & taken:
                 raise ValueError(f"{self.name}.{field.name} takes bits of another field, or beyond bit 31")
             taken |= field.mask
 

@@ -152,10 +152,11 @@ static bool capric_error(struct pciedma_engine *engine, bool busy)
 	error = readl(capric->bar + ERR) & (ERR_UNEXPECTED | ERR_UR | ERR_CA);
 	if (!error)
 		return false;
-	pci_err(pciedma_card_pdev(pciedma_engine_card(engine)), "DMA read failed:%s%s%s\n",
-		error & ERR_UNEXPECTED ? " unexpected completion" : "",
-		error & ERR_UR ? " unsupported request" : "",
-		error & ERR_CA ? " completer abort" : "");
+	dev_err_ratelimited(&pciedma_card_pdev(pciedma_engine_card(engine))->dev,
+			    "DMA read failed:%s%s%s\n",
+			    error & ERR_UNEXPECTED ? " unexpected completion" : "",
+			    error & ERR_UR ? " unsupported request" : "",
+			    error & ERR_CA ? " completer abort" : "");
 	pciedma_engine_fail(engine, -EIO);
 	return true;
 }

@@ -13,6 +13,7 @@
  *   card->recovery_lock       one ladder at a time
  *   channel->open_lock        exclusive opens
  *   engine->lock              queue, windows, state and registers of one engine
+ *   a back end's own locks
  * The recovery work only ever tries device_lock. Two engine locks are never
  * held together.
  */
@@ -77,17 +78,17 @@ enum pciedma_window_state {
  * @direction:   which way its data goes
  * @id:          number for tracing
  * @buffer:      the DMA buffer, as the processor sees it
- *  * @direction: ma:         the same, as the engine sees it
+ * @dma:         the same, as the engine sees it
  * @address:     the card's address
  * @length:      bytes asked for
  * @taken:       bytes handed to the hardware
- *  * @direction: one:        bytes known to have arrived
+ * @done:        bytes known to have arrived
  * @inflight:    segments with the hardware
  * @ended:       a segment was short or failed: nothing more of it is started
- * @error:       0 or the errno to report if  * @direction: one is 0
+ * @error:       0 or the errno to report if @done is 0
  * @finished:    completed once, under the engine's lock, when it leaves the queue
  *
- * All but @buffer,  * @direction: ma and the contents is under the engine's lock while
+ * All but @buffer, @dma and the contents is under the engine's lock while
  * QUEUED; otherwise it belongs to the owner.
  */
 struct pciedma_window {
@@ -148,17 +149,17 @@ struct pciedma_cursor {
 /**
  * struct pciedma_engine - what moves the data of a channel, one way or both
  * @channel:         where it belongs
- *  * @direction: esc:            what it is; NULL if the channel does not have it
+ * @desc:            what it is; NULL if the channel does not have it
  * @index:           number on its card
  * @direction:       which way it moves data, unless it is shared
- *  * @direction: ma_direction:   the same as the DMA API spells it
+ * @dma_direction:   the same as the DMA API spells it
  * @lock:            protects all that follows but @priv
  * @state:           what it may do
  * @broken_error:    errno of requests while BROKEN
  * @trouble:         0 or the errno for which recovery was asked
  * @queue:           windows handed in and not finished, in order
  * @cursor:          the next window for the hardware
- * @flights:         ring of  * @direction: esc->segments segments that the hardware has
+ * @flights:         ring of @desc->segments segments that the hardware has
  * @flight_head:     number of segments ever started
  * @flight_tail:     number of segments ever finished
  * @busy_since:      last start of an idle engine, or last progress
@@ -204,7 +205,7 @@ struct pciedma_engine {
 
 /**
  * struct pciedma_channel - a data node: /dev/pciedma<card>c<index>
- *  * @direction: ev:       the node's device; holds a reference to the card
+ * @dev:       the node's device; holds a reference to the card
  * @cdev:      the node
  * @card:      its card
  * @index:     number on its card
@@ -246,7 +247,7 @@ struct pciedma_vector {
 
 /**
  * struct pciedma_card - a card: /dev/pciedma<index>
- *  * @direction: ev:            the node's device
+ * @dev:            the node's device
  * @cdev:           the node
  * @pdev:           the PCI function; valid inside the gate and until remove ends
  * @type:           its back end
@@ -311,7 +312,7 @@ struct pciedma_card {
  * @polled:   look instead of sleeping
  * @nonblock: EAGAIN instead of queueing
  * @timeout:  nanoseconds without progress; negative: no bound
- *  * @direction: eadline: when they are over
+ * @deadline: when they are over
  */
 struct pciedma_request {
 	struct list_head node;

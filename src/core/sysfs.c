@@ -104,7 +104,7 @@ static ssize_t stat_show(struct device *dev, struct device_attribute *attr, char
 }
 
 #define STAT(_direction, _name)							\
-	(&((struct stat_attribute) STAT_INIT(_direction, _name)).attr.attr)
+	(&((struct stat_attribute)STAT_INIT(_direction, _name)).attr.attr)
 
 static struct attribute *c2h_attrs[] = {
 	STAT(PCIEDMA_C2H, bytes),

@@ -20,6 +20,7 @@ struct pciedma_engine;
  * enum pciedma_direction - which way an engine moves data
  * @PCIEDMA_C2H: card to host: user space reads
  * @PCIEDMA_H2C: host to card: user space writes
+ * @PCIEDMA_DIRECTIONS: how many there are
  */
 enum pciedma_direction {
 	PCIEDMA_C2H,
@@ -103,44 +104,58 @@ struct pciedma_segment {
 /**
  * struct pciedma_card_ops - what a back end does
  *
- * @identify: Decide whether this is the card: first from configuration space,
- *            then map its BAR with pciedma_card_map(), then by registers that
- *            are read only; add its channels. Nothing is written to a card
- *            that is not ours. Log one line when declining with -ENODEV.
- *            Context: process. Return: 0 or an errno.
- * @init:     Bring the card from any state in which it is idle, or will
- *            become so by itself, to one in which start works; the engines'
- *            interrupts off. Context: process, no engine runs.
- *            Return: 0; -ENODEV if the registers read all ones; -EIO.
- * @start:    Take as many segments from the cursor as the engine holds now
- *            and start them. @more: another start follows at once, the
- *            doorbell may wait for it. Context: engine lock held, hard
- *            interrupt possible.
- * @reap:     Call pciedma_segment_done() for each finished segment, in order,
- *            after it was acknowledged to the card. Only called while segments
- *            are with the engine. Context: as start. Return: segments
- *            finished; -ENODEV if the registers read all ones; -EIO.
- * @stray:    An interrupt or a look brought no progress: clear what the
- *            engine signals although it is not busy; report what went wrong
- *            with pciedma_engine_fail() if it is. Optional. Context: as start.
- *            Return: whether the card had raised an interrupt.
- * @halt:     Stop the engine; its registers need not read idle yet. Absent if
- *            and only if the halt scope is PCIEDMA_HALT_NONE. Context: process,
- *            nothing is started meanwhile.
- * @idle:     Ask the hardware, by a read that also flushes posted writes,
- *            whether the engine can still touch memory. Context: as halt.
- *            Return: 1 idle, 0 busy, -ENODEV if it reads all ones.
- * @irq:      Switch the completion interrupt of DMAs started from now on.
- *            Context: as start.
+ * start, reap, stray and irq run under the engine's lock, possibly in a hard
+ * interrupt; the others in process context.
  */
 struct pciedma_card_ops {
+	/**
+	 * @identify: Decide whether this is the card: first from configuration
+	 * space, then map its BAR with pciedma_card_map(), then by registers
+	 * that are read only; add its channels. Nothing is written to a card
+	 * that is not ours. Logs one line when declining with -ENODEV. Returns
+	 * 0 or an errno.
+	 */
 	int (*identify)(struct pciedma_card *card, const struct pci_device_id *id);
+	/**
+	 * @init: Bring the card from any state in which it is idle, or will
+	 * become so by itself, to one in which start works, the engines'
+	 * interrupts off. No engine runs. Returns 0; -ENODEV if the registers
+	 * read all ones; -EIO.
+	 */
 	int (*init)(struct pciedma_card *card);
+	/**
+	 * @start: Take as many segments from the cursor as the engine holds
+	 * now, and start them. @more: another start follows at once, the
+	 * doorbell may wait for it.
+	 */
 	void (*start)(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more);
+	/**
+	 * @reap: Call pciedma_segment_done() for each finished segment, in
+	 * order, after it was acknowledged to the card. Only called while
+	 * segments are with the engine. Returns how many had finished; -ENODEV
+	 * if the registers read all ones; -EIO.
+	 */
 	int (*reap)(struct pciedma_engine *engine);
+	/**
+	 * @stray: An interrupt or a look brought no progress: clear what the
+	 * engine signals although it is not busy; report what went wrong with
+	 * pciedma_engine_fail() if it is. Optional. Returns whether the card
+	 * had raised an interrupt.
+	 */
 	bool (*stray)(struct pciedma_engine *engine, bool busy);
+	/**
+	 * @halt: Stop the engine; its registers need not read idle yet. Nothing
+	 * is started meanwhile. Absent if and only if the halt scope is
+	 * PCIEDMA_HALT_NONE.
+	 */
 	void (*halt)(struct pciedma_engine *engine);
+	/**
+	 * @idle: Ask the hardware, by a read that also flushes posted writes,
+	 * whether the engine can still touch memory. Returns 1 idle, 0 busy,
+	 * -ENODEV if it reads all ones.
+	 */
 	int (*idle)(struct pciedma_engine *engine);
+	/** @irq: Switch the completion interrupt of DMAs started from now on. */
 	void (*irq)(struct pciedma_engine *engine, bool on);
 };
 

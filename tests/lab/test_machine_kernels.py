@@ -35,7 +35,7 @@ def unreachable(series: kernels.Series) -> Path:
 def test_parse_uris_takes_kernel_packages_with_versions() -> None:
     text = """\
 'http://m.example/pool/main/k/kmod/kmod_34.2-2_amd64.deb' kmod_34.2-2_amd64.deb 1 SHA256:0
-'http://m.example/l/linux-binary-7.2_7.2.1-1%7ebpo13%2b1_amd64.deb' linux-binary-7.2_7.2.1-1~bpo13+1_amd64.deb 9 SHA256:0
+'http://m/linux-binary-7.2_7.2.1-1%7ebpo13%2b1_amd64.deb' linux-binary-7.2_7.2.1-1~bpo13+1_amd64.deb 9 SHA256:0
 'http://m.example/pool/l/linux/linux-base_4.12_all.deb' linux-base_4.12_all.deb 1 SHA256:0
 'http://m.example/pool/l/linux/linux-base-7.2_7.2.1-1_all.deb' linux-base-7.2_7.2.1-1_all.deb 1 SHA256:0
 'http://m.example/pool/l/linux/linux-image-amd64_1%3a7.2_amd64.deb' linux-image-amd64_1%3a7.2_amd64.deb 1 SHA256:0

@@ -105,7 +105,8 @@ def test_structure_is_the_same_for_32_and_64_bit(name: str) -> None:
 
 @pytest.mark.parametrize(("compiler", "standard"), [("cc", "c99"), ("cc", "c11"), ("c++", "c++11")])
 def test_header_compiles_alone_without_a_warning(compiler: str, standard: str, tmp_path: Path) -> None:
-    _compile("#include <pciedma.h>\nint main(void) { return 0; }\n", tmp_path, compiler, f"-std={standard}", "-pedantic")
+    source = "#include <pciedma.h>\nint main(void) { return 0; }\n"
+    _compile(source, tmp_path, compiler, f"-std={standard}", "-pedantic")
 
 
 def test_driver_version_is_the_package_version() -> None:

@@ -125,4 +125,7 @@ def test_intx_card_works_without_msi() -> None:
         lab = make_lab(vm, capric)
         lab.echo(300)
         assert lab.sysfs("capric", "c0/h2c/looks") == 0
+        capric.control.set_fault("error=ur*1")
+        assert lab.call("transfers:one", path=lab.data, direction="write")["class"] == "OSError"
+        lab.echo(10)
         vm.unload_modules()

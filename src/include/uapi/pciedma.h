@@ -43,7 +43,7 @@ enum pciedma_wait_mode {
 #define PCIEDMA_TIMEOUT_NONE	(-1)
 
 /** PCIEDMA_ENGINE_PRESENT - flag of struct pciedma_engine_info: this direction exists */
-#define PCIEDMA_ENGINE_PRESENT	(1U << 0)
+#define PCIEDMA_ENGINE_PRESENT	0x00000001
 
 /**
  * struct pciedma_card_info - what a card is
@@ -85,6 +85,7 @@ struct pciedma_card_info {
  * @buffers:            out: number of preallocated DMA buffers
  * @buffer_size:        out: bytes of each DMA buffer
  * @drain_ms:           out: milliseconds after which a DMA counts as hung
+ * @reserved:           in: zero
  */
 struct pciedma_engine_info {
 	__u32 flags;
