@@ -17,10 +17,14 @@ def _output(command: list[str]) -> str:
 
 
 def parse_mirror(targets: str) -> str | None:
-    """Return the address of Debian's archive in lines of ``REPO_URI ORIGIN LABEL``, or None."""
+    """Return the address of Debian's archive in lines of ``REPO_URI ORIGIN LABEL``, or None.
+
+    Where apt has no lists, origin and label are not known: then the address has to look like Debian's.
+    """
     for line in targets.splitlines():
         uri, _, origin = line.partition(" ")
-        if origin.strip() == "Debian Debian" and uri.startswith(("http://", "https://")):
+        known = origin.strip() == "Debian Debian" or (not origin.strip() and uri.rstrip("/").endswith("/debian"))
+        if known and uri.startswith(("http://", "https://")):
             return uri
     return None
 
@@ -33,7 +37,9 @@ def parse_proxies(dump: str) -> list[str]:
 
 def mirror() -> str | None:
     """Return the address of the archive that the host's apt uses, or None for mmdebstrap's default."""
-    return parse_mirror(_output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"]))
+    listing = ["apt-get", "indextargets", "--format"]
+    described = _output([*listing, "$(REPO_URI) $(ORIGIN) $(LABEL)"])
+    return parse_mirror(described) or parse_mirror(_output([*listing, "$(REPO_URI)", "--no-release-info"]))
 
 
 def proxy_options() -> list[str]:

@@ -34,10 +34,10 @@ mount -t ext4 -o ro,noatime /dev/vda /lower
 mount -t tmpfs rw /rw
 mkdir /rw/upper /rw/work
 mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
-for share in project results; do
-    mkdir -p /new/mnt/$share
-    mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose $share /new/mnt/$share
-done
+mkdir -p /new/mnt/project /new/mnt/results
+nine=trans=virtio,version=9p2000.L,msize=262144
+mount -t 9p -o ro,$nine,cache=loose project /new/mnt/project
+mount -t 9p -o $nine,cache=mmap results /new/mnt/results
 for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
 mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm

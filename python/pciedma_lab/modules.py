@@ -13,7 +13,7 @@ from .chroot import PROJECT, environment
 BUILD = PROJECT / "build"
 
 #: What a kernel says about the surroundings of a build, not about our sources.
-_HARMLESS = ("BTF generation", " differs ", "The kernel was built ", "You are using")
+_HARMLESS = ("BTF generation", "compiler differs", "pahole version differs", "The kernel was built ", "You are using")
 
 
 class BuildFailed(cache.LabError):
@@ -62,6 +62,8 @@ def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    if sparse and "C=1 specified, but" in result.stdout:
+        raise BuildFailed(f"sparse does not understand the kernel {kernel.release}")
     if result.returncode:
         raise BuildFailed(f"building the modules for {kernel.series.name} ({kernel.release}):\n{result.stdout}")
     return result.stdout

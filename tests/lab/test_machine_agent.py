@@ -71,6 +71,7 @@ def host() -> Iterator[FakeHost]:
         subprocess.Popen(
             [sys.executable, "-c", _AGENT, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            start_new_session=True,
             env={"PYTHONPATH": str(PROJECT / "python"), "PATH": "/usr/bin:/bin"},
         ) as agent,
     ):
@@ -79,7 +80,7 @@ def host() -> Iterator[FakeHost]:
         reader = threading.Thread(target=host.read)
         reader.start()
         yield host
-        agent.kill()
+        os.killpg(agent.pid, signal.SIGKILL)  # with the children of calls that do not end
         reader.join()
 
 

@@ -18,6 +18,11 @@ http://mirror.example.net/debian/ Debian Debian
     assert archive.parse_mirror(targets) == "http://mirror.example.net/debian/"
 
 
+def test_mirror_without_lists_is_known_by_its_address() -> None:
+    targets = "https://example.org/tools/\nhttp://mirror.example.net/debian/\n"
+    assert archive.parse_mirror(targets) == "http://mirror.example.net/debian/"
+
+
 @pytest.mark.parametrize("targets", ["", "file:/media/cdrom/ Debian Debian\n", "http://x.example/ Ubuntu Ubuntu\n"])
 def test_mirror_unusable_elsewhere_is_none(targets: str) -> None:
     assert archive.parse_mirror(targets) is None
