@@ -40,6 +40,7 @@ mount -t 9p -o ro,$nine,cache=loose project /new/mnt/project
 mount -t 9p -o $nine,cache=mmap results /new/mnt/results
 for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
+for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s /proc/self/${name#*:} /new/dev/${name%:*}; done
 mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
 mount -t tracefs trace /new/sys/kernel/tracing
 exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended'

@@ -66,6 +66,7 @@ class CardModel(ABC):
         self.config = ConfigSpace(self.identity, self.function_reset)
         self.interrupts = Interrupts()
         self.random = random.Random(seed)
+        self.clock: Callable[[], float] = time.monotonic
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._posted: list[tuple[int, int, int, int]] = []
@@ -163,13 +164,13 @@ class CardModel(ABC):
 
     def after_us(self, delay_us: float, action: Callable[[], None]) -> None:
         """Do something after a while; 0: as soon as the present access is over."""
-        heapq.heappush(self._timers, (time.monotonic() + delay_us / 1e6, next(self._numbers), action))
+        heapq.heappush(self._timers, (self.clock() + delay_us / 1e6, next(self._numbers), action))
 
     def run_timers(self) -> float | None:
         """Do what is due; return seconds until the next, or None."""
         timers = self._timers
         while timers:
-            left = timers[0][0] - time.monotonic()
+            left = timers[0][0] - self.clock()
             if left > 0:
                 return left
             heapq.heappop(timers)[2]()

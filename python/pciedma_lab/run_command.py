@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
         prepare(arguments.kernel)
         with machine as vm:
             status = _run(vm, arguments)
-    except (LabError, MachineFailed) as error:
+    except (LabError, MachineFailed, RuntimeError) as error:  # RuntimeError: a model that did not start
         print(f"pciedma_lab: {error}", file=sys.stderr)
         return LAB_FAILED
     return status if status >= 0 else 128 - status

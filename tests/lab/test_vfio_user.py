@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import struct
 import time
 from pathlib import Path
@@ -316,6 +317,15 @@ def test_message_rings_the_eventfd_after_the_data(client: Client, ram: Ram, serv
     assert done(client, C2H)
 
 
+def test_delayed_dma_ends_at_its_time(client: Client, served: Served, eventfd: int) -> None:
+    client.set_irqs(EVENTFD | TRIGGER, MSI, 0, 1, [eventfd])
+    served.model.set_fault("delay=200000*1")
+    began = time.monotonic()
+    start(client, C2H)
+    assert rings(eventfd) == 1
+    assert 0.2 <= time.monotonic() - began < 0.5
+
+
 def test_first_set_irqs_may_come_without_a_file(client: Client, eventfd: int) -> None:
     client.set_irqs(EVENTFD | TRIGGER, MSI, 0, 1)
     client.set_irqs(EVENTFD | TRIGGER, MSI, 0, 1, [eventfd])
@@ -351,6 +361,8 @@ def test_pin_rings_once_until_unmasked_and_again_while_asserted(intx: Served, ra
     client.set_irqs(EVENTFD | TRIGGER, INTX, 0, 1, [eventfd])
     start(client, C2H)
     assert rings(eventfd) == 1
+    assert rings(eventfd, 0.01) == 0
+    client.set_irqs(EVENTFD | UNMASK, INTX, 0, 1, [eventfd])
     assert rings(eventfd, 0.01) == 0
     client.set_irqs(NONE | UNMASK, INTX, 0, 1)
     assert rings(eventfd) == 1
@@ -480,6 +492,15 @@ def test_client_that_goes_without_its_answers_leaves_the_server_to_the_next(serv
     first.version()
     for _ in range(200):
         first.send(9, struct.pack("<QII", DCSR1, 0, 4))
+    first.close()
+    assert served.client().version()[0] == 0
+    assert served.alive
+
+
+def test_client_that_goes_with_an_answer_unread_leaves_the_server_to_the_next(served: Served) -> None:
+    first = served.client()
+    first.send(1, struct.pack("<HH", 0, 1))
+    assert eventually(lambda: bool(select.select([first.socket], [], [], 0)[0]))
     first.close()
     assert served.client().version()[0] == 0
     assert served.alive

@@ -18,6 +18,7 @@ def test_capric_message_of_each_length_arrives(lab: Lab, size: int) -> None:
 
 
 def test_capric_polled_messages_arrive_without_interrupts(lab: Lab) -> None:
+    lab.capric.control.set_fault("jitter=0-200")
     lab.capric.control.counters(reset=True)
     lab.echo(500, wait_mode="POLL")
     assert lab.capric.control.counters().get("interrupts", 0) == 0

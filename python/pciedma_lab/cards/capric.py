@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -301,7 +300,7 @@ class Model(CardModel):
         if value & 1 and not old & 1:
             self._enter_reset()
         self.values[DCSR1.offset] = value
-        if old & 1 and not value & 1 and time.monotonic() - self.reset_since < RESET_SECONDS:
+        if old & 1 and not value & 1 and self.clock() - self.reset_since < RESET_SECONDS:
             self.records.violation("reset_too_short", "init_rst_o must be 1 for at least 5 us")
         for engine in self.engines:
             unmasked = old & engine.mask and not value & (engine.mask | DCSR1.mask("init_rst_o"))
@@ -311,7 +310,7 @@ class Model(CardModel):
         self._update_interrupt()
 
     def _enter_reset(self) -> None:
-        self.reset_since = time.monotonic()
+        self.reset_since = self.clock()
         pending = [
             (engine, self.values[engine.address], self.values[engine.size])
             for engine in self.engines
@@ -359,7 +358,7 @@ class Model(CardModel):
         self._check_range(engine)
         self.records.counters["starts"] += 1
         self.records.counters[f"{engine.name}_starts"] += 1
-        engine.started = time.monotonic()
+        engine.started = self.clock()
         engine.under_way = True
         self._show_pending()
         if not self.faults.active:
@@ -403,7 +402,7 @@ class Model(CardModel):
             return
         if not self._transfer(engine, self.values[engine.address], self.values[engine.size]):
             return
-        self.records.counters["busy_ns"] += int((time.monotonic() - engine.started) * 1e9)
+        self.records.counters["busy_ns"] += int((self.clock() - engine.started) * 1e9)
         engine.under_way = False
         engine.is_done = True
         self._show_pending()

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What back ends ask of core: their memory, their BARs, their channels.
+ */
+#include <linux/pci.h>
+
+#include "core.h"
+
+/**
+ * pciedma_card_pdev() - the card's PCI function
+ * @card: the card
+ *
+ * Return: it.
+ */
+struct pci_dev *pciedma_card_pdev(struct pciedma_card *card)
+{
+	return card->pdev;
+}
+EXPORT_SYMBOL_GPL(pciedma_card_pdev);
+
+/**
+ * pciedma_card_priv() - the back end's memory for a card
+ * @card: the card
+ *
+ * Return: it; zeroed at probe.
+ */
+void *pciedma_card_priv(struct pciedma_card *card)
+{
+	return card->priv;
+}
+EXPORT_SYMBOL_GPL(pciedma_card_priv);
+
+/**
+ * pciedma_engine_card() - the card of an engine
+ * @engine: the engine
+ *
+ * Return: the card.
+ */
+struct pciedma_card *pciedma_engine_card(struct pciedma_engine *engine)
+{
+	return engine->channel->card;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_card);
+
+/**
+ * pciedma_engine_priv() - the back end's memory for an engine
+ * @engine: the engine
+ *
+ * Return: it; zeroed at probe.
+ */
+void *pciedma_engine_priv(struct pciedma_engine *engine)
+{
+	return engine->priv;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_priv);
+
+/**
+ * pciedma_engine_channel() - the channel of an engine
+ * @engine: the engine
+ *
+ * Return: its number on the card.
+ */
+unsigned int pciedma_engine_channel(struct pciedma_engine *engine)
+{
+	return engine->channel->index;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_channel);
+
+/**
+ * pciedma_engine_direction() - which way an engine moves data
+ * @engine: the engine, not a shared one
+ *
+ * Return: it.
+ */
+enum pciedma_direction pciedma_engine_direction(struct pciedma_engine *engine)
+{
+	return engine->direction;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_direction);
+
+/**
+ * pciedma_engine_vector() - the interrupt vector that serves an engine
+ * @engine: the engine
+ *
+ * Return: the vector of its description, or 0 if the card got fewer.
+ */
+unsigned int pciedma_engine_vector(struct pciedma_engine *engine)
+{
+	unsigned int vector = engine->desc->vector;
+
+	return vector < engine->channel->card->num_vectors ? vector : 0;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_vector);
+
+/**
+ * pciedma_card_map() - map a BAR whose length is plausible
+ * @card: the card
+ * @bar:  number of the BAR
+ * @min:  bytes that it must have at least
+ * @max:  bytes that it may have at most
+ *
+ * Context: inside identify. Core unmaps it.
+ * Return: the registers; ERR_PTR(-ENODEV) after a log line if the BAR is not
+ * the card's; another errno.
+ */
+void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size_t min,
+			       resource_size_t max)
+{
+	struct pci_dev *pdev = card->pdev;
+	resource_size_t length = pci_resource_len(pdev, bar);
+	int ret;
+
+	if (!(pci_resource_flags(pdev, bar) & IORESOURCE_MEM) || length < min || length > max) {
+		pci_info(pdev, "not a %s card: BAR%d has %llu bytes\n", card->type->name, bar,
+			 (unsigned long long)length);
+		return IOMEM_ERR_PTR(-ENODEV);
+	}
+	ret = pci_request_region(pdev, bar, card->type->name);
+	if (ret)
+		return IOMEM_ERR_PTR(ret);
+	card->mmio[bar] = pci_iomap(pdev, bar, 0);
+	if (!card->mmio[bar]) {
+		pci_release_region(pdev, bar);
+		return IOMEM_ERR_PTR(-ENOMEM);
+	}
+	return card->mmio[bar];
+}
+EXPORT_SYMBOL_GPL(pciedma_card_map);
+
+static bool engine_desc_valid(const struct pciedma_card *card,
+			      const struct pciedma_channel_desc *channel,
+			      const struct pciedma_engine_desc *desc)
+{
+	if (!desc)
+		return true;
+	if (!desc->segments || !desc->max_segment || !desc->drain_ms || !desc->buffer_size)
+		return false;
+	if (!desc->buffers || desc->buffers > PCIEDMA_MAX_BUFFERS)
+		return false;
+	if (channel->kind == PCIEDMA_KIND_MESSAGE &&
+	    (!desc->max_dma || desc->max_dma > desc->buffer_size))
+		return false;
+	return (desc->halt_scope == PCIEDMA_HALT_NONE) == !card->type->ops.halt;
+}
+
+/**
+ * pciedma_channel_add() - a card has this channel
+ * @card: the card
+ * @desc: the channel; its engines' descriptions must outlive the card
+ *
+ * Context: inside identify.
+ * Return: 0 or an errno.
+ */
+int pciedma_channel_add(struct pciedma_card *card, const struct pciedma_channel_desc *desc)
+{
+	struct pciedma_channel *channel;
+
+	if (card->num_channels == PCIEDMA_MAX_CHANNELS || (!desc->c2h && !desc->h2c) ||
+	    (desc->shared && desc->c2h != desc->h2c) ||
+	    !engine_desc_valid(card, desc, desc->c2h) || !engine_desc_valid(card, desc, desc->h2c))
+		return -EINVAL;
+	channel = pciedma_channel_alloc(card, desc);
+	if (IS_ERR(channel))
+		return PTR_ERR(channel);
+	card->channels[card->num_channels++] = channel;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(pciedma_channel_add);
