@@ -69,8 +69,9 @@ def main(argv: list[str]) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         server.serve()
     server.close()
-    for path in filter(None, (arguments.socket, arguments.control)):
-        path.unlink(missing_ok=True)
+    arguments.socket.unlink(missing_ok=True)
+    if arguments.control:
+        arguments.control.unlink(missing_ok=True)
     records = {"counters": model.records.counters, "violations": model.records.violations}
     json.dump(records, sys.stdout, indent=2)
     print()

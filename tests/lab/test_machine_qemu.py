@@ -49,6 +49,10 @@ def test_swiotlb_force_is_passed_to_the_kernel() -> None:
     assert "swiotlb" not in GUEST.kernel_command_line()
 
 
+def test_a_busy_host_is_not_taken_for_a_broken_clock() -> None:
+    assert {"tsc=reliable", "no_timer_check"} <= {*GUEST.kernel_command_line().split()}
+
+
 def test_an_oops_ends_the_machine() -> None:
     assert {"oops=panic", "panic=-1"} <= {*GUEST.kernel_command_line().split()}
     assert "-no-reboot" in GUEST.command()

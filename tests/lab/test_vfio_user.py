@@ -7,6 +7,8 @@ import os
 import select
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,9 +38,12 @@ INTX, MSI, MSIX = 0, 1, 2
 NONE, EVENTFD, MASK, UNMASK, TRIGGER = 1, 4, 8, 16, 32
 
 
-def failing(number: int) -> pytest.RaisesExc[ProtocolError]:
+@contextmanager
+def failing(number: int) -> Iterator[None]:
     """Expect an answer with this errno."""
-    return pytest.RaisesExc(ProtocolError, check=lambda error: error.errno == number)
+    with pytest.raises(ProtocolError) as caught:
+        yield
+    assert caught.value.errno == number
 
 
 def open_files() -> int:

@@ -162,7 +162,7 @@ class Model(CardModel):
             INT_REG.offset: self._acknowledge,
             ERR.offset: lambda value: None,
         }
-        self._by_setting = {}
+        self._by_setting: dict[int, Engine] = {}
         for engine in self.engines:
             self._by_setting[engine.address] = engine
             self._by_setting[engine.size] = engine

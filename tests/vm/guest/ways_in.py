@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from itertools import pairwise
 from typing import Any
 
 import pciedma
@@ -41,7 +42,7 @@ def vectors(path: str) -> dict[str, Any]:
     """Write a message from odd pieces and read it into other odd pieces; a longer vector is refused."""
     message = os.urandom(2047)
     cuts = [0, 1, 34, 35, 1000, 1000, 2047]
-    pieces = [message[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    pieces = [message[a:b] for a, b in pairwise(cuts)]
     areas = [bytearray(n) for n in (3, 500, 0, 1, 1543, 64)]
     with pciedma.Channel(path) as channel:
         sent = os.writev(channel.fileno(), pieces)
@@ -77,8 +78,8 @@ def aio(path: str, rounds: int, *, offset: int = 0) -> dict[str, Any]:
                 )
                 pointers = (ctypes.c_void_p * 1)(ctypes.addressof(request))
                 _check(_libc.syscall(_IO_SUBMIT, context, ctypes.c_long(1), pointers))
-                event = IoEvent()
-                _check(_libc.syscall(_IO_GETEVENTS, context, ctypes.c_long(1), ctypes.c_long(1), ctypes.byref(event), None))
+                event, one = IoEvent(), ctypes.c_long(1)
+                _check(_libc.syscall(_IO_GETEVENTS, context, one, one, ctypes.byref(event), None))
                 if event.res != 777:
                     short.append(event.res)
             wrong += out.raw != back.raw
