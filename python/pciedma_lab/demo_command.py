@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from . import cache, modules
+from .cache import LabError
 from .card_process import EmulatedCard
-from .machine import Machine
+from .machine import Machine, MachineFailed, prepare
 
 _GUEST = "tests.vm.guest.transfers"
 _CHUNK = 1000
@@ -27,9 +29,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--transfers", type=int, default=40, help="of edu, each of 100 ms")
     parser.add_argument("--output", type=Path, default=modules.BUILD / "demo.json")
     arguments = parser.parse_args(argv)
+    try:
+        figures = _run(arguments)
+    except (LabError, MachineFailed) as error:
+        print(f"pciedma_lab: {error}", file=sys.stderr)
+        return 1
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
+    _print(figures)
+    return 1 if figures["capric"]["errors"] or figures["edu"]["errors"] else 0
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
-    cache.say(f"building the modules for {arguments.kernel}")
-    modules.build(arguments.kernel)
+    prepare(arguments.kernel)
     cache.say("booting")
     capric = EmulatedCard("capric")
     with Machine(arguments.kernel, cards=[capric], edu=1) as vm:
@@ -39,11 +52,7 @@ def main(argv: list[str]) -> int:
             "capric": _capric(vm, capric, arguments.messages),
             "edu": _edu(vm, arguments.transfers),
         }
-    figures["seconds"] = round(time.monotonic() - begin, 1)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
-    _print(figures)
-    return 1 if figures["capric"]["errors"] or figures["edu"]["errors"] else 0
+    return figures | {"seconds": round(time.monotonic() - begin, 1)}
 
 
 def _node(vm: Machine, card: str) -> str:
