@@ -14,7 +14,7 @@ from .cache import LabError
 _SOURCE_PACKAGE = "linux-source-6.12"
 _SCRIPTS = ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
 
-#: The newest kernel's kbuild package lacks the script by which its Makefile looks for sparse.
+#: Debian's sparse does not know what the newest kernel's headers are written in (__typeof_unqual__).
 _SPARSE = ("bookworm", "trixie")
 #: What checkpatch's rules do not fit: macros that are statements; tracepoints, whose layout is the kernel's own.
 _IGNORED = "MACRO_ARG_REUSE"

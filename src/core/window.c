@@ -161,6 +161,24 @@ int pciedma_window_acquire(struct pciedma_request *request)
 	return request->error;
 }
 
+/* To the next who waits for one, else to the free list. Engine lock held. */
+static void window_give(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	struct pciedma_request *next;
+
+	next = list_first_entry_or_null(&engine->waiters, struct pciedma_request, node);
+	if (next) {
+		list_del_init(&next->node);
+		window->state = PCIEDMA_WINDOW_OWNED;
+		next->window = window;
+		complete(&next->granted);
+		return;
+	}
+	window->state = PCIEDMA_WINDOW_FREE;
+	list_add(&window->node, &engine->free);
+	engine->free_count++;
+}
+
 /**
  * pciedma_window_release() - give a window to the next who waits for one
  * @engine: its engine
@@ -170,22 +188,13 @@ int pciedma_window_acquire(struct pciedma_request *request)
  */
 void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	struct pciedma_request *next;
 	bool ready;
 
 	scoped_guard(spinlock_irqsave, &engine->lock) {
-		next = list_first_entry_or_null(&engine->waiters, struct pciedma_request, node);
-		if (window->quarantined) {
+		if (window->quarantined)
 			window->state = PCIEDMA_WINDOW_PARKED;
-		} else if (next) {
-			list_del_init(&next->node);
-			next->window = window;
-			complete(&next->granted);
-		} else {
-			window->state = PCIEDMA_WINDOW_FREE;
-			list_add(&window->node, &engine->free);
-			engine->free_count++;
-		}
+		else
+			window_give(engine, window);
 		ready = pciedma_engine_ready(engine);
 	}
 	if (ready && wq_has_sleeper(&engine->channel->poll_wait))
@@ -222,10 +231,7 @@ void pciedma_windows_unpark(struct pciedma_engine *engine)
 		window->quarantined = false;
 		engine->parked--;
 		atomic64_sub(engine->desc->buffer_size, &engine->channel->card->quarantined);
-		if (window->state != PCIEDMA_WINDOW_PARKED)
-			continue;
-		window->state = PCIEDMA_WINDOW_FREE;
-		list_add(&window->node, &engine->free);
-		engine->free_count++;
+		if (window->state == PCIEDMA_WINDOW_PARKED)
+			window_give(engine, window);
 	}
 }
