@@ -185,8 +185,8 @@ static void card_unregister_nodes(struct pciedma_card *card)
 	unsigned int i;
 
 	for (i = 0; i < card->num_channels; i++)
-		pciedma_channel_unregister(card->channels[i]);
-	pciedma_card_unregister(card);
+		pciedma_node_remove(&card->channels[i]->cdev, &card->channels[i]->dev);
+	pciedma_node_remove(&card->cdev, &card->dev);
 }
 
 /* Everything between an identified card and one that works. */

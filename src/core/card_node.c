@@ -120,36 +120,6 @@ static const struct file_operations card_fops = {
  */
 int pciedma_card_register(struct pciedma_card *card)
 {
-	int minor = pciedma_minor_alloc();
-	int ret;
-
-	if (minor < 0)
-		return minor;
-	card->dev.class = &pciedma_class;
 	card->dev.groups = pciedma_card_groups;
-	card->dev.devt = pciedma_devt(minor);
-	cdev_init(&card->cdev, &card_fops);
-	card->cdev.owner = THIS_MODULE;
-	ret = cdev_device_add(&card->cdev, &card->dev);
-	if (ret) {
-		pciedma_minor_free(minor);
-		return ret;
-	}
-	card->added = true;
-	return 0;
-}
-
-/**
- * pciedma_card_unregister() - remove a card's node; open files stay
- * @card: the card
- *
- * Context: process.
- */
-void pciedma_card_unregister(struct pciedma_card *card)
-{
-	if (!card->added)
-		return;
-	cdev_device_del(&card->cdev, &card->dev);
-	pciedma_minor_free(MINOR(card->dev.devt));
-	card->added = false;
+	return pciedma_node_add(&card->cdev, &card->dev, &card_fops);
 }

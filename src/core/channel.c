@@ -89,7 +89,6 @@ struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card *card,
 	if (!channel)
 		return ERR_PTR(-ENOMEM);
 	device_initialize(&channel->dev);
-	channel->dev.class = &pciedma_class;
 	channel->dev.groups = pciedma_channel_groups;
 	channel->dev.release = channel_dev_release;
 	channel->dev.parent = &card->dev;
@@ -405,39 +404,10 @@ static const struct file_operations channel_fops = {
  */
 int pciedma_channel_register(struct pciedma_channel *channel)
 {
-	int minor = pciedma_minor_alloc();
 	int ret;
 
-	if (minor < 0)
-		return minor;
-	channel->dev.devt = pciedma_devt(minor);
 	ret = dev_set_name(&channel->dev, "pciedma%dc%u", channel->card->index, channel->index);
 	if (ret)
-		goto err_minor;
-	cdev_init(&channel->cdev, &channel_fops);
-	channel->cdev.owner = THIS_MODULE;
-	ret = cdev_device_add(&channel->cdev, &channel->dev);
-	if (ret)
-		goto err_minor;
-	channel->added = true;
-	return 0;
-
-err_minor:
-	pciedma_minor_free(minor);
-	return ret;
-}
-
-/**
- * pciedma_channel_unregister() - remove its node; open files stay
- * @channel: the channel
- *
- * Context: process.
- */
-void pciedma_channel_unregister(struct pciedma_channel *channel)
-{
-	if (!channel->added)
-		return;
-	cdev_device_del(&channel->cdev, &channel->dev);
-	pciedma_minor_free(MINOR(channel->dev.devt));
-	channel->added = false;
+		return ret;
+	return pciedma_node_add(&channel->cdev, &channel->dev, &channel_fops);
 }

@@ -211,7 +211,6 @@ struct pciedma_engine {
  * @index:     number on its card
  * @kind:      what it is for its user
  * @size:      bytes of card memory
- * @added:     the node exists
  * @engines:   its engines
  * @by_direction: which of them serves a direction, or NULL
  * @poll_wait: those who poll()
@@ -226,7 +225,6 @@ struct pciedma_channel {
 	unsigned int index;
 	enum pciedma_kind kind;
 	u64 size;
-	bool added;
 	struct pciedma_engine engines[PCIEDMA_DIRECTIONS];
 	struct pciedma_engine *by_direction[PCIEDMA_DIRECTIONS];
 	wait_queue_head_t poll_wait;
@@ -267,7 +265,6 @@ struct pciedma_vector {
  * @poll_wait:      those who poll() the card node
  * @link_reported:  the port above reported an active link at probe
  * @lost:           the PCI function does not answer
- * @added:          the node exists
  * @removed:        remove has begun
  * @resets:         function resets
  * @quarantined:    bytes in quarantine
@@ -294,7 +291,6 @@ struct pciedma_card {
 	wait_queue_head_t poll_wait;
 	bool link_reported;
 	bool lost;
-	bool added;
 	bool removed;
 	atomic64_t resets;
 	atomic64_t quarantined;
@@ -333,11 +329,9 @@ struct pciedma_request {
 	     (engine) = pciedma_card_next_engine(card, (engine)->index + 1))
 
 /* main.c */
-extern struct class pciedma_class;
 extern struct workqueue_struct *pciedma_workqueue;
-int pciedma_minor_alloc(void);
-void pciedma_minor_free(int minor);
-dev_t pciedma_devt(int minor);
+int pciedma_node_add(struct cdev *cdev, struct device *dev, const struct file_operations *fops);
+void pciedma_node_remove(struct cdev *cdev, struct device *dev);
 
 /* card.c */
 int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
@@ -350,14 +344,12 @@ void pciedma_card_wake(struct pciedma_card *card);
 
 /* card_node.c */
 int pciedma_card_register(struct pciedma_card *card);
-void pciedma_card_unregister(struct pciedma_card *card);
 long pciedma_card_get_info(struct pciedma_card *card, void __user *argument);
 
 /* channel.c */
 struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card *card,
 					      const struct pciedma_channel_desc *desc);
 int pciedma_channel_register(struct pciedma_channel *channel);
-void pciedma_channel_unregister(struct pciedma_channel *channel);
 
 /* engine.c */
 unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);

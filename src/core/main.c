@@ -13,43 +13,56 @@
 static dev_t first_devt;
 static DEFINE_IDA(minor_ida);
 
-struct class pciedma_class = {
+static struct class pciedma_class = {
 	.name = "pciedma",
 };
 
 struct workqueue_struct *pciedma_workqueue;
 
 /**
- * pciedma_minor_alloc() - get a minor number
+ * pciedma_node_add() - make the node of a card or a channel
+ * @cdev: embedded beside @dev
+ * @dev:  initialized, named
+ * @fops: what the node does
  *
  * Context: process.
- * Return: it, or an errno.
+ * Return: 0 or an errno.
  */
-int pciedma_minor_alloc(void)
+int pciedma_node_add(struct cdev *cdev, struct device *dev, const struct file_operations *fops)
 {
-	return ida_alloc_max(&minor_ida, MINORS - 1, GFP_KERNEL);
+	int minor = ida_alloc_max(&minor_ida, MINORS - 1, GFP_KERNEL);
+	int ret;
+
+	if (minor < 0)
+		return minor;
+	dev->class = &pciedma_class;
+	dev->devt = MKDEV(MAJOR(first_devt), minor);
+	cdev_init(cdev, fops);
+	cdev->owner = THIS_MODULE;
+	ret = cdev_device_add(cdev, dev);
+	if (ret) {
+		dev->devt = 0;
+		ida_free(&minor_ida, minor);
+	}
+	return ret;
 }
 
 /**
- * pciedma_minor_free() - give a minor number back
- * @minor: the number
+ * pciedma_node_remove() - remove a node, if it was made; open files stay
+ * @cdev: the node
+ * @dev:  its device
  *
  * Context: process.
  */
-void pciedma_minor_free(int minor)
+void pciedma_node_remove(struct cdev *cdev, struct device *dev)
 {
+	int minor = MINOR(dev->devt);
+
+	if (!dev->devt)
+		return;
+	cdev_device_del(cdev, dev);
+	dev->devt = 0;
 	ida_free(&minor_ida, minor);
-}
-
-/**
- * pciedma_devt() - the device number of a minor
- * @minor: the number
- *
- * Return: it.
- */
-dev_t pciedma_devt(int minor)
-{
-	return MKDEV(MAJOR(first_devt), minor);
 }
 
 static struct pciedma_driver *to_pciedma_driver(struct pci_dev *pdev)
