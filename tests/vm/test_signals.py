@@ -20,8 +20,8 @@ def test_signal_while_queued_is_eintr_and_moves_nothing(lab: Lab) -> None:
 
 def test_signal_during_a_dma_lets_it_end(lab: Lab) -> None:
     halts = lab.sysfs("capric", "c0/h2c/halts")
-    lab.capric.control.set_fault("delay=150000*1")
-    result = lab.call("processes:raw_write_interrupted", path=lab.data, after_s=0.05)
+    lab.capric.control.set_fault("delay=100000*1")
+    result = lab.call("processes:raw_write_interrupted", path=lab.data, after_s=0.03)
     assert result["result"] == 100
     assert lab.sysfs("capric", "c0/h2c/halts") == halts
 
