@@ -42,7 +42,7 @@ modules: mmdebstrap ## build the modules for the lab's kernels; with KDIR=... fo
 .PHONY: clean
 clean: ## remove what was built here; downloads stay in the cache
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
-	find src -name '*.o' -o -name '*.ko' -o -name '*.mod*' -o -name '.*.cmd' -o -name modules.order \
+	find src -name '*.o' -o -name '*.ko' -o -name '*.mod*' -o -name '.*.cmd' -o -name '.*.d' -o -name modules.order \
 	     -o -name Module.symvers | xargs rm -f
 	find python tests -name __pycache__ -prune -exec rm -rf {} +
 
