@@ -85,6 +85,7 @@ def _make_initramfs(kernel: Kernel, target: Path) -> None:
     (stage / "modules/order").write_text("".join(f"{name}\n" for name in order))
     EMULATOR.run(["sh", "-c", f"find . | cpio --quiet -o -H newc > {target}"], cwd=stage)
     cache.remove(stage)
+    cache.prune("initramfs-", cache.final_name(target))
 
 
 def _write_executable(path: Path, text: str) -> None:

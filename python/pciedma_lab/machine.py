@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -340,6 +341,8 @@ class Machine:
             violations = self._violations()
         console = self.guest.console.read_text(errors="replace")
         problems = self._crashed_models() + violations
+        if not self._aborted_over_dead_model(console):
+            problems += verdict.judge_end(self._shutdown_reason())
         problems += verdict.judge(final["log"], console, final["tainted"], SENTINEL, self._expected_log)
         if problems:
             raise self.failure("the run was not clean:\n" + "\n".join(problems) + "\n")
@@ -355,6 +358,19 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise self.failure("the guest did not power off") from None
         return process.final
+
+    def _shutdown_reason(self) -> str:
+        """Return why the guest ended, in QEMU's word."""
+        try:
+            return str(self.qmp.wait_event("SHUTDOWN")["data"]["reason"])
+        except (QmpError, OSError) as error:
+            return repr(error)
+
+    def _aborted_over_dead_model(self, console: str) -> bool:
+        """Return whether QEMU gave up when the guest, powering off, turned the IOMMU off: a model had died by order."""
+        dead = any(card.process and card.process.poll() == _ORDERED_DEATH for card in self.cards)
+        aborted = self._qemu is not None and self._qemu.returncode == -signal.SIGABRT
+        return dead and aborted and "reboot: Power down" in console
 
     def _violations(self) -> list[str]:
         found = []

@@ -55,3 +55,8 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     if sentinel not in console:
         problems.append("the guest did not say that it ends in order")
     return problems
+
+
+def judge_end(reason: str) -> list[str]:
+    """Return what is wrong with how a guest ended, by QEMU's *reason*: a crash after its last word is a reset."""
+    return [] if reason == "guest-shutdown" else [f"the guest did not power off: {reason}"]

@@ -79,3 +79,9 @@ def test_judge_expected_warning_passes_with_its_taint() -> None:
 
 def test_judge_expected_warning_does_not_excuse_an_oops_taint() -> None:
     assert verdict.judge(WARNED, SENTINEL, TAINT_DIE, SENTINEL, ["x.c:1"]) == [f"the kernel is tainted: {TAINT_DIE:#x}"]
+
+
+def test_judge_end_passes_a_power_off_only() -> None:
+    assert verdict.judge_end("guest-shutdown") == []
+    for reason in ("guest-reset", "guest-panic", "host-signal", "QmpError('QEMU has ended')"):
+        assert verdict.judge_end(reason) == [f"the guest did not power off: {reason}"]

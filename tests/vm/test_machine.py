@@ -76,6 +76,11 @@ def test_hang_ends_with_the_time_limit() -> None:
         vm.run(["sleep", "1000"], 1000)
 
 
+def test_reset_after_the_last_word_fails_the_verdict() -> None:
+    with pytest.raises(MachineFailed, match="did not power off: guest-reset"), Machine(KERNEL) as vm:
+        vm.qmp.events.append({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}})
+
+
 def test_warning_in_the_log_fails_the_verdict_after_all_succeeded() -> None:
     with pytest.raises(MachineFailed, match=r"not clean.*\n.*WARNING: provoked"), Machine(KERNEL) as vm:
         write_log(vm, "WARNING: provoked")

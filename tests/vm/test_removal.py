@@ -42,10 +42,8 @@ def test_unbind_during_transfers_ends_them(lab: Lab, fault: str) -> None:
 
 def test_unbind_of_edu_waits_for_its_dma(lab: Lab) -> None:
     path, address = lab.nodes["edu"] + "c0", lab.addresses["edu"]
-    running = lab.start("transfers:one", path=path, direction="write", length=4096)
-    lab.vm.run(["sleep", "0.02"])
-    lab.call("processes:unbind", driver="pciedma_edu", address=address)
-    assert running.value()["moved"] == 4096
+    options = {"path": path, "driver": "pciedma_edu", "address": address, "length": 4096}
+    assert lab.call("processes:unbind_during_write", **options) == 4096
     lab.call("processes:bind", driver="pciedma_edu", address=address)
     lab.find()
 

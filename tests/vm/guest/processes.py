@@ -197,6 +197,18 @@ def unbind(driver: str, address: str) -> float:
     return time.monotonic() - start
 
 
+def unbind_during_write(path: str, driver: str, address: str, length: int) -> int:
+    """Unbind a card while a write to it is under way; returns what the write moved."""
+    moved: list[int] = []
+    with pciedma.Channel(path) as channel:
+        writer = threading.Thread(target=lambda: moved.append(channel.write(bytes(length))))
+        writer.start()
+        time.sleep(0.02)
+        unbind(driver, address)
+        writer.join()
+    return moved[0]
+
+
 def bind(driver: str, address: str) -> None:
     """Bind a card."""
     Path(f"/sys/bus/pci/drivers/{driver}/bind").write_text(address)
