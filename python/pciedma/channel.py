@@ -26,10 +26,13 @@ class Kind(Enum):
 
 
 class WaitMode(Enum):
-    """How a call waits for its DMA: asleep until the interrupt, or looking at the card."""
+    """How a call waits for its DMA: asleep until the interrupt, looking at the card, or first the one and then
+    the other, as recent transfers of such a length suggest (the default).
+    """
 
     INTERRUPT = uapi.PCIEDMA_WAIT_INTERRUPT
     POLL = uapi.PCIEDMA_WAIT_POLL
+    ADAPTIVE = uapi.PCIEDMA_WAIT_ADAPTIVE
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class ChannelInfo:
-    """What a channel is. ``size`` is bytes of card memory, 0 unless the kind is memory.
+    """What a channel is. ``size`` is bytes of card memory, 0 unless the kind is memory; None if nobody knows.
 
     ``c2h`` (card to host, read) and ``h2c`` (host to card, write) are None where the direction is missing.
     """
@@ -58,7 +61,7 @@ class ChannelInfo:
     card: int
     channel: int
     kind: Kind
-    size: int
+    size: int | None
     c2h: EngineInfo | None
     h2c: EngineInfo | None
 
@@ -98,20 +101,26 @@ class Channel(Node):
 
     def _get_info(self) -> ChannelInfo:
         raw = self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
+        size = None if raw.size == uapi.PCIEDMA_SIZE_UNKNOWN else raw.size
         return ChannelInfo(
-            raw.card, raw.channel, Kind(raw.kind), raw.size, _engine_info(raw.c2h), _engine_info(raw.h2c)
+            raw.card, raw.channel, Kind(raw.kind), size, _engine_info(raw.c2h), _engine_info(raw.h2c)
         )
 
     def read(self, size: int | None = None, address: int | None = None) -> bytes:
         """Return up to *size* bytes: a message, or card memory from *address* (default 0).
 
-        The default size is the longest message, or the rest of the card's memory. Errors as readinto().
+        The default size is the longest message, or the rest of the card's memory; it is needed where
+        ``info.size`` is None (ValueError). Errors as readinto().
         """
         if size is None:
-            rest = self.info.size - (address or 0)
-            size = max(rest, 0) if self.kind is Kind.MEMORY else self._longest()
+            size = self._rest(address or 0) if self.kind is Kind.MEMORY else self._longest()
         buffer = bytearray(size)
         return bytes(memoryview(buffer)[: self.readinto(buffer, address)])
+
+    def _rest(self, address: int) -> int:
+        if self.info.size is None:
+            raise ValueError("the card does not say how much memory it has: give a size")
+        return max(self.info.size - address, 0)
 
     def _longest(self) -> int:
         return self.info.c2h.max_dma if self.info.c2h else 0
@@ -184,6 +193,13 @@ class Channel(Node):
         wait = self._get_wait()
         wait.mode = value.value
         self._ioctl(uapi.PCIEDMA_IOC_SET_WAIT, wait)
+
+    def cancel(self) -> None:
+        """End all requests of this open file, of all its threads and processes, synchronous or not.
+
+        Each returns what has arrived, or raises RequestCancelledError if that is nothing. The channel works on.
+        """
+        self._ioctl(uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel())
 
     def _get_wait(self) -> uapi.pciedma_wait:
         return self._ioctl(uapi.PCIEDMA_IOC_GET_WAIT, uapi.pciedma_wait())

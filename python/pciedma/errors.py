@@ -24,11 +24,16 @@ class DmaTimeoutError(TimeoutError):
     """Nothing moved for the channel's time-out (ETIMEDOUT). The channel works on."""
 
 
+class RequestCancelledError(OSError):
+    """The request was cancelled before anything had moved (ECANCELED). The channel works on."""
+
+
 class MessageTooLongError(OSError):
     """A message is longer than the card's longest DMA (EMSGSIZE). Nothing has moved."""
 
 
 _CLASSES: dict[int, type[OSError]] = {
+    errno.ECANCELED: RequestCancelledError,
     errno.ENODEV: CardGoneError,
     errno.ETIMEDOUT: DmaTimeoutError,
     errno.EMSGSIZE: MessageTooLongError,

@@ -13,9 +13,11 @@ PCIEDMA_KIND_STREAM = 3
 
 PCIEDMA_WAIT_INTERRUPT = 0
 PCIEDMA_WAIT_POLL = 1
+PCIEDMA_WAIT_ADAPTIVE = 2
 
 PCIEDMA_TIMEOUT_NONE = -1
 PCIEDMA_ENGINE_PRESENT = 1 << 0
+PCIEDMA_SIZE_UNKNOWN = (1 << 63) - 1
 
 
 class pciedma_card_info(ctypes.Structure):  # noqa: N801
@@ -88,6 +90,15 @@ class pciedma_reset(ctypes.Structure):  # noqa: N801
     ]
 
 
+class pciedma_cancel(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_cancel``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("reserved", c_uint32 * 3),
+    ]
+
+
 PCIEDMA_IOC_MAGIC = 0xDA
 
 _IOC_WRITE, _IOC_READ = 1, 2
@@ -103,3 +114,4 @@ PCIEDMA_IOC_CHANNEL_INFO = _ioc(_IOC_READ | _IOC_WRITE, 0x01, pciedma_channel_in
 PCIEDMA_IOC_GET_WAIT = _ioc(_IOC_READ | _IOC_WRITE, 0x02, pciedma_wait)
 PCIEDMA_IOC_SET_WAIT = _ioc(_IOC_WRITE, 0x03, pciedma_wait)
 PCIEDMA_IOC_RESET = _ioc(_IOC_WRITE, 0x04, pciedma_reset)
+PCIEDMA_IOC_CANCEL = _ioc(_IOC_WRITE, 0x05, pciedma_cancel)

@@ -45,6 +45,7 @@ static const struct pciedma_engine_desc edu_engine = {
 	.halt_scope	= PCIEDMA_HALT_NONE,
 	.buffers	= 2,
 	.buffer_size	= EDU_MEMORY_LENGTH,
+	.irq_at_start	= true,
 };
 
 static const struct pciedma_channel_desc edu_channel = {

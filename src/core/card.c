@@ -126,9 +126,13 @@ static int card_set_dma_mask(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 	unsigned int bits = 64;
+	u32 segment = U32_MAX;
 
-	pciedma_for_each_engine(card, engine)
+	pciedma_for_each_engine(card, engine) {
 		bits = min_t(unsigned int, bits, engine->desc->address_bits);
+		segment = min(segment, engine->desc->max_segment);
+	}
+	dma_set_max_seg_size(&card->pdev->dev, segment);
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
 }
 
@@ -138,6 +142,8 @@ static int card_alloc_windows(struct pciedma_card *card)
 	int ret;
 
 	pciedma_for_each_engine(card, engine) {
+		if (engine->channel->kind == PCIEDMA_KIND_STREAM)
+			continue;
 		ret = pciedma_windows_alloc(engine);
 		if (ret)
 			return ret;
@@ -149,8 +155,10 @@ static void card_free_windows(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 
-	pciedma_for_each_engine(card, engine)
+	pciedma_for_each_engine(card, engine) {
+		cancel_delayed_work_sync(&engine->watch);
 		pciedma_windows_free(engine);
+	}
 }
 
 static void card_run(struct pciedma_card *card)
@@ -198,9 +206,12 @@ static int card_bring_up(struct pciedma_card *card)
 	if (!ret)
 		ret = card_alloc_windows(card);
 	if (!ret)
-		ret = card->type->ops.init(card);
+		ret = pciedma_irq_alloc(card);
 	if (ret)
 		goto err_windows;
+	ret = card->type->ops.init(card);
+	if (ret)
+		goto err_vectors;
 	card->link_reported = pciedma_card_link_active(card);
 	pci_set_master(card->pdev);
 	ret = pciedma_irq_request(card);
@@ -217,6 +228,8 @@ err_nodes:
 	pciedma_irq_free(card);
 err_master:
 	pci_clear_master(card->pdev);
+err_vectors:
+	pci_free_irq_vectors(card->pdev);
 err_windows:
 	card_free_windows(card);
 	return ret;
@@ -250,6 +263,7 @@ int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
 	if (ret)
 		goto err_index;
 	pci_set_drvdata(pdev, card);
+	pci_save_state(pdev);
 	ret = type->ops.identify(card, id);
 	if (!ret)
 		ret = card_bring_up(card);
@@ -292,6 +306,7 @@ void pciedma_card_remove(struct pciedma_card *card)
 	card_unregister_nodes(card);
 	wait_for_completion(&card->gate_closed);
 	pciedma_irq_free(card);
+	pci_free_irq_vectors(pdev);
 	cancel_work_sync(&card->recovery);
 	card_free_windows(card);
 	card_unmap(card);

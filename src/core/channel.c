@@ -10,11 +10,14 @@
 #include "core.h"
 
 #define DEFAULT_TIMEOUT_NS	(10 * NSEC_PER_SEC)
+/* A sleep and its wake-up cost about as much. */
+#define DEFAULT_SPIN_US		50
 
 /**
  * struct channel_file - one open file
  * @channel:    its channel; the file holds a reference to the device
  * @exclusive:  it was opened with O_EXCL
+ * @cancels:    how often CANCEL was asked
  * @lock:       protects @mode and @timeout_ns
  * @mode:       how its calls wait
  * @timeout_ns: how long
@@ -22,6 +25,7 @@
 struct channel_file {
 	struct pciedma_channel *channel;
 	bool exclusive;
+	atomic_t cancels;
 	spinlock_t lock; /* mode, timeout_ns */
 	u32 mode;
 	s64 timeout_ns;
@@ -55,6 +59,12 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->queue);
 	INIT_LIST_HEAD(&engine->free);
 	INIT_LIST_HEAD(&engine->waiters);
+	INIT_LIST_HEAD(&engine->asyncs);
+	INIT_LIST_HEAD(&engine->done);
+	INIT_LIST_HEAD(&engine->deferred);
+	INIT_LIST_HEAD(&engine->unmap);
+	INIT_DELAYED_WORK(&engine->watch, pciedma_async_watch);
+	engine->spin_us = DEFAULT_SPIN_US;
 	channel->by_direction[direction] = engine;
 	engine->priv = kzalloc(channel->card->type->engine_priv, GFP_KERNEL);
 	return engine->priv ? 0 : -ENOMEM;
@@ -123,6 +133,10 @@ static int channel_open(struct inode *inode, struct file *file)
 	struct channel_file *cf;
 	int ret;
 
+	if (channel->kind == PCIEDMA_KIND_STREAM) {
+		dev_info_ratelimited(&channel->dev, "stream channels are not supported yet\n");
+		return -EOPNOTSUPP;
+	}
 	if (((file->f_mode & FMODE_READ) && !channel->by_direction[PCIEDMA_C2H]) ||
 	    ((file->f_mode & FMODE_WRITE) && !channel->by_direction[PCIEDMA_H2C]))
 		return -EOPNOTSUPP;
@@ -135,7 +149,7 @@ static int channel_open(struct inode *inode, struct file *file)
 	cf->channel = channel;
 	cf->exclusive = file->f_flags & O_EXCL;
 	spin_lock_init(&cf->lock);
-	cf->mode = PCIEDMA_WAIT_INTERRUPT;
+	cf->mode = PCIEDMA_WAIT_ADAPTIVE;
 	cf->timeout_ns = DEFAULT_TIMEOUT_NS;
 	ret = channel_claim(channel, cf->exclusive);
 	if (ret) {
@@ -187,34 +201,74 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 	return min_t(u64, count, channel->size - position);
 }
 
+static bool engine_is_ready(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_ready(engine);
+}
+
+static void request_init(struct pciedma_request *request, struct kiocb *iocb,
+			 struct channel_file *cf)
+{
+	request->file = cf;
+	request->cancels = &cf->cancels;
+	request->cancels_seen = atomic_read(&cf->cancels);
+	scoped_guard(spinlock, &cf->lock) {
+		request->mode = cf->mode;
+		request->timeout = cf->timeout_ns;
+	}
+	request->nonblock = !request->timeout || (iocb->ki_flags & IOCB_NOWAIT) ||
+			    (iocb->ki_filp->f_flags & O_NONBLOCK);
+	if (!request->timeout)
+		request->timeout = request->engine->desc->drain_ms * NSEC_PER_MSEC;
+}
+
+/* io_uring's first attempt is always IOCB_NOWAIT, and may queue. */
+static bool async_may_queue(const struct pciedma_request *request, const struct kiocb *iocb)
+{
+	return !request->nonblock ||
+	       ((iocb->ki_flags & (IOCB_NOWAIT | IOCB_AIO_RW)) == IOCB_NOWAIT &&
+		!(iocb->ki_filp->f_flags & O_NONBLOCK));
+}
+
+/*
+ * What cannot be asynchronous is done here and now; an io_uring that may not
+ * wait comes again from a thread that may.
+ */
+static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
+				struct iov_iter *iter)
+{
+	ssize_t ret = -EAGAIN;
+
+	if (async_may_queue(request, iocb) || engine_is_ready(request->engine))
+		ret = pciedma_async_submit(request, iocb, iter);
+	if (ret == -EAGAIN && !(iocb->ki_flags & IOCB_NOWAIT))
+		ret = pciedma_transfer(request, iter, iocb->ki_pos);
+	return ret;
+}
+
 static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 			  enum pciedma_direction direction)
 {
 	struct channel_file *cf = iocb->ki_filp->private_data;
-	struct pciedma_engine *engine = cf->channel->by_direction[direction];
-	struct pciedma_request request = { .engine = engine, .direction = direction };
 	bool memory = cf->channel->kind == PCIEDMA_KIND_MEMORY;
-	size_t count = iov_iter_count(iter);
+	struct pciedma_request request = {
+		.engine = cf->channel->by_direction[direction],
+		.direction = direction,
+	};
 	ssize_t ret;
 
-	if (!count)
+	if (!iov_iter_count(iter))
 		return 0;
-	/* An asynchronous submitter may not wait here: it comes again from a thread that may. */
-	if ((iocb->ki_flags & IOCB_NOWAIT) && !is_sync_kiocb(iocb))
-		return -EAGAIN;
-	scoped_guard(spinlock, &cf->lock) {
-		request.polled = cf->mode == PCIEDMA_WAIT_POLL;
-		request.timeout = cf->timeout_ns;
-	}
-	request.nonblock = !request.timeout || (iocb->ki_flags & IOCB_NOWAIT) ||
-			   (iocb->ki_filp->f_flags & O_NONBLOCK);
-	if (!request.timeout)
-		request.timeout = engine->desc->drain_ms * NSEC_PER_MSEC;
-	ret = transfer_limit(&request, iocb->ki_pos, count);
+	request_init(&request, iocb, cf);
+	ret = transfer_limit(&request, iocb->ki_pos, iov_iter_count(iter));
 	if (ret <= 0)
 		return ret;
 	iov_iter_truncate(iter, ret);
-	ret = pciedma_transfer(&request, iter, memory ? iocb->ki_pos : 0);
+	if (is_sync_kiocb(iocb))
+		ret = pciedma_transfer(&request, iter, memory ? iocb->ki_pos : 0);
+	else
+		ret = channel_async_rw(&request, iocb, iter);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
 	return ret;
@@ -230,7 +284,8 @@ static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
 	if (!pciedma_card_enter(card))
 		return -ENODEV;
 	ret = channel_rw(iocb, iter, direction);
-	pciedma_card_leave(card);
+	if (ret != -EIOCBQUEUED)
+		pciedma_card_leave(card);
 	return ret;
 }
 
@@ -345,12 +400,36 @@ static long channel_set_wait(struct channel_file *cf, void __user *argument)
 	if (copy_from_user(&wait, argument, sizeof(wait)))
 		return -EFAULT;
 	if (wait.flags || memchr_inv(wait.reserved, 0, sizeof(wait.reserved)) ||
-	    wait.mode > PCIEDMA_WAIT_POLL || wait.timeout_ns < PCIEDMA_TIMEOUT_NONE)
+	    wait.mode > PCIEDMA_WAIT_ADAPTIVE || wait.timeout_ns < PCIEDMA_TIMEOUT_NONE)
 		return -EINVAL;
 	scoped_guard(spinlock, &cf->lock) {
 		cf->mode = wait.mode;
 		cf->timeout_ns = wait.timeout_ns;
 	}
+	return 0;
+}
+
+static void channel_cancel_direction(struct channel_file *cf, enum pciedma_direction direction)
+{
+	struct pciedma_engine *engine = cf->channel->by_direction[direction];
+
+	if (!engine)
+		return;
+	pciedma_engine_cancel_file(engine, direction, cf);
+	pciedma_async_cancel(engine, cf, NULL);
+}
+
+static long channel_cancel(struct channel_file *cf, void __user *argument)
+{
+	struct pciedma_cancel cancel;
+
+	if (copy_from_user(&cancel, argument, sizeof(cancel)))
+		return -EFAULT;
+	if (memchr_inv(&cancel, 0, sizeof(cancel)))
+		return -EINVAL;
+	atomic_inc(&cf->cancels);
+	channel_cancel_direction(cf, PCIEDMA_C2H);
+	channel_cancel_direction(cf, PCIEDMA_H2C);
 	return 0;
 }
 
@@ -376,6 +455,9 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 	case PCIEDMA_IOC_SET_WAIT:
 		ret = channel_set_wait(cf, argument);
 		break;
+	case PCIEDMA_IOC_CANCEL:
+		ret = channel_cancel(cf, argument);
+		break;
 	default:
 		ret = -ENOTTY;
 	}
@@ -383,9 +465,25 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 	return ret;
 }
 
+/* io_uring cannot take back what it has handed in: the exit of its process does. */
+static int channel_flush(struct file *file, fl_owner_t id)
+{
+	struct channel_file *cf = file->private_data;
+	enum pciedma_direction i;
+
+	if (!(current->flags & PF_EXITING) || !pciedma_card_enter(cf->channel->card))
+		return 0;
+	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
+		if (cf->channel->by_direction[i])
+			pciedma_async_cancel(cf->channel->by_direction[i], cf, id);
+	pciedma_card_leave(cf->channel->card);
+	return 0;
+}
+
 static const struct file_operations channel_fops = {
 	.owner		= THIS_MODULE,
 	.open		= channel_open,
+	.flush		= channel_flush,
 	.release	= channel_release,
 	.read_iter	= channel_read_iter,
 	.write_iter	= channel_write_iter,

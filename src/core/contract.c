@@ -55,16 +55,42 @@ void *pciedma_engine_priv(struct pciedma_engine *engine)
 EXPORT_SYMBOL_GPL(pciedma_engine_priv);
 
 /**
- * pciedma_engine_channel() - the channel of an engine
+ * pciedma_engine_desc() - the description of an engine
  * @engine: the engine
  *
- * Return: its number on the card.
+ * Return: what its back end gave pciedma_channel_add().
  */
-unsigned int pciedma_engine_channel(struct pciedma_engine *engine)
+const struct pciedma_engine_desc *pciedma_engine_desc(struct pciedma_engine *engine)
 {
-	return engine->channel->index;
+	return engine->desc;
 }
-EXPORT_SYMBOL_GPL(pciedma_engine_channel);
+EXPORT_SYMBOL_GPL(pciedma_engine_desc);
+
+/**
+ * pciedma_engine_kind() - the kind of an engine's channel
+ * @engine: the engine
+ *
+ * Return: it.
+ */
+enum pciedma_kind pciedma_engine_kind(struct pciedma_engine *engine)
+{
+	return engine->channel->kind;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_kind);
+
+/**
+ * pciedma_card_engine() - iterate over a card's engines
+ * @card: the card
+ * @last: the engine before, or NULL
+ *
+ * Return: the next one, or NULL.
+ */
+struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card,
+					   struct pciedma_engine *last)
+{
+	return pciedma_card_next_engine(card, last ? last->index + 1 : 0);
+}
+EXPORT_SYMBOL_GPL(pciedma_card_engine);
 
 /**
  * pciedma_engine_direction() - which way an engine moves data
@@ -91,6 +117,23 @@ unsigned int pciedma_engine_vector(struct pciedma_engine *engine)
 	return vector < engine->channel->card->num_vectors ? vector : 0;
 }
 EXPORT_SYMBOL_GPL(pciedma_engine_vector);
+
+/**
+ * pciedma_engine_memory() - an engine's coherent memory
+ * @engine: the engine
+ * @dma:    where to put its address as the engine sees it
+ *
+ * It stays allocated as long as the hardware may use it.
+ *
+ * Context: from init on.
+ * Return: memory_size bytes of its description, zeroed at probe.
+ */
+void *pciedma_engine_memory(struct pciedma_engine *engine, dma_addr_t *dma)
+{
+	*dma = engine->memory_dma;
+	return engine->memory;
+}
+EXPORT_SYMBOL_GPL(pciedma_engine_memory);
 
 /**
  * pciedma_card_map() - map a BAR whose length is plausible
@@ -131,7 +174,7 @@ static bool engine_desc_valid(const struct pciedma_card *card,
 			      const struct pciedma_channel_desc *channel,
 			      const struct pciedma_engine_desc *desc)
 {
-	if (!desc)
+	if (!desc || channel->kind == PCIEDMA_KIND_STREAM)
 		return true;
 	if (!desc->segments || !desc->max_segment || !desc->drain_ms || !desc->buffer_size)
 		return false;

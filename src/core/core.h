@@ -6,7 +6,10 @@
  *   card, channel   from probe to the last close: embedded struct device
  *   engine, window  part of their channel
  *   DMA buffers     from probe to remove; a quarantined one is never freed
+ *   user pages      pinned and mapped from before a window is handed to its
+ *                   engine until after its end is proven
  *   request         on the stack of the call that made it
+ *   async request   inside the first of its windows, which it frees last
  *
  * Order of locks, outermost first
  *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
@@ -28,6 +31,8 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
+#include <linux/scatterlist.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -36,9 +41,14 @@
 #include <pciedma_card.h>
 
 #define PCIEDMA_VERSION		"0.1.0"
-#define PCIEDMA_MAX_CHANNELS	4
+#define PCIEDMA_MAX_CHANNELS	8
 #define PCIEDMA_MAX_ENGINES	(PCIEDMA_MAX_CHANNELS * PCIEDMA_DIRECTIONS)
 #define PCIEDMA_MAX_BUFFERS	8
+/* Most user memory of one window, and the pages that it can lie in. */
+#define PCIEDMA_WINDOW_SIZE	SZ_2M
+#define PCIEDMA_WINDOW_PAGES	(PCIEDMA_WINDOW_SIZE / PAGE_SIZE + 1)
+/* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
+#define PCIEDMA_PACES		32
 
 /**
  * enum pciedma_engine_state - what an engine may do
@@ -70,15 +80,53 @@ enum pciedma_window_state {
 };
 
 /**
+ * struct pciedma_async - an asynchronous request, inside the first of its windows
+ * @node:     on engine->asyncs; on engine->done once @pending is 0
+ * @iocb:     the kernel's request
+ * @file:     the open file that it came by, for CANCEL
+ * @files:    the process's table of files, for its exit
+ * @windows:  its windows, in order
+ * @pending:  how many of them have not finished
+ * @error:    why it is to end early, or 0
+ * @timeout:  nanoseconds without progress
+ * @deadline: when they are over
+ */
+struct pciedma_async {
+	struct list_head node;
+	struct kiocb *iocb;
+	const void *file;
+	const void *files;
+	struct list_head windows;
+	unsigned int pending;
+	int error;
+	s64 timeout;
+	ktime_t deadline;
+};
+
+/**
  * struct pciedma_window - a mapped piece of memory that an engine works on
  * @node:        on the engine's free list or queue
  * @state:       who has it
  * @quarantined: hardware may still use it: it is parked instead of freed
  * @polled:      its owner looks for the end itself
+ * @direct:      it is user memory, not @buffer
+ * @pinned:      @pages were pinned by us
+ * @accounted:   they count against the limit of locked memory
+ * @referenced:  they were not, but are kept by us in quarantine
+ * @cancelled:   its owner shall give up
  * @direction:   which way its data goes
  * @id:          number for tracing
+ * @file:        the open file that it works for, for CANCEL
  * @buffer:      the DMA buffer, as the processor sees it
  * @dma:         the same, as the engine sees it
+ * @pages:       room for PCIEDMA_WINDOW_PAGES pages of user memory
+ * @num_pages:   how many it has
+ * @entries:     room for as many scatterlist entries
+ * @table:       its memory as the DMA API sees it
+ * @single:      the entry of the DMA buffer
+ * @sg:          entry from which the hardware takes the next segment
+ * @sg_taken:    bytes of it that the hardware has
+ * @iter:        user memory that @buffer is copied to
  * @address:     the card's address
  * @length:      bytes asked for
  * @taken:       bytes handed to the hardware
@@ -86,7 +134,12 @@ enum pciedma_window_state {
  * @inflight:    segments with the hardware
  * @ended:       a segment was short or failed: nothing more of it is started
  * @error:       0 or the errno to report if @done is 0
- * @finished:    completed once, under the engine's lock, when it leaves the queue
+ * @since:       when it was handed in
+ * @finished:    completed, under the engine's lock, when it leaves the queue or
+ *               is cancelled
+ * @leader:      the window with the asynchronous request, or NULL
+ * @sibling:     in the order of that request
+ * @async:       the request, in its leader
  *
  * All but @buffer, @dma and the contents is under the engine's lock while
  * QUEUED; otherwise it belongs to the owner.
@@ -96,10 +149,24 @@ struct pciedma_window {
 	enum pciedma_window_state state;
 	bool quarantined;
 	bool polled;
+	bool direct;
+	bool pinned;
+	bool accounted;
+	bool referenced;
+	bool cancelled;
 	enum pciedma_direction direction;
 	u32 id;
+	const void *file;
 	void *buffer;
 	dma_addr_t dma;
+	struct page **pages;
+	unsigned int num_pages;
+	struct scatterlist *entries;
+	struct sg_table table;
+	struct scatterlist single;
+	struct scatterlist *sg;
+	u32 sg_taken;
+	struct iov_iter iter;
 	u64 address;
 	u32 length;
 	u32 taken;
@@ -107,7 +174,11 @@ struct pciedma_window {
 	unsigned int inflight;
 	bool ended;
 	int error;
+	ktime_t since;
 	struct completion finished;
+	struct pciedma_window *leader;
+	struct list_head sibling;
+	struct pciedma_async async;
 };
 
 /**
@@ -157,6 +228,7 @@ struct pciedma_cursor {
  * @state:           what it may do
  * @broken_error:    errno of requests while BROKEN
  * @trouble:         0 or the errno for which recovery was asked
+ * @failed:          the card reported the trouble: waiting would not help
  * @queue:           windows handed in and not finished, in order
  * @cursor:          the next window for the hardware
  * @flights:         ring of @desc->segments segments that the hardware has
@@ -171,6 +243,20 @@ struct pciedma_cursor {
  * @waiters:         requests that wait for a window, in order
  * @windows:         all windows
  * @next_id:         for the windows' ids
+ * @asyncs:          asynchronous requests that have not ended
+ * @done:            those that have, to be completed
+ * @deferred:        those of them whose completion sleeps
+ * @unmap:           windows out of quarantine whose user memory goes back
+ * @watch:           looks after asynchronous requests
+ * @memory:          coherent memory for the back end
+ * @memory_dma:      the same, as the engine sees it
+ * @unproven:        hardware may still use it
+ * @direct:          it works on user memory
+ * @copy_threshold:  bytes of a request below which it is copied all the same
+ * @host_alignment:  bytes to which user memory must be aligned for that
+ * @max_entry:       most bytes of user memory in a scatterlist entry
+ * @spin_us:         microseconds beyond which adaptive waiting does not poll
+ * @pace:            recent durations of each class of length, nanoseconds
  * @stats:           counters of each direction
  * @priv:            the back end's
  */
@@ -185,6 +271,7 @@ struct pciedma_engine {
 	enum pciedma_engine_state state;
 	int broken_error;
 	int trouble;
+	bool failed;
 	struct list_head queue;
 	struct pciedma_cursor cursor;
 	struct pciedma_flight *flights;
@@ -199,6 +286,20 @@ struct pciedma_engine {
 	struct list_head waiters;
 	struct pciedma_window windows[PCIEDMA_MAX_BUFFERS];
 	u32 next_id;
+	struct list_head asyncs;
+	struct list_head done;
+	struct list_head deferred;
+	struct list_head unmap;
+	struct delayed_work watch;
+	void *memory;
+	dma_addr_t memory_dma;
+	bool unproven;
+	bool direct;
+	u32 copy_threshold;
+	u32 host_alignment;
+	u32 max_entry;
+	u32 spin_us;
+	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
 	struct pciedma_stats stats[PCIEDMA_DIRECTIONS];
 	void *priv;
 };
@@ -258,7 +359,8 @@ struct pciedma_vector {
  * @vectors:        its interrupt vectors
  * @num_vectors:    how many
  * @recovery:       work item that runs the ladder
- * @recovery_lock:  one ladder at a time; protects @reset_result
+ * @recovery_lock:  one ladder at a time; protects @held and @reset_result
+ * @held:           somebody else resets the card or has powered it down
  * @reset_wanted:   RESET was asked
  * @reset_result:   what the last RESET led to
  * @reset_owner:    the task that resets the function from inside the ladder
@@ -285,6 +387,7 @@ struct pciedma_card {
 	unsigned int num_vectors;
 	struct work_struct recovery;
 	struct mutex recovery_lock; /* one ladder at a time */
+	bool held;
 	bool reset_wanted;
 	int reset_result;
 	struct task_struct *reset_owner;
@@ -302,10 +405,19 @@ struct pciedma_card {
  * @node:     on engine->waiters while it waits for a window
  * @engine:   which engine
  * @direction: which way the data goes
+ * @file:     the open file, for CANCEL
+ * @cancels:  the file's number of CANCELs
+ * @cancels_seen: what it was when the call began
  * @window:   granted to it
  * @granted:  @window or @error was set
  * @error:    why no window will be granted
- * @polled:   look instead of sleeping
+ * @windows:  handed in and not yet taken back, in order, from @first
+ * @first:    the oldest
+ * @count:    how many
+ * @end:      why nothing more is handed in: the result if nothing moves
+ * @reason:   why what was handed in is not waited for any longer, or 0
+ * @broken:   a window was not whole
+ * @mode:     enum pciedma_wait_mode
  * @nonblock: EAGAIN instead of queueing
  * @timeout:  nanoseconds without progress; negative: no bound
  * @deadline: when they are over
@@ -314,10 +426,19 @@ struct pciedma_request {
 	struct list_head node;
 	struct pciedma_engine *engine;
 	enum pciedma_direction direction;
+	const void *file;
+	const atomic_t *cancels;
+	int cancels_seen;
 	struct pciedma_window *window;
 	struct completion granted;
 	int error;
-	bool polled;
+	struct pciedma_window *windows[PCIEDMA_MAX_BUFFERS];
+	unsigned int first;
+	unsigned int count;
+	int end;
+	int reason;
+	bool broken;
+	u32 mode;
 	bool nonblock;
 	s64 timeout;
 	ktime_t deadline;
@@ -355,37 +476,84 @@ int pciedma_channel_register(struct pciedma_channel *channel);
 unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
 bool pciedma_engine_ready(struct pciedma_engine *engine);
 int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window);
+int pciedma_engine_submit_async(struct pciedma_engine *engine, struct pciedma_async *async);
 bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
+				const void *file);
+void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window);
 int pciedma_engine_look(struct pciedma_engine *engine);
 bool pciedma_engine_stray(struct pciedma_engine *engine);
 void pciedma_engine_kick(struct pciedma_engine *engine);
 void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
 			  int error);
+void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_async *async,
+			       int error);
+s64 pciedma_engine_drain_ns(struct pciedma_engine *engine);
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven);
+void pciedma_engine_rewind(struct pciedma_engine *engine);
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error);
 
 /* window.c */
 int pciedma_windows_alloc(struct pciedma_engine *engine);
 void pciedma_windows_free(struct pciedma_engine *engine);
+struct pciedma_window *pciedma_window_try_acquire(struct pciedma_engine *engine);
 int pciedma_window_acquire(struct pciedma_request *request);
-void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window,
+			    bool may_sleep);
 void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window);
 void pciedma_windows_unpark(struct pciedma_engine *engine);
+void pciedma_windows_give_back(struct pciedma_engine *engine);
+void pciedma_waiters_refuse(struct pciedma_engine *engine, const void *file, int error);
+
+/* direct.c */
+int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_direct_free(struct pciedma_window *window);
+bool pciedma_direct_possible(struct pciedma_engine *engine, const struct iov_iter *iter);
+bool pciedma_direct_suits(struct pciedma_engine *engine, const struct iov_iter *iter);
+size_t pciedma_direct_cut(const struct iov_iter *iter, size_t length);
+ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window *window,
+			    struct iov_iter *iter, size_t length, bool unbounded);
+int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_direct_unpin(struct pciedma_window *window, bool dirty);
+void pciedma_direct_unaccount(struct pciedma_window *window);
+void pciedma_direct_keep(struct pciedma_window *window);
+void pciedma_direct_dirty(struct pciedma_window *window);
+bool pciedma_direct_still_dirty(struct pciedma_window *window);
+
+/* wait.c */
 void pciedma_request_start(struct pciedma_request *request);
-bool pciedma_request_expired(const struct pciedma_request *request);
 long pciedma_request_jiffies_left(const struct pciedma_request *request);
+bool pciedma_request_polls(struct pciedma_request *request, u32 length);
+int pciedma_window_wait(struct pciedma_request *request, struct pciedma_window *window);
+int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *window,
+			int reason);
 
 /* transfer.c */
 ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address);
+
+/* async.c */
+int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
+			 struct iov_iter *iter);
+void pciedma_async_complete(struct pciedma_engine *engine);
+void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files);
+void pciedma_async_watch(struct work_struct *work);
 
 /* recovery.c */
 void pciedma_recovery_work(struct work_struct *work);
 int pciedma_card_reset(struct pciedma_card *card);
 void pciedma_card_shut_down(struct pciedma_card *card);
 bool pciedma_card_link_active(struct pciedma_card *card);
+void pciedma_card_hold(struct pciedma_card *card, bool reachable);
+int pciedma_card_go_on(struct pciedma_card *card);
+
+/* power.c */
 extern const struct pci_error_handlers pciedma_error_handlers;
+extern const struct dev_pm_ops pciedma_pm_ops;
 
 /* irq.c */
+int pciedma_irq_alloc(struct pciedma_card *card);
 int pciedma_irq_request(struct pciedma_card *card);
 void pciedma_irq_free(struct pciedma_card *card);
 

@@ -56,6 +56,35 @@ static void engine_remove(struct pciedma_engine *engine, struct pciedma_window *
 	window->state = PCIEDMA_WINDOW_OWNED;
 }
 
+/* An asynchronous request has ended when all of its windows have. */
+static void async_less(struct pciedma_engine *engine, struct pciedma_async *async)
+{
+	if (!--async->pending)
+		list_move_tail(&async->node, &engine->done);
+}
+
+/* Take back what the hardware has not begun of the windows from one on. */
+static void async_cut(struct pciedma_engine *engine, struct pciedma_async *async,
+		      struct pciedma_window *window)
+{
+	list_for_each_entry_from(window, &async->windows, sibling) {
+		if (window->state != PCIEDMA_WINDOW_QUEUED || window->taken)
+			continue;
+		engine_remove(engine, window);
+		async_less(engine, async);
+	}
+}
+
+static void async_window_finished(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	struct pciedma_async *async = &window->leader->async;
+
+	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
+	if (window->done < window->length)
+		async_cut(engine, async, window);
+	async_less(engine, async);
+}
+
 static void engine_finish(struct pciedma_engine *engine, struct pciedma_window *window)
 {
 	struct pciedma_stats *stats = &engine->stats[window->direction];
@@ -67,7 +96,40 @@ static void engine_finish(struct pciedma_engine *engine, struct pciedma_window *
 		stats->transfers++;
 	stats->bytes += window->done;
 	trace_pciedma_complete(engine, window);
-	complete(&window->finished);
+	if (window->leader)
+		async_window_finished(engine, window);
+	else
+		complete(&window->finished);
+}
+
+static void window_rewind(struct pciedma_window *window, u32 taken)
+{
+	window->taken = taken;
+	window->sg = window->table.sgl;
+	while (taken && taken >= sg_dma_len(window->sg)) {
+		taken -= sg_dma_len(window->sg);
+		window->sg = sg_next(window->sg);
+	}
+	window->sg_taken = taken;
+}
+
+/* The next piece of a window that is contiguous for the engine. */
+static void window_take(struct pciedma_engine *engine, struct pciedma_window *window,
+			struct pciedma_segment *segment)
+{
+	u32 left = sg_dma_len(window->sg) - window->sg_taken;
+
+	segment->dma = sg_dma_address(window->sg) + window->sg_taken;
+	segment->address = window->address + window->taken;
+	segment->length = min(left, engine->desc->max_segment);
+	segment->direction = window->direction;
+	window->taken += segment->length;
+	window->sg_taken += segment->length;
+	segment->last = window->taken == window->length;
+	if (segment->length == left) {
+		window->sg = sg_next(window->sg);
+		window->sg_taken = 0;
+	}
 }
 
 /**
@@ -90,23 +152,18 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	if (!window || pciedma_engine_inflight(engine) == engine->desc->segments)
 		return false;
 
-	segment->dma = window->dma + window->taken;
-	segment->address = window->address + window->taken;
-	segment->length = min(window->length - window->taken, engine->desc->max_segment);
-	segment->direction = window->direction;
-	segment->last = window->taken + segment->length == window->length;
-
 	if (!pciedma_engine_inflight(engine))
 		engine->busy_since = ktime_get();
+	window_take(engine, window, segment);
 	flight = &engine->flights[engine->flight_head % engine->desc->segments];
 	flight->window = window;
 	flight->length = segment->length;
 	WRITE_ONCE(engine->flight_head, engine->flight_head + 1);
-	window->taken += segment->length;
+	if (window->taken == segment->length)
+		trace_pciedma_start(engine, window);
 	window->inflight++;
 	if (segment->last)
 		cursor_pass(engine, window);
-	trace_pciedma_start(engine, window);
 	return true;
 }
 EXPORT_SYMBOL_GPL(pciedma_cursor_next);
@@ -149,7 +206,6 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 		window->ended = true;
 		cursor_pass(engine, window);
 	}
-	engine->busy_since = ktime_get();
 	if (window->inflight || (!window->ended && window->taken < window->length))
 		return;
 	if (window->done == window->length)
@@ -158,8 +214,18 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 }
 EXPORT_SYMBOL_GPL(pciedma_segment_done);
 
+static void engine_recover(struct pciedma_engine *engine, int error)
+{
+	struct pciedma_card *card = engine->channel->card;
+
+	if (!engine->trouble)
+		engine->trouble = error;
+	if (!READ_ONCE(card->removed))
+		queue_work(pciedma_workqueue, &card->recovery);
+}
+
 /**
- * pciedma_engine_fail() - the card reports an error of a DMA that is under way
+ * pciedma_engine_fail() - the card reports an error: the engine gets no further by itself
  * @engine: the engine
  * @error:  a negative errno for its request
  *
@@ -169,12 +235,8 @@ EXPORT_SYMBOL_GPL(pciedma_segment_done);
  */
 void pciedma_engine_fail(struct pciedma_engine *engine, int error)
 {
-	struct pciedma_card *card = engine->channel->card;
-
-	if (!engine->trouble)
-		engine->trouble = error;
-	if (!READ_ONCE(card->removed))
-		queue_work(pciedma_workqueue, &card->recovery);
+	engine->failed = true;
+	engine_recover(engine, error);
 }
 EXPORT_SYMBOL_GPL(pciedma_engine_fail);
 
@@ -201,10 +263,29 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 	}
 }
 
+static void engine_queue(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	window->id = engine->next_id++;
+	window_rewind(window, 0);
+	window->done = 0;
+	window->error = 0;
+	window->ended = false;
+	window->cancelled = false;
+	window->since = ktime_get();
+	window->state = PCIEDMA_WINDOW_QUEUED;
+	reinit_completion(&window->finished);
+	list_add_tail(&window->node, &engine->queue);
+	if (!window->polled)
+		engine->sleepers++;
+	if (!engine->cursor.window)
+		engine->cursor.window = window;
+	trace_pciedma_submit(engine, window);
+}
+
 /**
  * pciedma_engine_submit() - hand a window to the engine
  * @engine: the engine
- * @window: owned by the caller; address and length set
+ * @window: owned by the caller; its memory, address and length set
  *
  * Context: process.
  * Return: 0, or the engine's errno while it is broken; then the caller keeps
@@ -215,20 +296,34 @@ int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
+	engine_queue(engine, window);
+	pciedma_engine_kick(engine);
+	return 0;
+}
 
-	window->id = engine->next_id++;
-	window->taken = 0;
-	window->done = 0;
-	window->error = 0;
-	window->ended = false;
-	window->state = PCIEDMA_WINDOW_QUEUED;
-	reinit_completion(&window->finished);
-	list_add_tail(&window->node, &engine->queue);
-	if (!window->polled)
-		engine->sleepers++;
-	if (!engine->cursor.window)
-		engine->cursor.window = window;
-	trace_pciedma_submit(engine, window);
+/**
+ * pciedma_engine_submit_async() - hand in all windows of an asynchronous request
+ * @engine: the engine
+ * @async:  the request
+ *
+ * It may be over before this returns.
+ *
+ * Context: process.
+ * Return: 0, or the engine's errno while it is broken; then the caller keeps
+ * the windows.
+ */
+int pciedma_engine_submit_async(struct pciedma_engine *engine, struct pciedma_async *async)
+{
+	struct pciedma_window *window;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state == PCIEDMA_ENGINE_BROKEN)
+		return engine->broken_error;
+	list_add_tail(&async->node, &engine->asyncs);
+	list_for_each_entry(window, &async->windows, sibling) {
+		async->pending++;
+		engine_queue(engine, window);
+	}
 	pciedma_engine_kick(engine);
 	return 0;
 }
@@ -251,6 +346,70 @@ bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window 
 }
 
 /**
+ * pciedma_engine_arm() - the owner of a polled window goes to sleep
+ * @engine: the engine; its interrupt can be switched at any time
+ * @window: submitted by the caller
+ *
+ * The caller looks once more before it sleeps: what ended before this made no
+ * interrupt.
+ *
+ * Context: process.
+ */
+void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (window->state != PCIEDMA_WINDOW_QUEUED || !window->polled)
+		return;
+	window->polled = false;
+	engine->sleepers++;
+	if (engine->irq_on || engine->state != PCIEDMA_ENGINE_RUN)
+		return;
+	engine->irq_on = true;
+	engine_ops(engine)->irq(engine, true);
+}
+
+/**
+ * pciedma_engine_cancel_file() - let the owners of windows give up
+ * @engine:    the engine
+ * @direction: of those that move data this way
+ * @file:      and work for this open file
+ *
+ * Context: process.
+ */
+void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
+				const void *file)
+{
+	struct pciedma_window *window;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	list_for_each_entry(window, &engine->queue, node) {
+		if (window->leader || window->file != file || window->direction != direction)
+			continue;
+		window->cancelled = true;
+		complete(&window->finished);
+	}
+	pciedma_waiters_refuse(engine, file, -ECANCELED);
+}
+
+static int engine_reap(struct pciedma_engine *engine)
+{
+	int ret;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state > PCIEDMA_ENGINE_PAUSED || !pciedma_engine_inflight(engine))
+		return 0;
+	ret = engine_ops(engine)->reap(engine);
+	if (ret > 0) {
+		engine->busy_since = ktime_get();
+		pciedma_engine_kick(engine);
+		return ret;
+	}
+	if (ret < 0 && engine->state == PCIEDMA_ENGINE_RUN)
+		pciedma_engine_fail(engine, ret);
+	return 0;
+}
+
+/**
  * pciedma_engine_look() - take what the hardware has finished, and go on
  * @engine: the engine
  *
@@ -261,19 +420,11 @@ bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window 
  */
 int pciedma_engine_look(struct pciedma_engine *engine)
 {
-	int ret;
+	int ret = engine_reap(engine);
 
-	guard(spinlock_irqsave)(&engine->lock);
-	if (engine->state > PCIEDMA_ENGINE_PAUSED || !pciedma_engine_inflight(engine))
-		return 0;
-	ret = engine_ops(engine)->reap(engine);
-	if (ret > 0) {
-		pciedma_engine_kick(engine);
-		return ret;
-	}
-	if (ret < 0 && engine->state == PCIEDMA_ENGINE_RUN)
-		pciedma_engine_fail(engine, ret);
-	return 0;
+	if (ret)
+		pciedma_async_complete(engine);
+	return ret;
 }
 
 /**
@@ -285,12 +436,17 @@ int pciedma_engine_look(struct pciedma_engine *engine)
  */
 bool pciedma_engine_stray(struct pciedma_engine *engine)
 {
+	bool ret;
+
 	if (!engine_ops(engine)->stray)
 		return false;
-	guard(spinlock_irqsave)(&engine->lock);
-	if (engine->state > PCIEDMA_ENGINE_PAUSED)
-		return false;
-	return engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
+	scoped_guard(spinlock_irqsave, &engine->lock) {
+		if (engine->state > PCIEDMA_ENGINE_PAUSED)
+			return false;
+		ret = engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
+	}
+	pciedma_async_complete(engine);
+	return ret;
 }
 
 /**
@@ -310,7 +466,69 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
 	if (window->state != PCIEDMA_WINDOW_QUEUED)
 		return;
 	window->error = error;
-	pciedma_engine_fail(engine, error);
+	engine_recover(engine, error);
+}
+
+/**
+ * pciedma_engine_drain_ns() - how long what has begun may still go on without progress
+ * @engine: the engine
+ *
+ * Context: engine lock held.
+ * Return: nanoseconds; 0 or less if it counts as hung.
+ */
+s64 pciedma_engine_drain_ns(struct pciedma_engine *engine)
+{
+	return engine->desc->drain_ms * NSEC_PER_MSEC -
+	       ktime_to_ns(ktime_sub(ktime_get(), engine->busy_since));
+}
+
+/**
+ * pciedma_engine_stop_async() - end an asynchronous request early
+ * @engine: the engine
+ * @async:  the request, not all of whose windows have finished
+ * @error:  why
+ *
+ * What has begun may end within the drain bound; then recovery is asked.
+ *
+ * Context: engine lock held.
+ */
+void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_async *async,
+			       int error)
+{
+	struct pciedma_window *window;
+
+	if (!async->error) {
+		async->error = error;
+		if (error == -ETIMEDOUT)
+			engine->stats[list_first_entry(&async->windows, struct pciedma_window,
+						       sibling)->direction].timeouts++;
+	}
+	async_cut(engine, async,
+		  list_first_entry(&async->windows, struct pciedma_window, sibling));
+	if (pciedma_engine_drain_ns(engine) > 0)
+		return;
+	list_for_each_entry(window, &async->windows, sibling) {
+		if (window->state != PCIEDMA_WINDOW_QUEUED)
+			continue;
+		window->error = error;
+		engine_recover(engine, error);
+	}
+}
+
+/* Finishing one window of an asynchronous request can remove others: always begin anew. */
+static struct pciedma_window *queue_first(struct pciedma_engine *engine)
+{
+	return list_first_entry_or_null(&engine->queue, struct pciedma_window, node);
+}
+
+static struct pciedma_window *queue_first_ended(struct pciedma_engine *engine)
+{
+	struct pciedma_window *window;
+
+	list_for_each_entry(window, &engine->queue, node)
+		if (window->error || window->ended)
+			return window;
+	return NULL;
 }
 
 /**
@@ -324,20 +542,41 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
  */
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven)
 {
-	struct pciedma_window *window, *next;
+	struct pciedma_window *window;
 
 	while (pciedma_engine_inflight(engine))
 		engine_take_flight(engine);
 
-	list_for_each_entry_safe(window, next, &engine->queue, node) {
-		if (!window->taken)
-			break;
+	while ((window = queue_first(engine)) && window->taken) {
 		if (!window->error)
 			window->error = error;
 		if (!proven)
 			pciedma_window_park(engine, window);
 		engine_finish(engine, window);
 	}
+}
+
+/**
+ * pciedma_engine_rewind() - an engine was halted: what had begun has been reported
+ * @engine: paused, its halt scope is PCIEDMA_HALT_ENGINE, and it reads idle
+ *
+ * Requests that were to end do; the others will be started again from where
+ * they are.
+ *
+ * Context: engine lock held.
+ */
+void pciedma_engine_rewind(struct pciedma_engine *engine)
+{
+	struct pciedma_window *window;
+
+	while (pciedma_engine_inflight(engine))
+		engine_take_flight(engine);
+
+	while ((window = queue_first_ended(engine)))
+		engine_finish(engine, window);
+	list_for_each_entry(window, &engine->queue, node)
+		window_rewind(window, window->done);
+	engine->cursor.window = queue_first(engine);
 }
 
 /**
@@ -349,18 +588,11 @@ void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bo
  */
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error)
 {
-	struct pciedma_request *request, *after;
-	struct pciedma_window *window, *next;
+	struct pciedma_window *window;
 
-	list_for_each_entry_safe(window, next, &engine->queue, node) {
-		if (window->taken)
-			continue;
+	while ((window = queue_first(engine))) {
 		window->error = error;
 		engine_finish(engine, window);
 	}
-	list_for_each_entry_safe(request, after, &engine->waiters, node) {
-		request->error = error;
-		list_del_init(&request->node);
-		complete(&request->granted);
-	}
+	pciedma_waiters_refuse(engine, NULL, error);
 }

@@ -59,9 +59,37 @@ static irqreturn_t vector_handler(int irq, void *data)
 	return ours ? IRQ_HANDLED : IRQ_NONE;
 }
 
+static unsigned int vectors_wanted(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	unsigned int wanted = 1;
+
+	pciedma_for_each_engine(card, engine)
+		wanted = max(wanted, engine->desc->vector + 1U);
+	return min_t(unsigned int, wanted, card->type->vectors);
+}
+
 /**
- * pciedma_irq_request() - get the card's vectors: MSI-X, else MSI, else INTx
+ * pciedma_irq_alloc() - get the card's vectors: MSI-X, else MSI, else INTx
  * @card: the card
+ *
+ * Context: process.
+ * Return: 0 or an errno.
+ */
+int pciedma_irq_alloc(struct pciedma_card *card)
+{
+	int ret;
+
+	ret = pci_alloc_irq_vectors(card->pdev, 1, vectors_wanted(card), PCI_IRQ_ALL_TYPES);
+	if (ret < 0)
+		return ret;
+	card->num_vectors = ret;
+	return 0;
+}
+
+/**
+ * pciedma_irq_request() - take the interrupts of the card's vectors
+ * @card: the card, initialized
  *
  * Context: process.
  * Return: 0 or an errno.
@@ -73,19 +101,12 @@ int pciedma_irq_request(struct pciedma_card *card)
 	unsigned int i;
 	int ret;
 
-	ret = pci_alloc_irq_vectors(pdev, 1, card->type->vectors, PCI_IRQ_ALL_TYPES);
-	if (ret < 0)
-		return ret;
-	for (i = 0; i < ret; i++) {
+	for (i = 0; i < card->num_vectors; i++) {
 		vector = &card->vectors[i];
 		vector->card = card;
 		vector->index = i;
-	}
-	card->num_vectors = ret;
-
-	for (i = 0; i < card->num_vectors; i++) {
 		ret = request_irq(pci_irq_vector(pdev, i), vector_handler, IRQF_SHARED,
-				  dev_name(&card->dev), &card->vectors[i]);
+				  dev_name(&card->dev), vector);
 		if (ret)
 			goto err_free;
 	}
@@ -94,13 +115,14 @@ int pciedma_irq_request(struct pciedma_card *card)
 err_free:
 	while (i--)
 		free_irq(pci_irq_vector(pdev, i), &card->vectors[i]);
-	pci_free_irq_vectors(pdev);
 	return ret;
 }
 
 /**
- * pciedma_irq_free() - give the vectors back
+ * pciedma_irq_free() - let go of the interrupts
  * @card: the card
+ *
+ * The vectors stay until pci_free_irq_vectors().
  *
  * Context: process; waits for handlers.
  */
@@ -110,5 +132,4 @@ void pciedma_irq_free(struct pciedma_card *card)
 
 	for (i = 0; i < card->num_vectors; i++)
 		free_irq(pci_irq_vector(card->pdev, i), &card->vectors[i]);
-	pci_free_irq_vectors(card->pdev);
 }

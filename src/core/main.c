@@ -143,6 +143,7 @@ int __pciedma_driver_register(struct pciedma_driver *driver, struct module *owne
 	driver->pci.remove = driver_remove;
 	driver->pci.shutdown = driver_remove;
 	driver->pci.err_handler = &pciedma_error_handlers;
+	driver->pci.driver.pm = &pciedma_pm_ops;
 	ret = __pci_register_driver(&driver->pci, owner, driver->pci.name);
 	if (ret || !ids)
 		return ret;

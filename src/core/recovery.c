@@ -19,6 +19,7 @@
 
 /* What the ladder found out of an engine. */
 enum proof {
+	PROOF_HALTED,	/* idle and ready to go on; what it had begun has been reported */
 	PROOF_USABLE,	/* idle and ready to go on */
 	PROOF_SAFE,	/* cannot touch memory, but does not work */
 	PROOF_NONE,
@@ -82,11 +83,23 @@ static u32 engines_unproven(struct pciedma_card *card, u32 mask)
 	return busy;
 }
 
+/* They may look into their memory although they have nothing to do. */
+static u32 engines_with_memory(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+	u32 mask = 0;
+
+	pciedma_for_each_engine(card, engine)
+		if (engine->memory)
+			mask |= BIT(engine->index);
+	return mask;
+}
+
 static bool engine_may_drain(struct pciedma_engine *engine)
 {
 	guard(spinlock_irqsave)(&engine->lock);
 	return engine->state == PCIEDMA_ENGINE_PAUSED && pciedma_engine_inflight(engine) &&
-	       ktime_ms_delta(ktime_get(), engine->busy_since) < engine->desc->drain_ms;
+	       !engine->failed && pciedma_engine_drain_ns(engine) > 0;
 }
 
 /* Wait for what has begun, as long as the engines get on within their bounds. */
@@ -250,14 +263,19 @@ static bool card_disconnected(struct pciedma_card *card)
 	       (card->link_reported && !pciedma_card_link_active(card));
 }
 
-static void engine_settle(struct pciedma_engine *engine, enum proof proof, int error)
+static void engine_resume(struct pciedma_engine *engine, enum proof proof, int error)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	pciedma_engine_finish_inflight(engine, error, proof != PROOF_NONE);
+	if (proof == PROOF_HALTED)
+		pciedma_engine_rewind(engine);
+	else
+		pciedma_engine_finish_inflight(engine, error, proof != PROOF_NONE);
 	engine->trouble = 0;
+	engine->failed = false;
+	engine->unproven = proof == PROOF_NONE;
 	if (proof != PROOF_NONE)
 		pciedma_windows_unpark(engine);
-	if (proof == PROOF_USABLE && !READ_ONCE(engine->channel->card->removed)) {
+	if (proof <= PROOF_USABLE && !READ_ONCE(engine->channel->card->removed)) {
 		engine->state = PCIEDMA_ENGINE_RUN;
 		pciedma_engine_kick(engine);
 		return;
@@ -265,6 +283,13 @@ static void engine_settle(struct pciedma_engine *engine, enum proof proof, int e
 	engine->state = PCIEDMA_ENGINE_BROKEN;
 	engine->broken_error = error;
 	pciedma_engine_fail_queued(engine, error);
+}
+
+static void engine_settle(struct pciedma_engine *engine, enum proof proof, int error)
+{
+	engine_resume(engine, proof, error);
+	pciedma_windows_give_back(engine);
+	pciedma_async_complete(engine);
 }
 
 static void engines_settle(struct pciedma_card *card, u32 mask, enum proof proof, int error)
@@ -340,6 +365,7 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 {
 	bool whole = card_halts_whole(card, troubled);
 	u32 scope = whole ? all_engines(card) : troubled;
+	enum proof proof = PROOF_USABLE;
 	u32 busy;
 
 	engines_pause(card, scope);
@@ -350,11 +376,13 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 			busy = scope;
 		if (!busy)
 			engines_unproven(card, scope);
+		if (!whole)
+			proof = PROOF_HALTED;
 	}
 	if (busy)
 		card_climb(card, false);
 	else
-		engines_settle(card, scope, PROOF_USABLE, -EIO);
+		engines_settle(card, scope, proof, -EIO);
 }
 
 static u32 engines_in_trouble(struct pciedma_card *card)
@@ -382,7 +410,7 @@ void pciedma_recovery_work(struct work_struct *work)
 	u32 troubled;
 
 	guard(mutex)(&card->recovery_lock);
-	if (READ_ONCE(card->removed))
+	if (READ_ONCE(card->removed) || card->held)
 		return;
 	if (card->reset_wanted) {
 		card->reset_wanted = false;
@@ -398,7 +426,8 @@ void pciedma_recovery_work(struct work_struct *work)
  * @card: the card
  *
  * Context: process, inside the gate.
- * Return: 0; -EIO if the card could not be proven idle; -ENODEV.
+ * Return: 0; -EIO if the card could not be proven idle; -EBUSY while somebody
+ * else resets it; -ENODEV.
  */
 int pciedma_card_reset(struct pciedma_card *card)
 {
@@ -407,7 +436,12 @@ int pciedma_card_reset(struct pciedma_card *card)
 	queue_work(pciedma_workqueue, &card->recovery);
 	flush_work(&card->recovery);
 	guard(mutex)(&card->recovery_lock);
-	return READ_ONCE(card->removed) ? -ENODEV : card->reset_result;
+	if (READ_ONCE(card->removed))
+		return -ENODEV;
+	if (!card->reset_wanted)
+		return card->reset_result;
+	card->reset_wanted = false;
+	return -EBUSY;
 }
 
 /**
@@ -426,50 +460,66 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 
 	guard(mutex)(&card->recovery_lock);
 	engines_pause(card, all);
-	busy = engines_drain(card, all);
-	if (busy && card_present(card))
+	busy = engines_drain(card, all) | engines_with_memory(card);
+	if (busy && card_present(card)) {
 		busy = engines_halt(card, all);
+		engines_unproven(card, all);
+	}
 	if (busy)
 		card_climb(card, true);
 	else
 		engines_settle(card, all, PROOF_USABLE, -ENODEV);
 }
 
-/* Somebody else resets the function (sysfs, AER, VFIO): stop before, go on afterwards. */
-static void reset_prepare(struct pci_dev *pdev)
+/**
+ * pciedma_card_hold() - stop, since somebody else is about to reset the card or power it down
+ * @card:      the card
+ * @reachable: its registers may still be touched
+ *
+ * What had begun may end first; nothing is started, and no ladder climbed,
+ * before pciedma_card_go_on(). May be called again.
+ *
+ * Context: process.
+ */
+void pciedma_card_hold(struct pciedma_card *card, bool reachable)
 {
-	struct pciedma_card *card = pci_get_drvdata(pdev);
-	u32 all;
+	u32 all = all_engines(card);
 
-	if (!card || READ_ONCE(card->reset_owner) == current)
+	guard(mutex)(&card->recovery_lock);
+	if (card->held)
 		return;
-	all = all_engines(card);
-	mutex_lock(&card->recovery_lock);
+	card->held = true;
 	engines_pause(card, all);
-	if (engines_drain(card, all))
-		engines_halt(card, all);
+	if (reachable && (engines_drain(card, all) | engines_with_memory(card)) &&
+	    !engines_halt(card, all))
+		engines_unproven(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
 }
 
-static void reset_done(struct pci_dev *pdev)
+/**
+ * pciedma_card_go_on() - the card was reset or powered up again
+ * @card: the card
+ *
+ * What it had begun before fails with EIO, what was queued goes on.
+ *
+ * Context: process.
+ * Return: 0; -EIO or -ENODEV if it does not work, and stays broken.
+ */
+int pciedma_card_go_on(struct pciedma_card *card)
 {
-	struct pciedma_card *card = pci_get_drvdata(pdev);
-	u32 all;
+	u32 all = all_engines(card);
+	int ret = 0;
 
-	if (!card || READ_ONCE(card->reset_owner) == current)
-		return;
-	all = all_engines(card);
-	atomic64_inc(&card->resets);
+	guard(mutex)(&card->recovery_lock);
+	if (!card->held)
+		return 0;
+	card->held = false;
 	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
-		pci_set_master(pdev);
+		pci_set_master(card->pdev);
 		engines_settle(card, all, PROOF_USABLE, -EIO);
 	} else {
 		card_give_up(card);
+		ret = card->lost ? -ENODEV : -EIO;
 	}
-	mutex_unlock(&card->recovery_lock);
+	return ret;
 }
-
-const struct pci_error_handlers pciedma_error_handlers = {
-	.reset_prepare	= reset_prepare,
-	.reset_done	= reset_done,
-};

@@ -97,6 +97,48 @@ static ssize_t stat_show(struct device *dev, struct device_attribute *attr, char
 	return sysfs_emit(buffer, "%llu\n", value);
 }
 
+/* An engine's attribute that root may change: where in struct pciedma_engine. */
+struct knob_attribute {
+	struct device_attribute attr;
+	enum pciedma_direction direction;
+	size_t offset;
+};
+
+static u32 *knob(struct device *dev, struct device_attribute *attr)
+{
+	struct knob_attribute *knob = container_of(attr, struct knob_attribute, attr);
+	struct pciedma_engine *engine = to_channel(dev)->by_direction[knob->direction];
+
+	return (u32 *)((char *)engine + knob->offset);
+}
+
+static ssize_t knob_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	return sysfs_emit(buffer, "%u\n", READ_ONCE(*knob(dev, attr)));
+}
+
+static ssize_t knob_store(struct device *dev, struct device_attribute *attr, const char *buffer,
+			  size_t length)
+{
+	u32 value;
+	int ret;
+
+	ret = kstrtou32(buffer, 0, &value);
+	if (ret)
+		return ret;
+	WRITE_ONCE(*knob(dev, attr), value);
+	return length;
+}
+
+#define KNOB_INIT(_direction, _name) {						\
+	.attr = __ATTR(_name, 0644, knob_show, knob_store),			\
+	.direction = _direction,						\
+	.offset = offsetof(struct pciedma_engine, _name),			\
+}
+
+#define KNOB(_direction, _name)							\
+	(&((struct knob_attribute)KNOB_INIT(_direction, _name)).attr.attr)
+
 #define STAT_INIT(_direction, _name) {						\
 	.attr = __ATTR(_name, 0444, stat_show, NULL),				\
 	.direction = _direction,						\
@@ -113,6 +155,8 @@ static struct attribute *c2h_attrs[] = {
 	STAT(PCIEDMA_C2H, timeouts),
 	STAT(PCIEDMA_C2H, halts),
 	STAT(PCIEDMA_C2H, looks),
+	KNOB(PCIEDMA_C2H, copy_threshold),
+	KNOB(PCIEDMA_C2H, spin_us),
 	NULL
 };
 
@@ -123,6 +167,8 @@ static struct attribute *h2c_attrs[] = {
 	STAT(PCIEDMA_H2C, timeouts),
 	STAT(PCIEDMA_H2C, halts),
 	STAT(PCIEDMA_H2C, looks),
+	KNOB(PCIEDMA_H2C, copy_threshold),
+	KNOB(PCIEDMA_H2C, spin_us),
 	NULL
 };
 

@@ -1,185 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One call: cut into pieces, each piece through a window, and waiting for it.
+ * One synchronous call: cut into windows, several of which are handed in ahead
+ * so that the engine never waits for the next one to be pinned and mapped.
  */
-#include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/sched/signal.h>
 
 #include "core.h"
 
-/* Longest sleep between two looks at a card whose interrupt may be lost. */
-#define LOOK_MAX_JIFFIES	(2 * HZ)
-
-static bool window_finished(struct pciedma_engine *engine, struct pciedma_window *window)
+static struct device *request_dma_device(struct pciedma_request *request)
 {
-	guard(spinlock_irqsave)(&engine->lock);
-	return window->state != PCIEDMA_WINDOW_QUEUED;
-}
-
-/* Look in place of an interrupt that should have come. */
-static bool wait_look(struct pciedma_engine *engine, struct pciedma_window *window)
-{
-	int found = pciedma_engine_look(engine);
-
-	if (found) {
-		guard(spinlock_irqsave)(&engine->lock);
-		engine->stats[window->direction].looks += found;
-	} else {
-		pciedma_engine_stray(engine);
-	}
-	return window_finished(engine, window);
-}
-
-/* Returns 0 when the window has finished, else why its owner waits no longer. */
-static int wait_sleeping(struct pciedma_request *request, struct pciedma_window *window)
-{
-	struct pciedma_engine *engine = request->engine;
-	long look = msecs_to_jiffies(engine->desc->drain_ms);
-	long ret;
-
-	for (;;) {
-		ret = min(look, pciedma_request_jiffies_left(request));
-		ret = wait_for_completion_interruptible_timeout(&window->finished, ret);
-		if (ret > 0)
-			return 0;
-		if (ret < 0)
-			return -EINTR;
-		if (wait_look(engine, window))
-			return 0;
-		if (pciedma_request_expired(request))
-			return -ETIMEDOUT;
-		look = min(2 * look, LOOK_MAX_JIFFIES);
-	}
-}
-
-static int wait_polling(struct pciedma_request *request, struct pciedma_window *window)
-{
-	for (;;) {
-		pciedma_engine_look(request->engine);
-		if (window_finished(request->engine, window))
-			return 0;
-		if (signal_pending(current))
-			return -EINTR;
-		if (pciedma_request_expired(request))
-			return -ETIMEDOUT;
-		cond_resched();
-		cpu_relax();
-	}
-}
-
-static s64 drain_ns_left(struct pciedma_engine *engine)
-{
-	guard(spinlock_irqsave)(&engine->lock);
-	return engine->desc->drain_ms * NSEC_PER_MSEC -
-	       ktime_to_ns(ktime_sub(ktime_get(), engine->busy_since));
-}
-
-/* What has begun may end by itself, as long as the engine gets on. */
-static bool wait_drain(struct pciedma_request *request, struct pciedma_window *window)
-{
-	struct pciedma_engine *engine = request->engine;
-	s64 left;
-
-	while (!window_finished(engine, window)) {
-		left = drain_ns_left(engine);
-		if (left <= 0)
-			return wait_look(engine, window);
-		if (!request->polled) {
-			wait_for_completion_timeout(&window->finished,
-						    nsecs_to_jiffies(left) + 1);
-			continue;
-		}
-		pciedma_engine_look(engine);
-		usleep_range(20, 50);
-	}
-	return true;
+	return &request->engine->channel->card->pdev->dev;
 }
 
 /*
- * The owner's patience is over: take the window back if the hardware has not
- * begun it, else make sure that it ends.
+ * Bytes of the next piece to copy whose user memory is there. A piece that is
+ * not is found out before the card is asked for data that nobody could take.
  */
-static int window_stop(struct pciedma_request *request, struct pciedma_window *window,
-		       int reason)
-{
-	struct pciedma_engine *engine = request->engine;
-
-	if (pciedma_engine_cancel(engine, window))
-		return reason;
-	if (!wait_drain(request, window)) {
-		pciedma_engine_abort(engine, window, reason == -EINTR ? -EIO : reason);
-		while (!window_finished(engine, window))
-			wait_for_completion(&window->finished);
-	}
-	return 0;
-}
-
-/* Returns the bytes that arrived, or an errno if it is none. */
-static ssize_t window_run(struct pciedma_request *request, struct pciedma_window *window)
-{
-	int ret;
-
-	ret = pciedma_engine_submit(request->engine, window);
-	if (ret)
-		return ret;
-	ret = request->polled ? wait_polling(request, window) : wait_sleeping(request, window);
-	if (ret)
-		ret = window_stop(request, window, ret);
-	if (!ret && window->done)
-		return window->done;
-	if (!ret)
-		ret = window->error;
-	if (ret == -ETIMEDOUT) {
-		guard(spinlock_irqsave)(&request->engine->lock);
-		request->engine->stats[request->direction].timeouts++;
-	}
-	return ret;
-}
-
-static ssize_t window_write(struct pciedma_request *request, struct pciedma_window *window,
-			    struct iov_iter *iter)
-{
-	struct pciedma_engine *engine = request->engine;
-	size_t copied = copy_from_iter(window->buffer, window->length, iter);
-	ssize_t ret;
-
-	if (!copied)
-		return -EFAULT;
-	if (copied < window->length) {
-		iov_iter_revert(iter, copied);
-		return -EFAULT;
-	}
-	dma_sync_single_for_device(&engine->channel->card->pdev->dev, window->dma,
-				   window->length, DMA_TO_DEVICE);
-	ret = window_run(request, window);
-	iov_iter_revert(iter, copied - max_t(ssize_t, ret, 0));
-	return ret;
-}
-
-static ssize_t window_read(struct pciedma_request *request, struct pciedma_window *window,
-			   struct iov_iter *iter)
-{
-	struct device *dev = &request->engine->channel->card->pdev->dev;
-	size_t copied;
-	ssize_t ret;
-
-	dma_sync_single_for_device(dev, window->dma, window->length, DMA_FROM_DEVICE);
-	ret = window_run(request, window);
-	if (ret <= 0)
-		return ret;
-	dma_sync_single_for_cpu(dev, window->dma, ret, DMA_FROM_DEVICE);
-	copied = copy_to_iter(window->buffer, ret, iter);
-	if (!copied)
-		return -EFAULT;
-	return copied;
-}
-
-/*
- * Bytes of the next piece whose user memory is there. A piece that is not is
- * found out before the card is asked for data that nobody could take.
- */
-static ssize_t piece_length(struct pciedma_request *request, struct iov_iter *iter)
+static ssize_t copy_length(struct pciedma_request *request, struct iov_iter *iter)
 {
 	struct pciedma_engine *engine = request->engine;
 	size_t wanted = min_t(size_t, iov_iter_count(iter), engine->desc->buffer_size);
@@ -198,35 +36,202 @@ static ssize_t piece_length(struct pciedma_request *request, struct iov_iter *it
 	return wanted - missing;
 }
 
-static ssize_t transfer_piece(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+static int feed_copy(struct pciedma_request *request, struct pciedma_window *window,
+		     struct iov_iter *iter)
 {
-	struct pciedma_engine *engine = request->engine;
-	struct pciedma_window *window;
-	ssize_t length, ret;
+	ssize_t length = copy_length(request, iter);
 
-	length = piece_length(request, iter);
 	if (length < 0)
 		return length;
-	pciedma_request_start(request);
-	ret = pciedma_window_acquire(request);
-	if (ret)
-		return ret;
-	window = request->window;
-	window->address = address;
+	window->direct = false;
 	window->length = length;
-	window->polled = request->polled;
+	window->table.sgl = &window->single;
+	sg_dma_len(&window->single) = length;
+	if (request->direction == PCIEDMA_C2H) {
+		window->iter = *iter;
+		iov_iter_advance(iter, length);
+	} else if (copy_from_iter(window->buffer, length, iter) < length) {
+		return -EFAULT;
+	}
+	dma_sync_single_for_device(request_dma_device(request), window->dma, length,
+				   request->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE :
+								       DMA_TO_DEVICE);
+	return 0;
+}
+
+/* User memory that cannot be mapped, for want of bounce buffers, is copied after all. */
+static int feed_direct(struct pciedma_request *request, struct pciedma_window *window,
+		       struct iov_iter *iter)
+{
+	size_t wanted = pciedma_direct_cut(iter, iov_iter_count(iter));
+	struct iov_iter before = *iter;
+	ssize_t ret;
+
+	ret = pciedma_direct_fill(request->engine, window, iter, wanted, request->timeout < 0);
+	if (ret < 0)
+		return ret;
+	if (!pciedma_direct_map(request->engine, window))
+		return 0;
+	pciedma_direct_unaccount(window);
+	pciedma_direct_unpin(window, true);
+	*iter = before;
+	return feed_copy(request, window, iter);
+}
+
+static void request_release(struct pciedma_request *request, struct pciedma_window *window)
+{
+	pciedma_direct_unaccount(window);
+	pciedma_window_release(request->engine, window, true);
+}
+
+static int feed_window(struct pciedma_request *request, struct pciedma_window *window,
+		       struct iov_iter *iter, u64 address)
+{
+	int ret;
+
+	window->leader = NULL;
+	window->file = request->file;
 	window->direction = request->direction;
-	if (request->direction == PCIEDMA_C2H)
-		ret = window_read(request, window, iter);
+	window->address = address;
+	if (pciedma_direct_suits(request->engine, iter))
+		ret = feed_direct(request, window, iter);
 	else
-		ret = window_write(request, window, iter);
-	pciedma_window_release(engine, window);
+		ret = feed_copy(request, window, iter);
+	if (!ret) {
+		window->polled = pciedma_request_polls(request, window->length);
+		ret = pciedma_engine_submit(request->engine, window);
+	}
 	return ret;
+}
+
+/* Returns 0, 1 if no further window is free, or why there is nothing more to hand in. */
+static int request_feed(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+{
+	struct pciedma_window *window;
+	int ret;
+
+	if (request->count) {
+		window = pciedma_window_try_acquire(request->engine);
+		if (!window)
+			return 1;
+	} else {
+		pciedma_request_start(request);
+		ret = pciedma_window_acquire(request);
+		if (ret)
+			return ret;
+		window = request->window;
+	}
+	ret = feed_window(request, window, iter, address);
+	if (ret) {
+		request_release(request, window);
+		return ret;
+	}
+	request->windows[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = window;
+	return 0;
+}
+
+/* Take back, the newest first, what the hardware has not begun. */
+static void request_take_back(struct pciedma_request *request)
+{
+	struct pciedma_window *window;
+
+	while (request->count) {
+		window = request->windows[(request->first + request->count - 1) %
+					  PCIEDMA_MAX_BUFFERS];
+		if (!pciedma_engine_cancel(request->engine, window))
+			return;
+		request->count--;
+		request_release(request, window);
+	}
+}
+
+/* Returns the bytes of a window that has ended, and that user space has now. */
+static ssize_t window_collect(struct pciedma_request *request, struct pciedma_window *window)
+{
+	size_t copied;
+
+	if (window->direct || request->direction == PCIEDMA_H2C || !window->done)
+		return window->done;
+	dma_sync_single_for_cpu(request_dma_device(request), window->dma, window->done,
+				DMA_FROM_DEVICE);
+	copied = copy_to_iter(window->buffer, window->done, &window->iter);
+	return copied ?: -EFAULT;
+}
+
+/* Give up: what has not begun goes back, the rest is waited for by request_collect(). */
+static void request_give_up(struct pciedma_request *request, int reason)
+{
+	request->reason = reason;
+	request->end = reason;
+	request_take_back(request);
+}
+
+/* The first window that is not whole ends the call: nothing behind it counts. */
+static void request_break(struct pciedma_request *request, int error)
+{
+	if (request->broken)
+		return;
+	request->broken = true;
+	error = error ?: request->reason ?: -EIO;
+	if (!request->reason)
+		request_give_up(request, error);
+	request->end = error;
+}
+
+/* End the oldest window; returns its bytes, as far as they count. */
+static size_t request_collect(struct pciedma_request *request)
+{
+	struct pciedma_window *window = request->windows[request->first];
+	bool counts = !request->broken;
+	ssize_t ret;
+
+	ret = request->reason ?: pciedma_window_wait(request, window);
+	if (ret && !request->reason)
+		request_give_up(request, ret);
+	if (!request->count)
+		return 0;
+	if (ret)
+		pciedma_window_stop(request, window, ret);
+	request->first = (request->first + 1) % PCIEDMA_MAX_BUFFERS;
+	request->count--;
+	ret = window_collect(request, window);
+	if (ret != window->length)
+		request_break(request, ret < 0 ? ret : window->error);
+	request_release(request, window);
+	return counts && ret > 0 ? ret : 0;
+}
+
+/* Hand in as much as there are windows for. */
+static void request_feed_all(struct pciedma_request *request, struct iov_iter *iter,
+			     u64 end_address)
+{
+	bool message = request->engine->channel->kind == PCIEDMA_KIND_MESSAGE;
+	int ret = 0;
+
+	while (!ret && !request->end && iov_iter_count(iter) &&
+	       request->count < request->engine->desc->buffers) {
+		ret = request_feed(request, iter, end_address - iov_iter_count(iter));
+		if (message)
+			iov_iter_truncate(iter, 0);
+	}
+	if (ret < 0)
+		request->end = ret;
+}
+
+static void count_timeout(struct pciedma_request *request)
+{
+	guard(spinlock_irqsave)(&request->engine->lock);
+	request->engine->stats[request->direction].timeouts++;
+}
+
+static bool request_cancelled(struct pciedma_request *request)
+{
+	return atomic_read(request->cancels) != request->cancels_seen;
 }
 
 /**
  * pciedma_transfer() - run a request
- * @request: engine, polled, nonblock and timeout set
+ * @request: engine, direction, file, cancels, mode, nonblock and timeout set
  * @iter:    user memory, already cut to what may be moved
  * @address: the card's address of the first byte
  *
@@ -235,19 +240,24 @@ static ssize_t transfer_piece(struct pciedma_request *request, struct iov_iter *
  */
 ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
-	bool message = request->engine->channel->kind == PCIEDMA_KIND_MESSAGE;
+	u64 end_address = address + iov_iter_count(iter);
 	ssize_t done = 0;
-	size_t wanted;
-	ssize_t ret;
 
-	while (iov_iter_count(iter)) {
-		wanted = min_t(size_t, iov_iter_count(iter), request->engine->desc->buffer_size);
-		ret = transfer_piece(request, iter, address + done);
-		if (ret < 0)
-			return done ?: ret;
-		done += ret;
-		if (message || ret < wanted || signal_pending(current))
+	do {
+		request_feed_all(request, iter, end_address);
+		if (!request->reason && request_cancelled(request))
+			request_give_up(request, -ECANCELED);
+		if (!request->count)
 			break;
-	}
-	return done;
+		done += request_collect(request);
+		if (signal_pending(current) && !request->reason)
+			request_give_up(request, -EINTR);
+		pciedma_request_start(request);
+	} while (request->count || (!request->end && iov_iter_count(iter)));
+
+	if (done)
+		return done;
+	if (request->end == -ETIMEDOUT)
+		count_timeout(request);
+	return request->end;
 }

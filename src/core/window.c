@@ -3,11 +3,15 @@
  * An engine's windows: the memory that its DMA works on, who has it, and the
  * quarantine.
  */
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "core.h"
+
+/* Below it the copy is cheaper than pinning and mapping (make bench). */
+#define COPY_THRESHOLD	4096
 
 static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *window)
 {
@@ -17,10 +21,39 @@ static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *wi
 					       engine->dma_direction, GFP_KERNEL);
 	if (!window->buffer)
 		return -ENOMEM;
+	sg_init_one(&window->single, window->buffer, engine->desc->buffer_size);
+	sg_dma_address(&window->single) = window->dma;
 	init_completion(&window->finished);
+	if (engine->direct && pciedma_direct_alloc(engine, window))
+		return -ENOMEM;
 	list_add_tail(&window->node, &engine->free);
 	engine->free_count++;
 	return 0;
+}
+
+/* What of the engine and the machine matters for working on user memory. */
+static void engine_set_direct(struct pciedma_engine *engine)
+{
+	struct device *dev = &engine->channel->card->pdev->dev;
+	const struct pciedma_engine_desc *desc = engine->desc;
+
+	engine->direct = engine->channel->kind == PCIEDMA_KIND_MEMORY && desc->address_bits >= 32;
+	engine->copy_threshold = COPY_THRESHOLD;
+	engine->host_alignment = max3(desc->address_alignment, desc->length_granularity, 1U);
+	if (!dev_is_dma_coherent(dev))
+		engine->host_alignment = max_t(u32, engine->host_alignment,
+					       dma_get_cache_alignment());
+	engine->max_entry = min_t(size_t, desc->max_segment, dma_max_mapping_size(dev));
+}
+
+static int engine_alloc_memory(struct pciedma_engine *engine)
+{
+	if (!engine->desc->memory_size)
+		return 0;
+	engine->memory = dma_alloc_coherent(&engine->channel->card->pdev->dev,
+					    engine->desc->memory_size, &engine->memory_dma,
+					    GFP_KERNEL);
+	return engine->memory ? 0 : -ENOMEM;
 }
 
 /**
@@ -32,12 +65,14 @@ static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *wi
  */
 int pciedma_windows_alloc(struct pciedma_engine *engine)
 {
-	int ret = 0;
+	int ret;
 	int i;
 
-	engine->flights = kcalloc(engine->desc->segments, sizeof(*engine->flights), GFP_KERNEL);
+	engine->flights = kvcalloc(engine->desc->segments, sizeof(*engine->flights), GFP_KERNEL);
 	if (!engine->flights)
 		return -ENOMEM;
+	engine_set_direct(engine);
+	ret = engine_alloc_memory(engine);
 	for (i = 0; i < engine->desc->buffers && !ret; i++)
 		ret = window_alloc(engine, &engine->windows[i]);
 	return ret;
@@ -47,7 +82,7 @@ int pciedma_windows_alloc(struct pciedma_engine *engine)
  * pciedma_windows_free() - free an engine's buffers
  * @engine: nobody uses it any more
  *
- * A quarantined buffer stays allocated and mapped for ever.
+ * What is quarantined stays allocated, pinned and mapped for ever.
  *
  * Context: process.
  */
@@ -61,69 +96,59 @@ void pciedma_windows_free(struct pciedma_engine *engine)
 			dma_free_noncoherent(dev, engine->desc->buffer_size, window->buffer,
 					     window->dma, engine->dma_direction);
 		window->buffer = NULL;
+		pciedma_direct_free(window);
 	}
-	kfree(engine->flights);
+	if (engine->memory && !engine->unproven)
+		dma_free_coherent(dev, engine->desc->memory_size, engine->memory,
+				  engine->memory_dma);
+	engine->memory = NULL;
+	kvfree(engine->flights);
 	engine->flights = NULL;
 }
 
-/**
- * pciedma_request_start() - count the time without progress from now on
- * @request: the request
- */
-void pciedma_request_start(struct pciedma_request *request)
+static struct pciedma_window *window_take_free(struct pciedma_engine *engine)
 {
-	request->deadline = request->timeout < 0 ?
-		KTIME_MAX : ktime_add_safe(ktime_get(), ns_to_ktime(request->timeout));
+	struct pciedma_window *window;
+
+	if (!list_empty(&engine->waiters) || list_empty(&engine->free))
+		return NULL;
+	window = list_first_entry(&engine->free, struct pciedma_window, node);
+	window->state = PCIEDMA_WINDOW_OWNED;
+	list_del(&window->node);
+	engine->free_count--;
+	return window;
 }
 
 /**
- * pciedma_request_expired() - whether a request's patience is over
- * @request: the request
+ * pciedma_window_try_acquire() - get a window if nobody waits for one
+ * @engine: the engine
  *
- * Return: true if so.
+ * Context: any.
+ * Return: the window or NULL.
  */
-bool pciedma_request_expired(const struct pciedma_request *request)
+struct pciedma_window *pciedma_window_try_acquire(struct pciedma_engine *engine)
 {
-	return request->deadline != KTIME_MAX && ktime_after(ktime_get(), request->deadline);
-}
-
-/**
- * pciedma_request_jiffies_left() - how long a request may still sleep
- * @request: the request
- *
- * Return: jiffies, rounded up; at least 1.
- */
-long pciedma_request_jiffies_left(const struct pciedma_request *request)
-{
-	s64 left;
-
-	if (request->deadline == KTIME_MAX)
-		return MAX_SCHEDULE_TIMEOUT;
-	left = ktime_to_ns(ktime_sub(request->deadline, ktime_get()));
-	if (left <= 0)
-		return 1;
-	return min_t(u64, nsecs_to_jiffies64(left) + 1, MAX_SCHEDULE_TIMEOUT - 1);
+	guard(spinlock_irqsave)(&engine->lock);
+	return window_take_free(engine);
 }
 
 /* Returns 1 if a window was granted, 0 if the request waits for one, or an errno. */
-static int window_try_acquire(struct pciedma_request *request)
+static int request_ask(struct pciedma_request *request)
 {
 	struct pciedma_engine *engine = request->engine;
 
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
+	if (atomic_read(request->cancels) != request->cancels_seen)
+		return -ECANCELED;
 	if (request->nonblock && !pciedma_engine_ready(engine))
 		return -EAGAIN;
-	if (!list_empty(&engine->waiters) || list_empty(&engine->free)) {
-		list_add_tail(&request->node, &engine->waiters);
-		return 0;
-	}
-	request->window = list_first_entry(&engine->free, struct pciedma_window, node);
-	request->window->state = PCIEDMA_WINDOW_OWNED;
-	list_del(&request->window->node);
-	engine->free_count--;
-	return 1;
+	request->window = window_take_free(engine);
+	if (request->window)
+		return 1;
+	list_add_tail(&request->node, &engine->waiters);
+	return 0;
 }
 
 /**
@@ -131,8 +156,8 @@ static int window_try_acquire(struct pciedma_request *request)
  * @request: who asks; its window is set
  *
  * Context: process; sleeps until one is free.
- * Return: 0; -EAGAIN (nonblock), -EINTR, -ETIMEDOUT, or the engine's errno
- * while it is broken.
+ * Return: 0; -EAGAIN (nonblock), -EINTR, -ETIMEDOUT, -ECANCELED, or the
+ * engine's errno while it is broken.
  */
 int pciedma_window_acquire(struct pciedma_request *request)
 {
@@ -144,7 +169,7 @@ int pciedma_window_acquire(struct pciedma_request *request)
 	request->window = NULL;
 	request->error = 0;
 	init_completion(&request->granted);
-	ret = window_try_acquire(request);
+	ret = request_ask(request);
 	if (ret)
 		return min(ret, 0);
 
@@ -155,10 +180,32 @@ int pciedma_window_acquire(struct pciedma_request *request)
 		list_del(&request->node);
 		request->error = left ? -EINTR : -ETIMEDOUT;
 	}
-	if (request->error == -ETIMEDOUT)
-		engine->stats[request->direction].timeouts++;
 	spin_unlock_irqrestore(&engine->lock, flags);
 	return request->error;
+}
+
+static void request_refuse(struct pciedma_request *request, int error)
+{
+	request->error = error;
+	list_del_init(&request->node);
+	complete(&request->granted);
+}
+
+/**
+ * pciedma_waiters_refuse() - end requests that wait for a window
+ * @engine: the engine
+ * @file:   the open file whose requests they are; NULL: all
+ * @error:  their errno
+ *
+ * Context: engine lock held.
+ */
+void pciedma_waiters_refuse(struct pciedma_engine *engine, const void *file, int error)
+{
+	struct pciedma_request *request, *next;
+
+	list_for_each_entry_safe(request, next, &engine->waiters, node)
+		if (!file || request->file == file)
+			request_refuse(request, error);
 }
 
 /* To the next who waits for one, else to the free list. Engine lock held. */
@@ -179,26 +226,48 @@ static void window_give(struct pciedma_engine *engine, struct pciedma_window *wi
 	engine->free_count++;
 }
 
+static bool window_parks(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (!window->quarantined)
+		return false;
+	window->state = PCIEDMA_WINDOW_PARKED;
+	return true;
+}
+
 /**
- * pciedma_window_release() - give a window to the next who waits for one
+ * pciedma_window_release() - give a window's memory back, and it to the next who waits
  * @engine: its engine
- * @window: owned by the caller
+ * @window: owned by the caller; in quarantine it is only left alone
+ * @may_sleep: the caller may; otherwise its pages are still marked as changed
  *
- * Context: process.
+ * Context: any.
  */
-void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window)
+void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window,
+			    bool may_sleep)
 {
 	bool ready;
 
+	if (window_parks(engine, window)) {
+		pciedma_direct_sync(engine, window);
+		return;
+	}
+	if (window->direct) {
+		pciedma_direct_unmap(engine, window);
+		pciedma_direct_unpin(window, may_sleep);
+	}
 	scoped_guard(spinlock_irqsave, &engine->lock) {
-		if (window->quarantined)
-			window->state = PCIEDMA_WINDOW_PARKED;
-		else
-			window_give(engine, window);
+		window->leader = NULL;
+		window_give(engine, window);
 		ready = pciedma_engine_ready(engine);
 	}
 	if (ready && wq_has_sleeper(&engine->channel->poll_wait))
 		wake_up_interruptible(&engine->channel->poll_wait);
+}
+
+static s64 window_bytes(struct pciedma_engine *engine, const struct pciedma_window *window)
+{
+	return window->direct ? window->num_pages * PAGE_SIZE : engine->desc->buffer_size;
 }
 
 /**
@@ -211,13 +280,16 @@ void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window
 void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window)
 {
 	window->quarantined = true;
+	pciedma_direct_keep(window);
 	engine->parked++;
-	atomic64_add(engine->desc->buffer_size, &engine->channel->card->quarantined);
+	atomic64_add(window_bytes(engine, window), &engine->channel->card->quarantined);
 }
 
 /**
  * pciedma_windows_unpark() - the hardware is proven idle: end the quarantine
  * @engine: the engine
+ *
+ * Then pciedma_windows_give_back() must be called.
  *
  * Context: engine lock held.
  */
@@ -230,8 +302,35 @@ void pciedma_windows_unpark(struct pciedma_engine *engine)
 			continue;
 		window->quarantined = false;
 		engine->parked--;
-		atomic64_sub(engine->desc->buffer_size, &engine->channel->card->quarantined);
-		if (window->state == PCIEDMA_WINDOW_PARKED)
-			window_give(engine, window);
+		atomic64_sub(window_bytes(engine, window), &engine->channel->card->quarantined);
+		if (window->state != PCIEDMA_WINDOW_PARKED)
+			continue;
+		window->state = PCIEDMA_WINDOW_OWNED;
+		list_add_tail(&window->node, &engine->unmap);
 	}
+}
+
+static struct pciedma_window *engine_take_unmap(struct pciedma_engine *engine)
+{
+	struct pciedma_window *window;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	window = list_first_entry_or_null(&engine->unmap, struct pciedma_window, node);
+	if (window)
+		list_del(&window->node);
+	return window;
+}
+
+/**
+ * pciedma_windows_give_back() - what was in quarantine goes back to its owners
+ * @engine: the engine
+ *
+ * Context: process.
+ */
+void pciedma_windows_give_back(struct pciedma_engine *engine)
+{
+	struct pciedma_window *window;
+
+	while ((window = engine_take_unmap(engine)))
+		pciedma_window_release(engine, window, true);
 }

@@ -31,7 +31,8 @@ enum pciedma_direction {
 /**
  * enum pciedma_halt_scope - what one halt stops
  * @PCIEDMA_HALT_NONE:   the engine cannot be stopped: it is waited for
- * @PCIEDMA_HALT_ENGINE: this engine alone; start works afterwards
+ * @PCIEDMA_HALT_ENGINE: this engine alone; start works afterwards. Once it reads idle, what
+ *                       reap does not report has never begun
  * @PCIEDMA_HALT_CARD:   every engine of the card; init is needed afterwards
  */
 enum pciedma_halt_scope {
@@ -42,7 +43,8 @@ enum pciedma_halt_scope {
 
 /**
  * struct pciedma_engine_desc - one engine, as data
- * @address_bits:       bits of host address that the engine drives
+ * @address_bits:       bits of host address that the engine drives; a memory engine with at
+ *                      least 32 works on user memory directly
  * @segments:           segments that the engine holds at a time; 1: one DMA at a time
  * @max_segment:        most bytes of one segment
  * @max_dma:            most bytes of one request to a message engine
@@ -53,6 +55,10 @@ enum pciedma_halt_scope {
  * @buffers:            DMA buffers to preallocate
  * @buffer_size:        bytes of each; at least @max_dma for a message engine
  * @vector:             interrupt vector that the engine would like; see pciedma_engine_vector()
+ * @number:             the back end's own number for it
+ * @memory_size:        bytes of coherent memory for descriptors and records; see
+ *                      pciedma_engine_memory()
+ * @irq_at_start:       whether a DMA interrupts is settled when it starts
  */
 struct pciedma_engine_desc {
 	u8 address_bits;
@@ -66,12 +72,15 @@ struct pciedma_engine_desc {
 	u8 buffers;
 	u32 buffer_size;
 	u8 vector;
+	u8 number;
+	u32 memory_size;
+	bool irq_at_start;
 };
 
 /**
  * struct pciedma_channel_desc - one channel: up to one engine each way
  * @kind: what it is for its user
- * @size: bytes of card memory; only for PCIEDMA_KIND_MEMORY
+ * @size: bytes of card memory, or PCIEDMA_SIZE_UNKNOWN; only for PCIEDMA_KIND_MEMORY
  * @c2h:  the engine that user space reads from, or NULL
  * @h2c:  the engine that user space writes to, or NULL; the same description
  *        as @c2h makes two engines unless @shared
@@ -132,8 +141,9 @@ struct pciedma_card_ops {
 	/**
 	 * @reap: Call pciedma_segment_done() for each finished segment, in
 	 * order, after it was acknowledged to the card. Only called while
-	 * segments are with the engine. Returns how many had finished; -ENODEV
-	 * if the registers read all ones; -EIO.
+	 * segments are with the engine; also after a halt, before the next
+	 * start. Returns how many had finished; -ENODEV if the registers read
+	 * all ones; -EIO.
 	 */
 	int (*reap)(struct pciedma_engine *engine);
 	/**
@@ -155,7 +165,10 @@ struct pciedma_card_ops {
 	 * -ENODEV if it reads all ones.
 	 */
 	int (*idle)(struct pciedma_engine *engine);
-	/** @irq: Switch the completion interrupt of DMAs started from now on. */
+	/**
+	 * @irq: Switch the completion interrupt of DMAs that end from now on
+	 * (with irq_at_start: that start from now on).
+	 */
 	void (*irq)(struct pciedma_engine *engine, bool on);
 };
 
@@ -193,11 +206,21 @@ struct pci_dev *pciedma_card_pdev(struct pciedma_card *card);
 void *pciedma_card_priv(struct pciedma_card *card);
 struct pciedma_card *pciedma_engine_card(struct pciedma_engine *engine);
 void *pciedma_engine_priv(struct pciedma_engine *engine);
-unsigned int pciedma_engine_channel(struct pciedma_engine *engine);
+const struct pciedma_engine_desc *pciedma_engine_desc(struct pciedma_engine *engine);
 enum pciedma_direction pciedma_engine_direction(struct pciedma_engine *engine);
+enum pciedma_kind pciedma_engine_kind(struct pciedma_engine *engine);
+struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card,
+					   struct pciedma_engine *last);
+
+/* Iterate over a card's engines, from init on. */
+#define pciedma_for_each_card_engine(card, engine)				\
+	for ((engine) = pciedma_card_engine(card, NULL); (engine);		\
+	     (engine) = pciedma_card_engine(card, engine))
 unsigned int pciedma_engine_vector(struct pciedma_engine *engine);
+void *pciedma_engine_memory(struct pciedma_engine *engine, dma_addr_t *dma);
 
 /* For start, reap and stray */
+#define PCIEDMA_SEGMENT_WHOLE	U32_MAX	/* all bytes of a segment arrived */
 bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *segment);
 void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error);
 void pciedma_engine_fail(struct pciedma_engine *engine, int error);

@@ -33,14 +33,21 @@ enum pciedma_kind {
  * enum pciedma_wait_mode - how a call waits for its DMA
  * @PCIEDMA_WAIT_INTERRUPT: sleep until the card's interrupt
  * @PCIEDMA_WAIT_POLL:      keep the processor busy looking at the card
+ * @PCIEDMA_WAIT_ADAPTIVE:  poll as long as recent transfers of such a length
+ *                          took, if that was short, and sleep otherwise; the
+ *                          default
  */
 enum pciedma_wait_mode {
 	PCIEDMA_WAIT_INTERRUPT	= 0,
 	PCIEDMA_WAIT_POLL	= 1,
+	PCIEDMA_WAIT_ADAPTIVE	= 2,
 };
 
 /** PCIEDMA_TIMEOUT_NONE - value of timeout_ns: wait without bound */
 #define PCIEDMA_TIMEOUT_NONE	(-1)
+
+/** PCIEDMA_SIZE_UNKNOWN - size of card memory if neither the card nor an option says it */
+#define PCIEDMA_SIZE_UNKNOWN	0x7fffffffffffffffULL
 
 /** PCIEDMA_ENGINE_PRESENT - flag of struct pciedma_engine_info: this direction exists */
 #define PCIEDMA_ENGINE_PRESENT	0x00000001
@@ -105,7 +112,8 @@ struct pciedma_engine_info {
  * @card:     out: index of the card
  * @channel:  out: index of the channel on its card
  * @kind:     out: enum pciedma_kind
- * @size:     out: bytes of card memory behind the channel; 0 unless the kind is memory
+ * @size:     out: bytes of card memory behind the channel, or PCIEDMA_SIZE_UNKNOWN;
+ *            0 unless the kind is memory
  * @c2h:      out: card to host: read
  * @h2c:      out: host to card: write
  * @reserved: in: zero
@@ -147,6 +155,16 @@ struct pciedma_reset {
 	__u32 reserved[3];
 };
 
+/**
+ * struct pciedma_cancel - cancellation of requests
+ * @flags:    zero
+ * @reserved: zero
+ */
+struct pciedma_cancel {
+	__u32 flags;
+	__u32 reserved[3];
+};
+
 #define PCIEDMA_IOC_MAGIC	0xDA
 
 /**
@@ -184,8 +202,21 @@ struct pciedma_reset {
  * call fails with EIO. Requests that no engine has begun stay queued.
  *
  * Errors: EBADF (not open for writing), EINVAL (flags or reserved not zero),
- * EFAULT, EIO (the card could not be proven idle), ENODEV (card gone).
+ * EFAULT, EIO (the card could not be proven idle), EBUSY (it is being reset by
+ * the kernel), ENODEV (card gone).
  */
 #define PCIEDMA_IOC_RESET	 _IOW(PCIEDMA_IOC_MAGIC, 0x04, struct pciedma_reset)
+
+/**
+ * PCIEDMA_IOC_CANCEL - channel nodes: end all requests of this open file
+ *
+ * Synchronous and asynchronous ones, of all threads and processes that share
+ * the open file. A request of which something has arrived returns that count;
+ * one that moved nothing fails with ECANCELED. A DMA that has begun may end
+ * first. Requests that begin after the call are not concerned.
+ *
+ * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_CANCEL	 _IOW(PCIEDMA_IOC_MAGIC, 0x05, struct pciedma_cancel)
 
 #endif /* _UAPI_PCIEDMA_H */

@@ -98,6 +98,7 @@ def bad_ioctls(card: str, channel: str) -> dict[str, str]:
         ("channel", "CHANNEL_INFO", uapi.pciedma_channel_info),
         ("channel", "GET_WAIT", uapi.pciedma_wait),
         ("channel", "SET_WAIT", uapi.pciedma_wait),
+        ("channel", "CANCEL", uapi.pciedma_cancel),
         ("card", "RESET", uapi.pciedma_reset),
     ]
     for node, name, structure in ioctls:
@@ -106,7 +107,7 @@ def bad_ioctls(card: str, channel: str) -> dict[str, str]:
             results[f"{node} {name} {field}"] = _ioctl(nodes[node], request, spoilt)
         results[f"{node} {name} NULL"] = "EFAULT" if _libc.ioctl(nodes[node], ctypes.c_ulong(request), None) else "ok"
         results[f"{node} {name} good"] = _ioctl(nodes[node], request, structure())
-    results["mode"] = _ioctl(nodes["channel"], uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(mode=2))
+    results["mode"] = _ioctl(nodes["channel"], uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(mode=3))
     results["timeout"] = _ioctl(nodes["channel"], uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(timeout_ns=-2))
     results["unknown"] = _ioctl(nodes["channel"], uapi.PCIEDMA_IOC_RESET + 0x40, bytearray(64))
     results["unknown size"] = _ioctl(nodes["card"], uapi.PCIEDMA_IOC_RESET + (4 << 16), bytearray(64))

@@ -73,7 +73,7 @@ def fill_and_verify(path: str, transfers: int = 20, seed: int = 1) -> dict[str, 
     errors, first_error, moved = 0, None, 0
     begin = time.perf_counter_ns()
     with pciedma.Channel(path) as channel:
-        size = channel.info.size
+        size = channel.info.size or 0
         copy = bytearray(rng.randbytes(size))
         moved += channel.write(copy)
         for number in range(transfers):

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the kernels differ in. New code is written for the newest one; here
+ * older ones are made to look like it. Kbuild probes for each feature.
+ */
+#ifndef PCIEDMA_COMPAT_H
+#define PCIEDMA_COMPAT_H
+
+#include <linux/uio.h>
+
+#ifndef HAVE_ITER_IOV
+/* Before 6.4 the member had no accessor. */
+static inline const struct iovec *iter_iov(const struct iov_iter *iter)
+{
+	return iter->iov;
+}
+#endif
+
+#endif /* PCIEDMA_COMPAT_H */

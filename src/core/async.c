@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Asynchronous requests (Linux AIO, io_uring): everything pinned when they are
+ * submitted, completed from where their end is seen, and looked after by a
+ * work item, since nobody waits for them.
+ */
+#include <linux/aio.h>
+#include <linux/fs.h>
+#include <linux/sched.h>
+
+#include "core.h"
+
+/* Nobody can be asked whether he still waits: no request lasts longer without progress. */
+#define TIMEOUT_MAX_NS	(60 * NSEC_PER_SEC)
+
+static struct pciedma_window *async_leader(struct pciedma_async *async)
+{
+	return container_of(async, struct pciedma_window, async);
+}
+
+/* Give all windows back, the one with the request itself last. */
+static void async_release(struct pciedma_engine *engine, struct pciedma_async *async,
+			  bool may_sleep)
+{
+	struct pciedma_window *leader = async_leader(async);
+	struct pciedma_window *window, *next;
+
+	list_for_each_entry_safe(window, next, &async->windows, sibling)
+		if (window != leader)
+			pciedma_window_release(engine, window, may_sleep);
+	pciedma_window_release(engine, leader, may_sleep);
+}
+
+/* What is known to have arrived, up to the first window that is not whole. */
+static ssize_t async_result(struct pciedma_async *async)
+{
+	struct pciedma_window *window;
+	ssize_t done = 0;
+
+	list_for_each_entry(window, &async->windows, sibling) {
+		done += window->done;
+		if (window->done < window->length)
+			return done ?: window->error ?: async->error ?: -EIO;
+	}
+	return done;
+}
+
+static bool async_still_dirty(struct pciedma_async *async)
+{
+	struct pciedma_window *window;
+
+	list_for_each_entry(window, &async->windows, sibling)
+		if (!pciedma_direct_still_dirty(window))
+			return false;
+	return true;
+}
+
+static void async_end(struct pciedma_engine *engine, struct pciedma_async *async, bool may_sleep)
+{
+	struct kiocb *iocb = async->iocb;
+	ssize_t ret = async_result(async);
+
+	async_release(engine, async, may_sleep);
+	if (ret > 0)
+		iocb->ki_pos += ret;
+	pciedma_card_leave(engine->channel->card);
+	iocb->ki_complete(iocb, ret);
+}
+
+static struct pciedma_async *engine_take(struct pciedma_engine *engine, struct list_head *list)
+{
+	struct pciedma_async *async;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	async = list_first_entry_or_null(list, struct pciedma_async, node);
+	if (async)
+		list_del_init(&async->node);
+	return async;
+}
+
+static void engine_defer(struct pciedma_engine *engine, struct pciedma_async *async)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	list_add_tail(&async->node, &engine->deferred);
+	mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+}
+
+/**
+ * pciedma_async_complete() - complete the requests that have ended
+ * @engine: the engine
+ *
+ * Context: any; no lock held.
+ */
+void pciedma_async_complete(struct pciedma_engine *engine)
+{
+	struct pciedma_async *async;
+
+	while ((async = engine_take(engine, &engine->done))) {
+		if (async_still_dirty(async))
+			async_end(engine, async, false);
+		else
+			engine_defer(engine, async);
+	}
+}
+
+static int async_cancel_iocb(struct kiocb *iocb)
+{
+	struct pciedma_engine *engine = iocb->private;
+	struct pciedma_async *async;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	list_for_each_entry(async, &engine->asyncs, node) {
+		if (async->iocb != iocb)
+			continue;
+		if (!async->error)
+			async->error = -ECANCELED;
+		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+	}
+	return 0;
+}
+
+/**
+ * pciedma_async_cancel() - end asynchronous requests early
+ * @engine: the engine
+ * @file:   the open file whose requests they are
+ * @files:  the process whose they are; NULL: of all processes
+ *
+ * Context: process.
+ */
+void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files)
+{
+	struct pciedma_async *async;
+	bool found = false;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	list_for_each_entry(async, &engine->asyncs, node) {
+		if (async->file != file || (files && async->files != files))
+			continue;
+		if (!async->error)
+			async->error = -ECANCELED;
+		found = true;
+	}
+	if (found)
+		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+}
+
+/* Stop what is to stop; returns jiffies until the next look, or 0 if nothing is left. */
+static unsigned long engine_watch(struct pciedma_engine *engine)
+{
+	unsigned long delay = msecs_to_jiffies(engine->desc->drain_ms);
+	struct pciedma_async *async, *next;
+	ktime_t now = ktime_get();
+	s64 left;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	list_for_each_entry_safe(async, next, &engine->asyncs, node) {
+		left = ktime_to_ns(ktime_sub(async->deadline, now));
+		if (async->error || left <= 0) {
+			pciedma_engine_stop_async(engine, async, async->error ?: -ETIMEDOUT);
+			left = pciedma_engine_drain_ns(engine);
+			left = left > 0 ? left : engine->desc->drain_ms * NSEC_PER_MSEC;
+		}
+		delay = min(delay, nsecs_to_jiffies(left) + 1);
+	}
+	return list_empty(&engine->asyncs) ? 0 : delay;
+}
+
+static bool engine_hangs(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_inflight(engine) && pciedma_engine_drain_ns(engine) <= 0;
+}
+
+/* Look in place of an interrupt that should have come. */
+static void watch_look(struct pciedma_engine *engine)
+{
+	int found;
+
+	if (!engine_hangs(engine))
+		return;
+	found = pciedma_engine_look(engine);
+	if (!found) {
+		pciedma_engine_stray(engine);
+		return;
+	}
+	guard(spinlock_irqsave)(&engine->lock);
+	engine->stats[engine->direction].looks += found;
+}
+
+/**
+ * pciedma_async_watch() - look after an engine's asynchronous requests
+ * @work: the engine's
+ *
+ * Context: work item.
+ */
+void pciedma_async_watch(struct work_struct *work)
+{
+	struct pciedma_engine *engine = container_of(to_delayed_work(work), struct pciedma_engine,
+						     watch);
+	struct pciedma_async *async;
+	unsigned long delay;
+
+	while ((async = engine_take(engine, &engine->deferred)))
+		async_end(engine, async, true);
+	watch_look(engine);
+	delay = engine_watch(engine);
+	pciedma_async_complete(engine);
+	if (delay)
+		queue_delayed_work(pciedma_workqueue, &engine->watch, delay);
+}
+
+/* Let one more window have memory of the request. Returns 0 or an errno. */
+static int async_add(struct pciedma_request *request, struct pciedma_async **async,
+		     struct iov_iter *iter, u64 address)
+{
+	struct pciedma_engine *engine = request->engine;
+	struct pciedma_window *window = pciedma_window_try_acquire(engine);
+	ssize_t ret;
+
+	if (!window)
+		return -EAGAIN;
+	window->direction = request->direction;
+	window->file = request->file;
+	window->address = address;
+	window->polled = false;
+	ret = pciedma_direct_fill(engine, window, iter,
+				  pciedma_direct_cut(iter, iov_iter_count(iter)), false);
+	if (ret < 0)
+		goto err_release;
+	ret = pciedma_direct_map(engine, window);
+	if (ret)
+		goto err_unpin;
+	pciedma_direct_dirty(window);
+	if (!*async) {
+		*async = &window->async;
+		INIT_LIST_HEAD(&window->async.windows);
+	}
+	window->leader = async_leader(*async);
+	list_add_tail(&window->sibling, &(*async)->windows);
+	return 0;
+
+err_unpin:
+	pciedma_direct_unpin(window, true);
+	ret = -EAGAIN; /* for want of bounce buffers: a synchronous call copies then */
+err_release:
+	pciedma_window_release(engine, window, true);
+	return ret;
+}
+
+static int async_start(struct pciedma_request *request, struct pciedma_async *async,
+		       struct kiocb *iocb)
+{
+	struct pciedma_engine *engine = request->engine;
+	s64 timeout = request->timeout;
+
+	async->iocb = iocb;
+	async->file = request->file;
+	async->files = current->files;
+	async->pending = 0;
+	async->error = 0;
+	async->timeout = timeout < 0 ? TIMEOUT_MAX_NS : min_t(s64, timeout, TIMEOUT_MAX_NS);
+	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
+	iocb->private = engine;
+	if (iocb->ki_flags & IOCB_AIO_RW)
+		kiocb_set_cancel_fn(iocb, async_cancel_iocb);
+	queue_delayed_work(pciedma_workqueue, &engine->watch,
+			   msecs_to_jiffies(engine->desc->drain_ms));
+	return pciedma_engine_submit_async(engine, async);
+}
+
+/**
+ * pciedma_async_submit() - begin a request that nobody waits for
+ * @request: engine, direction, file, nonblock and timeout set
+ * @iocb:    the kernel's request; its position is the card's address
+ * @iter:    user memory, already cut to what may be moved
+ *
+ * Once it has begun, it leaves the gate when it ends.
+ *
+ * Context: process, inside the gate.
+ * Return: -EIOCBQUEUED; -EAGAIN if there is no room for all of it, or if it
+ * suits a synchronous call better; another errno.
+ */
+int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
+			 struct iov_iter *iter)
+{
+	struct pciedma_engine *engine = request->engine;
+	u64 end_address = iocb->ki_pos + iov_iter_count(iter);
+	struct pciedma_async *async = NULL;
+	struct iov_iter before = *iter;
+	int ret = 0;
+
+	if (!pciedma_direct_possible(engine, iter))
+		return -EAGAIN;
+	while (!ret && iov_iter_count(iter))
+		ret = async_add(request, &async, iter, end_address - iov_iter_count(iter));
+	if (async && (!ret || ret == -EFAULT)) /* what is there moves */
+		ret = async_start(request, async, iocb);
+	if (!ret)
+		return -EIOCBQUEUED;
+	*iter = before;
+	if (async)
+		async_release(engine, async, true);
+	return ret;
+}

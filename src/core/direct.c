@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * User memory for DMA: pinning it, merging it to long runs, mapping it for the
+ * engine, and giving it back.
+ */
+#include <linux/bvec.h>
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include <compat.h>
+
+#include "core.h"
+
+/**
+ * pciedma_direct_alloc() - room for a window's user memory
+ * @engine: its engine
+ * @window: the window
+ *
+ * Context: process.
+ * Return: 0 or -ENOMEM; then pciedma_direct_free() undoes what was done.
+ */
+int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	window->pages = kvmalloc_array(PCIEDMA_WINDOW_PAGES, sizeof(*window->pages), GFP_KERNEL);
+	window->entries = kvmalloc_array(PCIEDMA_WINDOW_PAGES, sizeof(*window->entries),
+					 GFP_KERNEL);
+	if (!window->pages || !window->entries)
+		return -ENOMEM;
+	sg_init_table(window->entries, PCIEDMA_WINDOW_PAGES);
+	return 0;
+}
+
+/**
+ * pciedma_direct_free() - free that room
+ * @window: a window without user memory
+ *
+ * Context: process.
+ */
+void pciedma_direct_free(struct pciedma_window *window)
+{
+	kvfree(window->pages);
+	kvfree(window->entries);
+	window->pages = NULL;
+	window->entries = NULL;
+}
+
+/**
+ * pciedma_direct_possible() - whether the engine can work on user memory itself
+ * @engine: the engine
+ * @iter:   what is left of the request
+ *
+ * Return: true if so.
+ */
+bool pciedma_direct_possible(struct pciedma_engine *engine, const struct iov_iter *iter)
+{
+	if (!engine->direct || !(user_backed_iter(iter) || iov_iter_is_bvec(iter)))
+		return false;
+	return engine->host_alignment == 1 ||
+	       !(iov_iter_alignment(iter) & (engine->host_alignment - 1));
+}
+
+/**
+ * pciedma_direct_suits() - whether the engine had better work on user memory itself
+ * @engine: the engine
+ * @iter:   what is left of the request
+ *
+ * Little pieces cost more to pin and map than to copy.
+ *
+ * Return: true if so; otherwise the data goes through a DMA buffer.
+ */
+bool pciedma_direct_suits(struct pciedma_engine *engine, const struct iov_iter *iter)
+{
+	size_t piece = iov_iter_count(iter) / max(iter->nr_segs, 1UL);
+
+	return piece >= READ_ONCE(engine->copy_threshold) && pciedma_direct_possible(engine, iter);
+}
+
+/* A contiguous piece of an iov_iter: of user's addresses, or of pages. */
+struct piece {
+	unsigned long address;
+	struct page *page;
+	size_t length;
+};
+
+static void piece_of_iovec(const struct iov_iter *iter, struct piece *piece)
+{
+	const struct iovec *iov = iter_iov(iter);
+	size_t skip = iter->iov_offset;
+
+	while (iov->iov_len == skip) {
+		iov++;
+		skip = 0;
+	}
+	piece->address = (unsigned long)iov->iov_base + skip;
+	piece->length = iov->iov_len - skip;
+}
+
+static void piece_of_bvec(const struct iov_iter *iter, struct piece *piece)
+{
+	const struct bio_vec *bvec = iter->bvec;
+	size_t skip = iter->iov_offset;
+
+	while (bvec->bv_len == skip) {
+		bvec++;
+		skip = 0;
+	}
+	skip += bvec->bv_offset;
+	piece->page = bvec->bv_page + (skip >> PAGE_SHIFT);
+	piece->address = offset_in_page(skip);
+	piece->length = bvec->bv_len + bvec->bv_offset - skip;
+}
+
+/* The first piece of an iterator that is not empty. */
+static struct piece piece_first(const struct iov_iter *iter)
+{
+	struct piece piece = { .length = iov_iter_count(iter) };
+
+	if (iov_iter_is_bvec(iter))
+		piece_of_bvec(iter, &piece);
+	else if (iter_is_ubuf(iter))
+		piece.address = (unsigned long)iter->ubuf + iter->iov_offset;
+	else
+		piece_of_iovec(iter, &piece);
+	piece.length = min(piece.length, iov_iter_count(iter));
+	return piece;
+}
+
+/**
+ * pciedma_direct_cut() - how much of a request is for the next window
+ * @iter:   what is left of it
+ * @length: its bytes, not 0
+ *
+ * The cut after it comes where a huge page can begin.
+ *
+ * Return: bytes.
+ */
+size_t pciedma_direct_cut(const struct iov_iter *iter, size_t length)
+{
+	struct piece piece;
+
+	if (length <= PCIEDMA_WINDOW_SIZE)
+		return length;
+	piece = piece_first(iter);
+	return PCIEDMA_WINDOW_SIZE - (piece.address & (PCIEDMA_WINDOW_SIZE - 1));
+}
+
+static phys_addr_t entry_end(struct scatterlist *entry)
+{
+	return sg_phys(entry) + entry->length;
+}
+
+/* Add bytes of one page, to the entry before if they go on there. */
+static void window_add(struct pciedma_engine *engine, struct pciedma_window *window,
+		       struct page *page, size_t offset, size_t length)
+{
+	struct scatterlist *last = window->entries + window->table.orig_nents - 1;
+
+	if (window->table.orig_nents && entry_end(last) == page_to_phys(page) + offset &&
+	    last->length + length <= engine->max_entry) {
+		last->length += length;
+		return;
+	}
+	sg_set_page(window->entries + window->table.orig_nents++, page, length, offset);
+}
+
+static int direct_account(struct pciedma_window *window, unsigned long pages)
+{
+	int ret = account_locked_vm(current->mm, pages, true);
+
+	if (!ret)
+		window->accounted = true;
+	return ret;
+}
+
+/* Pin pages of a piece; returns how many there are in window->pages behind those it had. */
+static int window_pin(struct pciedma_window *window, const struct piece *piece, size_t length,
+		      bool unbounded)
+{
+	unsigned int flags = window->direction == PCIEDMA_C2H ? FOLL_WRITE : 0;
+	unsigned int room = PCIEDMA_WINDOW_PAGES - window->num_pages;
+	unsigned int count;
+	int ret;
+
+	count = min_t(size_t, DIV_ROUND_UP(offset_in_page(piece->address) + length, PAGE_SIZE),
+		      room);
+	if (unbounded) {
+		flags |= FOLL_LONGTERM;
+		ret = direct_account(window, count);
+		if (ret)
+			return ret;
+	}
+	ret = pin_user_pages_fast(piece->address & PAGE_MASK, count, flags,
+				  window->pages + window->num_pages);
+	if (unbounded && ret < (int)count)
+		account_locked_vm(current->mm, count - max(ret, 0), false);
+	return ret ?: -EFAULT;
+}
+
+/* The pages of a kernel's own vector: somebody else keeps them for the request. */
+static int window_take_pages(struct pciedma_window *window, const struct piece *piece,
+			     size_t length)
+{
+	unsigned int room = PCIEDMA_WINDOW_PAGES - window->num_pages;
+	int count, i;
+
+	count = min_t(size_t, DIV_ROUND_UP(piece->address + length, PAGE_SIZE), room);
+	for (i = 0; i < count; i++)
+		window->pages[window->num_pages + i] = piece->page + i;
+	return count;
+}
+
+/* Returns the bytes of a piece that the window has now, or an errno. */
+static ssize_t window_add_piece(struct pciedma_engine *engine, struct pciedma_window *window,
+				const struct piece *piece, size_t length, bool unbounded)
+{
+	size_t offset = offset_in_page(piece->address);
+	size_t done = 0;
+	size_t part;
+	int count;
+
+	count = piece->page ? window_take_pages(window, piece, length) :
+			      window_pin(window, piece, length, unbounded);
+	if (count < 0)
+		return count;
+	while (count--) {
+		part = min_t(size_t, PAGE_SIZE - offset, length - done);
+		window_add(engine, window, window->pages[window->num_pages++], offset, part);
+		done += part;
+		offset = 0;
+	}
+	return done;
+}
+
+/**
+ * pciedma_direct_fill() - let a window have user memory
+ * @engine:    its engine
+ * @window:    owned by the caller, its direction set
+ * @iter:      the memory; is advanced
+ * @length:    bytes wanted, at most what @iter has
+ * @unbounded: the window may be held for ever: count its pages against the
+ *             limit of locked memory
+ *
+ * Context: process; faults pages in.
+ * Return: bytes that the window has, fewer if it is full or the memory behind
+ * them is not there; -EFAULT if there is none; -ENOMEM beyond the limit.
+ */
+ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window *window,
+			    struct iov_iter *iter, size_t length, bool unbounded)
+{
+	struct piece piece;
+	size_t done = 0;
+	ssize_t ret = 0;
+	size_t wanted;
+
+	window->direct = true;
+	window->pinned = user_backed_iter(iter);
+	window->num_pages = 0;
+	window->table.sgl = window->entries;
+	window->table.orig_nents = 0;
+	while (done < length && window->num_pages < PCIEDMA_WINDOW_PAGES) {
+		piece = piece_first(iter);
+		wanted = min(piece.length, length - done);
+		ret = window_add_piece(engine, window, &piece, wanted, unbounded);
+		if (ret < 0)
+			break;
+		done += ret;
+		iov_iter_advance(iter, ret);
+		if (ret < wanted)
+			break;
+	}
+	if (!done) {
+		window->direct = false;
+		return ret;
+	}
+	sg_mark_end(window->entries + window->table.orig_nents - 1);
+	window->length = done;
+	return done;
+}
+
+static struct device *engine_dma_device(struct pciedma_engine *engine)
+{
+	return &engine->channel->card->pdev->dev;
+}
+
+static enum dma_data_direction window_dma_direction(const struct pciedma_window *window)
+{
+	return window->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+}
+
+/**
+ * pciedma_direct_map() - map a window's user memory for the engine
+ * @engine: its engine
+ * @window: filled
+ *
+ * Context: process.
+ * Return: 0 or an errno; then the memory goes back with pciedma_direct_unpin().
+ */
+int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	return dma_map_sgtable(engine_dma_device(engine), &window->table,
+			       window_dma_direction(window), 0);
+}
+
+/**
+ * pciedma_direct_unmap() - the engine is done with a window's user memory
+ * @engine: its engine
+ * @window: mapped, not quarantined
+ *
+ * Context: any.
+ */
+void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	dma_unmap_sgtable(engine_dma_device(engine), &window->table,
+			  window_dma_direction(window), 0);
+}
+
+/**
+ * pciedma_direct_sync() - let the processor see what has arrived in a quarantined window
+ * @engine: its engine
+ * @window: in quarantine
+ *
+ * Context: any.
+ */
+void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	if (window->direct && window->direction == PCIEDMA_C2H)
+		dma_sync_sgtable_for_cpu(engine_dma_device(engine), &window->table,
+					 DMA_FROM_DEVICE);
+}
+
+/**
+ * pciedma_direct_unpin() - a window's user memory goes back
+ * @window: not mapped
+ * @dirty:  the pages are to be marked as changed: only if the caller may sleep
+ *
+ * Context: any, but see @dirty.
+ */
+void pciedma_direct_unpin(struct pciedma_window *window, bool dirty)
+{
+	unsigned int i;
+
+	sg_unmark_end(window->entries + window->table.orig_nents - 1);
+	if (window->pinned && dirty)
+		unpin_user_pages_dirty_lock(window->pages, window->num_pages,
+					    window->direction == PCIEDMA_C2H);
+	else if (window->pinned)
+		unpin_user_pages(window->pages, window->num_pages);
+	for (i = 0; window->referenced && i < window->num_pages; i++)
+		put_page(window->pages[i]);
+	window->referenced = false;
+	window->direct = false;
+}
+
+/**
+ * pciedma_direct_unaccount() - a window's pages do not count as locked any more
+ * @window: filled by this process
+ *
+ * Context: process.
+ */
+void pciedma_direct_unaccount(struct pciedma_window *window)
+{
+	if (window->accounted)
+		account_locked_vm(current->mm, window->num_pages, false);
+	window->accounted = false;
+}
+
+/**
+ * pciedma_direct_keep() - hold pages that only their request held
+ * @window: about to be quarantined
+ *
+ * Context: any.
+ */
+void pciedma_direct_keep(struct pciedma_window *window)
+{
+	unsigned int i;
+
+	if (!window->direct || window->pinned)
+		return;
+	for (i = 0; i < window->num_pages; i++)
+		get_page(window->pages[i]);
+	window->referenced = true;
+}
+
+/**
+ * pciedma_direct_dirty() - mark pages as changed before the engine changes them
+ * @window: filled
+ *
+ * So that the end of the request need not sleep, as long as they stay so.
+ *
+ * Context: process.
+ */
+void pciedma_direct_dirty(struct pciedma_window *window)
+{
+	unsigned int i;
+
+	if (!window->pinned || window->direction != PCIEDMA_C2H)
+		return;
+	for (i = 0; i < window->num_pages; i++)
+		if (!PageDirty(window->pages[i]))
+			set_page_dirty_lock(window->pages[i]);
+}
+
+/**
+ * pciedma_direct_still_dirty() - whether the pages' mark has stayed
+ * @window: marked before
+ *
+ * Context: any.
+ * Return: false if they must be marked again, which sleeps.
+ */
+bool pciedma_direct_still_dirty(struct pciedma_window *window)
+{
+	unsigned int i;
+
+	if (!window->pinned || window->direction != PCIEDMA_C2H)
+		return true;
+	for (i = 0; i < window->num_pages; i++)
+		if (!PageDirty(window->pages[i]))
+			return false;
+	return true;
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * When others stop the card: function resets (sysfs, VFIO), errors of the bus,
+ * suspend.
+ */
+#include <linux/pm.h>
+
+#include "core.h"
+
+static void reset_prepare(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	if (card && READ_ONCE(card->reset_owner) != current)
+		pciedma_card_hold(card, true);
+}
+
+static void reset_done(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	if (!card || READ_ONCE(card->reset_owner) == current)
+		return;
+	atomic64_inc(&card->resets);
+	pciedma_card_go_on(card);
+}
+
+/* A frozen channel must not be touched; other errors are found by the engines. */
+static pci_ers_result_t error_detected(struct pci_dev *pdev, pci_channel_state_t state)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	if (!card || state == pci_channel_io_normal)
+		return PCI_ERS_RESULT_CAN_RECOVER;
+	pciedma_card_hold(card, false);
+	return state == pci_channel_io_frozen ? PCI_ERS_RESULT_NEED_RESET :
+						PCI_ERS_RESULT_DISCONNECT;
+}
+
+static pci_ers_result_t mmio_enabled(struct pci_dev *pdev)
+{
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static pci_ers_result_t slot_reset(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	pci_restore_state(pdev);
+	pci_save_state(pdev);
+	if (card)
+		atomic64_inc(&card->resets);
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static void error_resume(struct pci_dev *pdev)
+{
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	if (card)
+		pciedma_card_go_on(card);
+}
+
+const struct pci_error_handlers pciedma_error_handlers = {
+	.error_detected	= error_detected,
+	.mmio_enabled	= mmio_enabled,
+	.slot_reset	= slot_reset,
+	.resume		= error_resume,
+	.reset_prepare	= reset_prepare,
+	.reset_done	= reset_done,
+};
+
+static int __maybe_unused power_suspend(struct device *dev)
+{
+	struct pciedma_card *card = dev_get_drvdata(dev);
+
+	if (card)
+		pciedma_card_hold(card, true);
+	return 0;
+}
+
+static int __maybe_unused power_resume(struct device *dev)
+{
+	struct pciedma_card *card = dev_get_drvdata(dev);
+
+	return card ? pciedma_card_go_on(card) : 0;
+}
+
+const struct dev_pm_ops pciedma_pm_ops = {
+	SET_SYSTEM_SLEEP_PM_OPS(power_suspend, power_resume)
+};

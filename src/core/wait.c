@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Waiting for a window: asleep, polling, or as long as it pays; and giving up.
+ */
+#include <linux/delay.h>
+#include <linux/log2.h>
+#include <linux/sched/signal.h>
+
+#include "core.h"
+
+/* Longest sleep between two looks at a card whose interrupt may be lost. */
+#define LOOK_MAX_JIFFIES	(2 * HZ)
+
+/**
+ * pciedma_request_start() - count the time without progress from now on
+ * @request: the request
+ */
+void pciedma_request_start(struct pciedma_request *request)
+{
+	request->deadline = request->timeout < 0 ?
+		KTIME_MAX : ktime_add_safe(ktime_get(), ns_to_ktime(request->timeout));
+}
+
+static bool request_expired(const struct pciedma_request *request)
+{
+	return request->deadline != KTIME_MAX && ktime_after(ktime_get(), request->deadline);
+}
+
+/**
+ * pciedma_request_jiffies_left() - how long a request may still sleep
+ * @request: the request
+ *
+ * Return: jiffies, rounded up; at least 1.
+ */
+long pciedma_request_jiffies_left(const struct pciedma_request *request)
+{
+	s64 left;
+
+	if (request->deadline == KTIME_MAX)
+		return MAX_SCHEDULE_TIMEOUT;
+	left = ktime_to_ns(ktime_sub(request->deadline, ktime_get()));
+	if (left <= 0)
+		return 1;
+	return min_t(u64, nsecs_to_jiffies64(left) + 1, MAX_SCHEDULE_TIMEOUT - 1);
+}
+
+static u32 *request_pace(struct pciedma_request *request, u32 length)
+{
+	return &request->engine->pace[request->direction][ilog2(length)];
+}
+
+static u32 spin_limit_ns(struct pciedma_engine *engine)
+{
+	return READ_ONCE(engine->spin_us) * NSEC_PER_USEC;
+}
+
+/**
+ * pciedma_request_polls() - whether to look for the end instead of being interrupted
+ * @request: the request
+ * @length:  bytes of the window
+ *
+ * Adaptive waiting does if the last transfers of such a length did not take
+ * long, and if it can still change its mind.
+ *
+ * Return: true if so.
+ */
+bool pciedma_request_polls(struct pciedma_request *request, u32 length)
+{
+	u32 pace = READ_ONCE(*request_pace(request, length));
+
+	if (request->mode != PCIEDMA_WAIT_ADAPTIVE)
+		return request->mode == PCIEDMA_WAIT_POLL;
+	return !request->engine->desc->irq_at_start && pace &&
+	       pace <= spin_limit_ns(request->engine);
+}
+
+/* A moving average of an eighth. */
+static void pace_learn(struct pciedma_request *request, struct pciedma_window *window)
+{
+	u32 *pace = request_pace(request, window->length);
+	s64 took = ktime_to_ns(ktime_sub(ktime_get(), window->since));
+	u32 old = READ_ONCE(*pace);
+
+	took = clamp_t(s64, took, 1, U32_MAX / 8);
+	WRITE_ONCE(*pace, old ? old - old / 8 + (u32)took / 8 : (u32)took);
+}
+
+static bool window_finished(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return window->state != PCIEDMA_WINDOW_QUEUED;
+}
+
+/* Look in place of an interrupt that should have come. */
+static bool wait_look(struct pciedma_engine *engine, struct pciedma_window *window)
+{
+	int found = pciedma_engine_look(engine);
+
+	if (found) {
+		guard(spinlock_irqsave)(&engine->lock);
+		engine->stats[window->direction].looks += found;
+	} else {
+		pciedma_engine_stray(engine);
+	}
+	return window_finished(engine, window);
+}
+
+/* Returns 0 when the window has finished, else why its owner waits no longer. */
+static int wait_sleeping(struct pciedma_request *request, struct pciedma_window *window)
+{
+	struct pciedma_engine *engine = request->engine;
+	long look = msecs_to_jiffies(engine->desc->drain_ms);
+	long ret;
+
+	for (;;) {
+		ret = min(look, pciedma_request_jiffies_left(request));
+		ret = wait_for_completion_interruptible_timeout(&window->finished, ret);
+		if (ret > 0)
+			return window_finished(engine, window) ? 0 : -ECANCELED;
+		if (ret < 0)
+			return -EINTR;
+		if (wait_look(engine, window))
+			return 0;
+		if (request_expired(request))
+			return -ETIMEDOUT;
+		look = min(2 * look, LOOK_MAX_JIFFIES);
+	}
+}
+
+/* The same; -EAGAIN when @until has come. */
+static int wait_polling(struct pciedma_request *request, struct pciedma_window *window,
+			ktime_t until)
+{
+	for (;;) {
+		pciedma_engine_look(request->engine);
+		if (window_finished(request->engine, window))
+			return 0;
+		if (READ_ONCE(window->cancelled))
+			return -ECANCELED;
+		if (signal_pending(current))
+			return -EINTR;
+		if (request_expired(request))
+			return -ETIMEDOUT;
+		if (until != KTIME_MAX && ktime_after(ktime_get(), until))
+			return -EAGAIN;
+		cond_resched();
+		cpu_relax();
+	}
+}
+
+/* Poll for twice the time that such transfers take, then sleep after all. */
+static int wait_adaptively(struct pciedma_request *request, struct pciedma_window *window)
+{
+	u32 pace = READ_ONCE(*request_pace(request, window->length));
+	int ret;
+
+	ret = wait_polling(request, window, ktime_add_ns(ktime_get(), 2ULL * pace));
+	if (ret != -EAGAIN)
+		return ret;
+	pciedma_engine_arm(request->engine, window);
+	pciedma_engine_look(request->engine);
+	return wait_sleeping(request, window);
+}
+
+/**
+ * pciedma_window_wait() - wait for the end of a window
+ * @request: its request
+ * @window:  submitted
+ *
+ * Context: process.
+ * Return: 0; or why its owner waits no longer: -EINTR, -ETIMEDOUT, -ECANCELED.
+ */
+int pciedma_window_wait(struct pciedma_request *request, struct pciedma_window *window)
+{
+	int ret;
+
+	if (!window->polled)
+		ret = wait_sleeping(request, window);
+	else if (request->mode == PCIEDMA_WAIT_POLL)
+		ret = wait_polling(request, window, KTIME_MAX);
+	else
+		ret = wait_adaptively(request, window);
+	if (!ret && request->mode == PCIEDMA_WAIT_ADAPTIVE)
+		pace_learn(request, window);
+	return ret;
+}
+
+static s64 drain_ns_left(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_drain_ns(engine);
+}
+
+/* What has begun may end by itself, as long as the engine gets on. */
+static bool wait_drain(struct pciedma_request *request, struct pciedma_window *window)
+{
+	struct pciedma_engine *engine = request->engine;
+	s64 left;
+
+	while (!window_finished(engine, window)) {
+		left = drain_ns_left(engine);
+		if (left <= 0)
+			return wait_look(engine, window);
+		if (!window->polled) {
+			wait_for_completion_timeout(&window->finished,
+						    nsecs_to_jiffies(left) + 1);
+			continue;
+		}
+		pciedma_engine_look(engine);
+		usleep_range(20, 50);
+	}
+	return true;
+}
+
+static int stop_error(int reason)
+{
+	return reason == -EINTR ? -EIO : reason;
+}
+
+/**
+ * pciedma_window_stop() - the owner's patience is over
+ * @request: its request
+ * @window:  submitted
+ * @reason:  why
+ *
+ * Takes the window back if the hardware has not begun it, else makes sure that
+ * it ends.
+ *
+ * Context: process.
+ * Return: @reason if it has not begun; 0 if it has ended.
+ */
+int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *window,
+			int reason)
+{
+	struct pciedma_engine *engine = request->engine;
+
+	if (pciedma_engine_cancel(engine, window))
+		return reason;
+	if (!wait_drain(request, window)) {
+		pciedma_engine_abort(engine, window, stop_error(reason));
+		while (!window_finished(engine, window))
+			wait_for_completion(&window->finished);
+	}
+	return 0;
+}
