@@ -30,6 +30,8 @@ class Identity:
     subsystem_device: int
     class_code: int
     bars: tuple[int, ...]
+    #: Numbers of the BARs that are 64 bits wide: each takes the next one's place, too.
+    bars_64bit: tuple[int, ...] = ()
     revision: int = 0
     msi_vectors: int = 1
     msi_64bit: bool = True
@@ -61,8 +63,7 @@ class ConfigSpace:
         self._allow(COMMAND, "<H", 0x0547)
         self._allow(0x3C, "<B", 0xFF)
         for number, length in enumerate(identity.bars):
-            if length:
-                self._allow(0x10 + 4 * number, "<I", 0x100000000 - length)
+            self._base_address(number, length)
         messages = [self._msi()] if identity.msi_vectors else []
         messages += [self._msix()] if identity.msix_vectors else []
         self._capabilities(self._express(), self._power(), *messages)
@@ -72,6 +73,16 @@ class ConfigSpace:
 
     def _allow(self, offset: int, form: str, *masks: int) -> None:
         struct.pack_into(form, self._writable, offset, *masks)
+
+    def _base_address(self, number: int, length: int) -> None:
+        if not length:
+            return
+        offset, is_64bit = 0x10 + 4 * number, number in self.identity.bars_64bit
+        if is_64bit:
+            self._put(offset, "<I", 0x4)
+            self._allow(offset, "<Q", 0x10000000000000000 - length)
+        else:
+            self._allow(offset, "<I", 0x100000000 - length)
 
     def _capabilities(self, *capabilities: tuple[bytes, bytes]) -> None:
         """Chain capabilities, each given as its bytes and the mask of its writable bits."""

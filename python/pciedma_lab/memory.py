@@ -114,6 +114,13 @@ class GuestMemory:
         """Return *length* bytes of guest memory; raises DmaOutsideMemory."""
         return b"".join(self._pieces(address, length, writing=False))
 
+    def read_into(self, address: int, target: memoryview) -> None:
+        """Read guest memory into *target* without a copy in between; raises DmaOutsideMemory before that."""
+        done = 0
+        for piece in self._pieces(address, len(target), writing=False):
+            target[done : done + len(piece)] = piece
+            done += len(piece)
+
     def write(self, address: int, data: bytes | memoryview) -> None:
         """Write to guest memory; raises DmaOutsideMemory before anything is written."""
         done = 0

@@ -53,7 +53,7 @@ class CardModel(ABC):
     faults_known: ClassVar[Mapping[str, Callable[[str | None], Any]]] = COMMON_FAULTS
     variants: ClassVar[Mapping[str, Identity]] = {}
     #: The registers' names by BAR and offset: what counters and histories call them.
-    register_names: ClassVar[Mapping[tuple[int, int], str]] = {}
+    register_names: Mapping[tuple[int, int], str] = {}
 
     def __init__(self, variant: str | None = None, seed: int = 0) -> None:
         """Make the card at its reset state; raises KeyError for an unknown variant."""
