@@ -174,6 +174,15 @@ BUILDERS = {
     )
     for suite in ("bookworm", "trixie")
 }
+KERNEL_BUILDER = Chroot(
+    name="build-kernel",
+    suite="trixie",
+    packages=(
+        "ca-certificates", "make", "gcc", "libc6-dev", "kmod", "bc", "bison", "flex", "libelf-dev", "libssl-dev", "cpio",
+        "perl", "python3", "xz-utils",
+    ),
+    keeps_lists=True,
+)
 GUEST = Chroot(name="guest", suite="trixie", packages=("python3", "kmod", "udev", "pciutils", "procps"))
 TOOLS = Chroot(
     name="tools",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cache
+from . import cache, debug_kernel
 from .cache import LabError
-from .chroot import BUILDERS, Chroot
+from .chroot import BUILDERS, KERNEL_BUILDER, Chroot
 
 _CHECK_SECONDS = 24 * 3600
 _RETRY_SECONDS = 3600
@@ -31,7 +31,10 @@ _APT_OPTIONS = (
 
 @dataclass(frozen=True)
 class Series:
-    """A kernel that a distribution ships, by the name of its image's and headers' metapackages."""
+    """A kernel that a distribution ships, by the name of its image's and headers' metapackages.
+
+    With the flavour ``debug`` it is built here from the distribution's source.
+    """
 
     name: str
     suite: str
@@ -41,7 +44,12 @@ class Series:
     @property
     def builder(self) -> Chroot:
         """The chroot whose compiler the kernel's modules are built with."""
-        return BUILDERS[self.suite]
+        return KERNEL_BUILDER if self.is_debug else BUILDERS[self.suite]
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether it is the debug kernel, on which all is slower and more is seen."""
+        return self.flavour == "debug"
 
 
 SERIES = {
@@ -52,6 +60,7 @@ SERIES = {
         Series("trixie-rt", "trixie", "trixie", "rt-amd64"),
         Series("backports", "trixie", "trixie-backports"),
         Series("backports-rt", "trixie", "trixie-backports", "rt-amd64"),
+        Series("debug", "trixie", "trixie", "debug"),
     )
 }
 
@@ -104,7 +113,8 @@ def _provide(series: Series) -> Kernel:
     note = cache.root() / f"kernel-{series.name}.json"
     known: dict[str, Any] = json.loads(note.read_text()) if note.exists() else {}
     folder = cache.root() / known.get("folder", "-")
-    if folder.exists() and time.time() < known.get("check_at", 0):
+    stale = series.is_debug and not folder.name.endswith(debug_kernel.key())
+    if folder.exists() and time.time() < known.get("check_at", 0) and not stale:
         return Kernel(series, folder)
     wait = _CHECK_SECONDS
     try:
@@ -119,6 +129,8 @@ def _provide(series: Series) -> Kernel:
 
 
 def _newest(series: Series) -> Path:
+    if series.is_debug:
+        return _newest_debug(series)
     packages = _list(series)
     version = dict(packages)[f"linux-headers-{series.flavour}"]
     target = cache.root() / f"kernel-{series.name}-{version.replace(':', '_')}"
@@ -127,14 +139,26 @@ def _newest(series: Series) -> Path:
     return made
 
 
+def _newest_debug(series: Series) -> Path:
+    name, version = debug_kernel.source_package(_print_uris(series, ["linux-source"]))
+    target = cache.root() / f"kernel-debug-{version.replace(':', '_')}-{debug_kernel.key()}"
+    made = cache.provide(target, lambda temporary: debug_kernel.make(name, version, temporary))
+    cache.prune("kernel-debug-", made)
+    return made
+
+
 def _list(series: Series) -> list[tuple[str, str]]:
     """Return name and version of each package that the newest kernel consists of."""
-    wanted = [f"linux-image-{series.flavour}", f"linux-headers-{series.flavour}"]
+    return parse_uris(_print_uris(series, [f"linux-image-{series.flavour}", f"linux-headers-{series.flavour}"]))
+
+
+def _print_uris(series: Series, wanted: list[str]) -> str:
+    """Return what apt would download to install *wanted*."""
     options = ["install", "--no-install-recommends", "--print-uris", "--reinstall", "-t", series.release]
     builder = series.builder
     with cache.locked(cache.root() / f"{builder.path.name}.apt.lock"):
         builder.run(["apt-get", "-qq", *_APT_OPTIONS, "update"])
-        return parse_uris(builder.run(["apt-get", "-qq", *options, *wanted]))
+        return builder.run(["apt-get", "-qq", *options, *wanted])
 
 
 def parse_uris(text: str) -> list[tuple[str, str]]:

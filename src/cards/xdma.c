@@ -542,8 +542,12 @@ static void engine_error(struct pciedma_engine *engine, u32 status)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	bool h2c = pciedma_engine_direction(engine) == PCIEDMA_H2C;
-	u32 count = readl(priv->regs + COMPLETED_COUNT);
+	u32 count;
 
+	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
+	if (priv->state == XDMA_FAILED)
+		return;
+	count = readl(priv->regs + COMPLETED_COUNT);
 	dev_err_ratelimited(to_dev(engine), "%s channel %u: error %s: %s (status 0x%08x, descriptor %u)\n",
 			    h2c ? "H2C" : "C2H", pciedma_engine_desc(engine)->number,
 			    error_place(status, h2c), error_name(status, h2c), status, count);
@@ -559,11 +563,8 @@ static void engine_error(struct pciedma_engine *engine, u32 status)
 /* Returns whether the status shows an error, which is then dealt with. */
 static bool check_error(struct pciedma_engine *engine, u32 status)
 {
-	struct xdma_engine *priv = pciedma_engine_priv(engine);
-
 	if (!(status & IE_ERRORS))
 		return false;
-	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
 	engine_error(engine, status);
 	return true;
 }

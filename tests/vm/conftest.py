@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -22,13 +22,23 @@ GUEST = "tests.vm.guest"
 
 @dataclass
 class Lab:
-    """A booted machine with the modules loaded, a Capric card and QEMU's edu."""
+    """A booted machine with the modules loaded, a Capric card, QEMU's edu, and an XDMA card."""
 
     vm: Machine
-    capric: EmulatedCard
+    cards: dict[str, EmulatedCard]
     #: Nodes and PCI addresses in the guest.
-    nodes: dict[str, str]
-    addresses: dict[str, str]
+    nodes: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def capric(self) -> EmulatedCard:
+        """The Capric card's model."""
+        return self.cards["capric"]
+
+    @property
+    def xdma(self) -> EmulatedCard:
+        """The XDMA card's model."""
+        return self.cards["xdma"]
 
     def call(self, target: str, wait_s: float = 120, /, **kwargs: Any) -> Any:
         """Run a function of tests.vm.guest in the guest."""
@@ -45,10 +55,24 @@ class Lab:
         self.wait_for("starts")
         return process
 
-    def wait_for(self, *counters: str) -> None:
-        """Wait until the Capric card has counted each of these since its counters were reset."""
+    def begin_stalled(self, target: str, /, fault: str = "stall*1", **kwargs: Any) -> Process:
+        """The same with the XDMA card, whose engine stops dead at what it is given."""
+        self.xdma.control.set_fault(fault)
+        process = self.start(target, **kwargs)
+        self.wait_stalled()
+        return process
+
+    def wait_stalled(self) -> None:
+        """Wait until an engine of the XDMA card has stopped dead."""
         end = time.monotonic() + 30
-        while not all(self.capric.control.counters().get(name) for name in counters):
+        while not any(engine["stalled"] for engine in self.xdma.control.state()["engines"].values()):
+            assert time.monotonic() < end, "no engine stalls"
+            time.sleep(0.01)
+
+    def wait_for(self, *counters: str, card: str = "capric") -> None:
+        """Wait until a card has counted each of these since its counters were reset."""
+        end = time.monotonic() + 30
+        while not all(self.cards[card].control.counters().get(name) for name in counters):
             assert time.monotonic() < end, f"the card did not count {counters}"
             time.sleep(0.01)
 
@@ -56,6 +80,16 @@ class Lab:
     def data(self) -> str:
         """Capric's channel node."""
         return self.nodes["capric"] + "c0"
+
+    @property
+    def memory(self) -> str:
+        """XDMA's channel node."""
+        return self.nodes["xdma"] + "c0"
+
+    def there_and_back(self, **kwargs: Any) -> None:
+        """Move memory through XDMA and insist that all was right."""
+        options = {"lengths": [1, 100, 5000, 70000]} | kwargs
+        assert self.call("memory:there_and_back", path=self.memory, **options) == []
 
     def sysfs(self, card: str, attribute: str) -> int:
         """Return a number of a card's or, by ``c0/...``, its channel's sysfs folder."""
@@ -89,10 +123,10 @@ class Lab:
         return result
 
 
-def make_lab(vm: Machine, capric: EmulatedCard) -> Lab:
+def make_lab(vm: Machine, *cards: EmulatedCard) -> Lab:
     """Load the modules and find the cards."""
     vm.load_modules()
-    lab = Lab(vm, capric, {}, {})
+    lab = Lab(vm, {card.name: card for card in cards})
     lab.find()
     return lab
 
@@ -101,18 +135,22 @@ def make_lab(vm: Machine, capric: EmulatedCard) -> Lab:
 def machine() -> Iterator[Lab]:
     """One booted guest with the IOMMU strict, for all tests that leave it in order."""
     modules.build(KERNEL)
-    capric = EmulatedCard("capric", seed=1)
-    with Machine(KERNEL, iommu=True, cards=[capric], edu=1, time_limit_s=3000) as vm:
-        yield make_lab(vm, capric)
+    cards = [EmulatedCard("capric", seed=1), EmulatedCard("xdma", seed=1)]
+    with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=3000) as vm:
+        yield make_lab(vm, *cards)
 
 
 @pytest.fixture
 def lab(machine: Lab) -> Iterator[Lab]:
     """The shared machine; afterwards the card must work on, and nothing may be wrong or left over."""
-    machine.capric.control.clear_faults()
+    for card in machine.cards.values():
+        card.control.clear_faults()
     machine.restore()
     yield machine
-    machine.capric.control.clear_faults()
-    assert machine.capric.control.violations(clear=True) == []
+    for card in machine.cards.values():
+        card.control.clear_faults()
+        assert card.control.violations(clear=True) == []
     machine.echo()
-    assert machine.sysfs("capric", "quarantined_bytes") == 0
+    machine.there_and_back(lengths=[100, 9000], skews=[4097])
+    for card in machine.cards:
+        assert machine.sysfs(card, "quarantined_bytes") == 0

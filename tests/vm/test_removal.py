@@ -111,7 +111,7 @@ def test_extra_ids_bind_a_users_own_board() -> None:
     board = EmulatedCard("capric", variant="foreign-subsystem")
     with Machine(KERNEL, cards=[board], time_limit_s=300) as vm:
         vm.load_modules(capric="ids=10ee:0007:10ee:1234")
-        lab = Lab(vm, board, {}, {})
+        lab = Lab(vm, {"capric": board})
         lab.find()
         lab.echo(20)
         vm.unload_modules()

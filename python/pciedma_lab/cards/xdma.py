@@ -86,7 +86,7 @@ DESIGNS = {
     "aligned": Design(alignment=(64, 64, 64)),
     "narrow": Design(alignment=(1, 1, 40)),
     "foreign": Design(foreign=True),
-    "foreign-bar": Design(_at(0, (4096,))),
+    "foreign-bar": Design(dataclasses.replace(_messages(msi=1), bars=(4096, 0, 0, 0, 0, 0))),
 }
 
 

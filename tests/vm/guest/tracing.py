@@ -36,10 +36,10 @@ def _lines(pid: int | None = None) -> list[str]:
     return [line for line in lines if pid is None or f"-{pid} " in line.split("[")[0]]
 
 
-def allocations(path: str, count: int) -> dict[str, Any]:
+def allocations(path: str, count: int, length: int = 1000) -> dict[str, Any]:
     """Count allocations from the pciedma modules: during messages, and during an open, which must show."""
     with pciedma.Channel(path) as channel:
-        area = bytearray(1000)
+        area = bytearray(length)
         with _events("kmem"):
             for _ in range(count):
                 channel.write(area)

@@ -1,0 +1,341 @@
+"""Memory channels: verified transfers with memory of all kinds, run in the guest."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pciedma
+
+from . import buffers, io_uring
+from .buffers import PAGE, Buffer
+from .linux_aio import PREAD, PWRITE, Context
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.pread.restype = _libc.pwrite.restype = ctypes.c_ssize_t
+_libc.preadv.restype = _libc.pwritev.restype = ctypes.c_ssize_t
+_CANARY = 0xA5
+
+
+def _result(value: int) -> int | str:
+    return value if value >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
+def pread(fd: int, address: int, length: int, offset: int) -> int | str:
+    """Read by libc, which repeats nothing: the count or the errno's name."""
+    return _result(_libc.pread(fd, ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_long(offset)))
+
+
+def pwrite(fd: int, address: int, length: int, offset: int) -> int | str:
+    """Write by libc: the count or the errno's name."""
+    return _result(_libc.pwrite(fd, ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_long(offset)))
+
+
+def there_and_back(
+    path: str, lengths: list[int], *, kind: str = "anonymous", skews: list[int] | None = None, card_address: int = 12345,
+    wait_mode: str = "ADAPTIVE", seed: int = 1,
+) -> list[str]:
+    """Write and read back each length at each skew of a buffer; returns what was wrong.
+
+    The bytes before and behind the area must stay as they were.
+    """
+    rng = random.Random(seed)
+    wrong = []
+    make: Callable[[int], Buffer] = getattr(buffers, kind)
+    with pciedma.Channel(path) as channel:
+        channel.wait_mode = pciedma.WaitMode[wait_mode]
+        for length in lengths:
+            unit = buffers.HUGE if kind == "huge_tlb" else PAGE
+            buffer = make((length + 2 * PAGE + unit - 1) // unit * unit + unit)
+            data = rng.randbytes(length)
+            for skew in skews or [PAGE, PAGE + 1, PAGE + 63, 2 * PAGE - 1]:
+                found = _one(channel.fileno(), buffer, skew, data, card_address)
+                if found:
+                    wrong.append(f"{kind} {length} at {skew}: {found}")
+    return wrong
+
+
+def _one(fd: int, buffer: Buffer, skew: int, data: bytes, card_address: int) -> str:
+    length = len(data)
+    where = buffer.address + skew
+    ctypes.memset(buffer.address, _CANARY, skew)
+    ctypes.memset(where + length, _CANARY, PAGE)
+    ctypes.memmove(where, data, length)
+    if (moved := pwrite(fd, where, length, card_address)) != length:
+        return f"wrote {moved}"
+    ctypes.memset(where, 0x5A, length)
+    if (moved := pread(fd, where, length, card_address)) != length:
+        return f"read {moved}"
+    if ctypes.string_at(where, length) != data:
+        return "wrong data"
+    if ctypes.string_at(buffer.address, skew) != bytes([_CANARY]) * skew:
+        return "bytes before the buffer changed"
+    if ctypes.string_at(where + length, PAGE) != bytes([_CANARY]) * PAGE:
+        return "bytes behind the buffer changed"
+    return ""
+
+
+def vectors(path: str, pieces: int = 1024, seed: int = 1, longest: int = 3000) -> list[Any]:
+    """Write odd pieces with one call and read them into other odd pieces; returns counts, and whether all was right."""
+    rng = random.Random(seed)
+    lengths = [rng.choice([0, 1, 7, rng.randint(1, longest)]) for _ in range(pieces)]
+    data = rng.randbytes(sum(lengths))
+    out = buffers.anonymous(len(data) + PAGE)
+    back = buffers.anonymous(len(data) + pieces * 5 + PAGE)
+    ctypes.memmove(out.address + 3, data, len(data))
+    with pciedma.Channel(path) as channel:
+        wrote = _vector(_libc.pwritev, channel.fileno(), _cut(out.address + 3, lengths, 0))
+        rng.shuffle(lengths)
+        areas = _cut(back.address + 1, lengths, 5)
+        read = _vector(_libc.preadv, channel.fileno(), areas)
+    got = b"".join(ctypes.string_at(address, length) for address, length in areas)
+    gaps = all(ctypes.string_at(address + length, 5) == bytes(5) for address, length in areas)
+    return [wrote == len(data), read == len(data), got == data, gaps]
+
+
+def _cut(start: int, lengths: list[int], gap: int) -> list[tuple[int, int]]:
+    areas = []
+    for length in lengths:
+        areas.append((start, length))
+        start += length + gap
+    return areas
+
+
+def _vector(function: Any, fd: int, areas: list[tuple[int, int]]) -> int:
+    raw = (ctypes.c_uint64 * (2 * len(areas)))(*(word for area in areas for word in area))
+    return int(function(fd, raw, len(areas), ctypes.c_long(777)))
+
+
+def bad_memory(path: str) -> dict[str, int | str]:
+    """Transfer with memory that is not there, or not for this; returns the result of each."""
+    length = 16 * PAGE
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        found: dict[str, int | str] = {"null": pwrite(fd, 0, length, 0), "kernel": pread(fd, 0xFFFF888000000000, length, 0)}
+        found["wraps"] = pread(fd, (1 << 64) - PAGE, length, 0)
+        half = buffers.anonymous(length)
+        ctypes.memset(half.address, 1, length)
+        buffers.unmap(half.address + length // 2, length // 2)
+        found["half_gone_write"] = pwrite(fd, half.address, length, 0)
+        found["half_gone_read"] = pread(fd, half.address, length, 0)
+        guarded = buffers.anonymous(length)
+        buffers.protect(guarded.address + length // 2, length // 2, 1)
+        found["half_read_only_write"] = pwrite(fd, guarded.address, length, 0)
+        found["half_read_only_read"] = pread(fd, guarded.address, length, 0)
+        two = buffers.anonymous(length)
+        buffers.protect(two.address + PAGE, PAGE, 1)
+        buffers.protect(two.address + PAGE, PAGE, 3)
+        found["straddling"] = pread(fd, two.address + 5, length - 10, 0)
+        with buffers.read_only_file(os.urandom(length)) as file:
+            found["read_only_file_write"] = pwrite(fd, file.address, length, 0)
+            found["read_only_file_read"] = pread(fd, file.address, length, 0)
+        found["position_overflow"] = pread(fd, two.address, length, (1 << 63) - 5)
+        found["negative"] = pread(fd, two.address, length, -5)
+    return found
+
+
+def device_memory(path: str, address: str) -> dict[str, int | str]:
+    """Transfer with a mapping of a card's registers, which is no memory."""
+    with open(f"/sys/bus/pci/devices/{address}/resource0", "r+b", buffering=0) as file:
+        where = buffers._libc_mmap(4 * PAGE, 3, 1, file.fileno())
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        found = {"write": pwrite(fd, where, 4 * PAGE, 0), "read": pread(fd, where, 4 * PAGE, 0)}
+    buffers.unmap(where, 4 * PAGE)
+    return found
+
+
+def beyond_the_limit(path: str) -> list[int | str]:
+    """Read without a bound on time and little memory that may be locked; then with a bound."""
+    import resource
+
+    buffer = buffers.anonymous(1 << 20)
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = None
+        pid = os.fork()
+        if pid == 0:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            first = pread(channel.fileno(), buffer.address, 1 << 20, 0)
+            small = pread(channel.fileno(), buffer.address, 32768, 0)
+            channel.timeout_s = 10.0
+            bounded = pread(channel.fileno(), buffer.address, 1 << 20, 0)
+            os._exit(0 if [first, small, bounded] == ["ENOMEM", 32768, 1 << 20] else 1)
+        return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
+    """Unmap the buffer, or fork and write to it, while it is read into by another thread."""
+    length = 4 << 20
+    buffer = buffers.anonymous(length)
+    ctypes.memset(buffer.address, 1, length)
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        results: list[Any] = []
+        thread = threading.Thread(target=lambda: results.append(pread(fd, buffer.address, length, 0)))
+        thread.start()
+        time.sleep(0.05)
+        child = None
+        if how == "munmap":
+            buffers.unmap(buffer.address, length)
+        else:
+            child = os.fork()
+            if child == 0:
+                ctypes.memset(buffer.address, 0xEE, length)
+                os._exit(0)
+            os.waitpid(child, 0)
+        thread.join()
+        same = None
+        if how == "fork":
+            again = buffers.anonymous(length)
+            pread(fd, again.address, length, 0)
+            same = ctypes.string_at(again.address, length) == ctypes.string_at(buffer.address, length)
+    return {"result": results[0], "same": same}
+
+
+def uring(path: str, *, depth: int = 8, length: int = 65536, rounds: int = 4, fixed: bool = False) -> dict[str, Any]:
+    """Write and read back *depth* areas at once by io_uring; returns results that were wrong."""
+    bad: list[Any] = []
+    with pciedma.Channel(path) as channel, io_uring.Ring(2 * depth) as ring:
+        fd = channel.fileno()
+        area = buffers.anonymous(depth * (length + PAGE))
+        places = [(area.address + n * (length + PAGE) + n, length) for n in range(depth)]
+        if fixed:
+            ring.register_buffers([(area.address, area.length)])
+        opcodes = (io_uring.WRITE_FIXED, io_uring.READ_FIXED) if fixed else (io_uring.WRITE, io_uring.READ)
+        for _ in range(rounds):
+            blocks = [os.urandom(length) for _ in places]
+            for (address, _), block in zip(places, blocks, strict=True):
+                ctypes.memmove(address, block, length)
+            for opcode in opcodes:
+                for n, (address, _) in enumerate(places):
+                    ring.prepare(opcode, fd, address, length, n * length, data=n)
+                ring.submit()
+                bad += [(opcode, *one) for one in ring.wait(depth) if one[1] != length]
+                if opcode == opcodes[0]:
+                    ctypes.memset(area.address, 0, area.length)
+            bad += [
+                n for n, (address, _) in enumerate(places) if ctypes.string_at(address, length) != blocks[n]
+            ]
+    return {"bad": bad}
+
+
+def aio(path: str, *, depth: int = 8, length: int = 100_000, rounds: int = 4) -> dict[str, Any]:
+    """The same by Linux AIO."""
+    bad: list[Any] = []
+    with pciedma.Channel(path) as channel, Context(depth) as context:
+        fd = channel.fileno()
+        area = buffers.anonymous(depth * (length + PAGE))
+        places = [area.address + n * (length + PAGE) + n for n in range(depth)]
+        for _ in range(rounds):
+            blocks = [os.urandom(length) for _ in places]
+            for address, block in zip(places, blocks, strict=True):
+                ctypes.memmove(address, block, length)
+            for opcode in (PWRITE, PREAD):
+                for n, address in enumerate(places):
+                    context.submit(opcode, fd, address, length, n * length, data=n)
+                bad += [(opcode, *one) for one in context.wait(depth) if one[1] != length]
+                if opcode == PWRITE:
+                    ctypes.memset(area.address, 0, area.length)
+            bad += [n for n, address in enumerate(places) if ctypes.string_at(address, length) != blocks[n]]
+    return {"bad": bad}
+
+
+def begun(path: str, way: str, direction: str = "read", length: int = 65536, timeout_s: float | None = 20.0) -> Any:
+    """Make one request by *way* and return what it led to: the count or the errno's name."""
+    buffer = buffers.anonymous(length)
+    ctypes.memset(buffer.address, 1, length)
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = timeout_s
+        fd = channel.fileno()
+        if way == "sync":
+            return (pread if direction == "read" else pwrite)(fd, buffer.address, length, 0)
+        if way == "aio":
+            with Context(1) as context:
+                context.submit(PREAD if direction == "read" else PWRITE, fd, buffer.address, length, 0)
+                result = context.wait(1, 120)[0][1]
+        else:
+            with io_uring.Ring(1) as ring:
+                opcode = io_uring.READ if direction == "read" else io_uring.WRITE
+                ring.prepare(opcode, fd, buffer.address, length, 0)
+                ring.submit()
+                result = ring.wait(1, 120)[0][1]
+        return result if result >= 0 else errno.errorcode[-result]
+
+
+def one_way(path: str, direction: str, length: int) -> int | str:
+    """Make one call on a channel that may have this direction only."""
+    buffer = buffers.anonymous(length)
+    fd = os.open(path, os.O_RDONLY if direction == "read" else os.O_WRONLY)
+    try:
+        return (pread if direction == "read" else pwrite)(fd, buffer.address, length, 0)
+    finally:
+        os.close(fd)
+
+
+def cancelled(path: str, way: str, after_s: float = 0.1) -> dict[str, Any]:
+    """Begin a request, and CANCEL it (or, of AIO, io_cancel) after a while."""
+    buffer = buffers.anonymous(65536)
+    start = time.monotonic()
+    result: Any
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = 30.0
+        fd = channel.fileno()
+        timer = threading.Timer(after_s, channel.cancel)
+        if way == "io_cancel":
+            with Context(1) as context:
+                request = context.submit(PREAD, fd, buffer.address, 65536, 0)
+                time.sleep(after_s)
+                context.cancel(request)
+                result = context.wait(1, 60)[0][1]
+        elif way == "sync":
+            timer.start()
+            value = pread(fd, buffer.address, 65536, 0)
+            result = value
+        elif way == "aio":
+            with Context(1) as context:
+                context.submit(PREAD, fd, buffer.address, 65536, 0)
+                timer.start()
+                result = context.wait(1, 60)[0][1]
+        else:
+            with io_uring.Ring(1) as ring:
+                ring.prepare(io_uring.READ, fd, buffer.address, 65536, 0)
+                ring.submit()
+                timer.start()
+                result = ring.wait(1, 60)[0][1]
+    if isinstance(result, int) and result < 0:
+        result = errno.errorcode[-result]
+    return {"result": result, "seconds": time.monotonic() - start}
+
+
+def exits_with_requests(path: str, way: str, count: int = 4) -> None:
+    """Begin requests and leave them to the process's end."""
+    buffer = buffers.anonymous(count * 65536)
+    channel = pciedma.Channel(path)
+    channel.timeout_s = None
+    if way == "aio":
+        context = Context(count)
+        for n in range(count):
+            context.submit(PREAD, channel.fileno(), buffer.address + n * 65536, 65536, 0)
+    else:
+        ring = io_uring.Ring(count)
+        for n in range(count):
+            ring.prepare(io_uring.READ, channel.fileno(), buffer.address + n * 65536, 65536, 0)
+        ring.submit()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pinned() -> list[int]:
+    """Return how many pages were ever pinned and unpinned on this machine."""
+    with open("/proc/vmstat") as file:
+        values = dict(line.split() for line in file)
+    return [int(values["nr_foll_pin_acquired"]), int(values["nr_foll_pin_released"])]

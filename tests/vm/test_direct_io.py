@@ -1,0 +1,88 @@
+"""Direct I/O: any length, any memory, any alignment, by every way in; nothing beside the buffer is touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Lab
+
+HUGE = 2 << 20
+KINDS = ["anonymous", "transparent_huge", "huge_tlb", "memfd", "file_shared"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_of_each_kind_moves_whole_and_alone(lab: Lab, kind: str) -> None:
+    if kind == "huge_tlb" and lab.call("buffers:reserve_huge_pages", count=8) < 8:
+        pytest.fail("the guest has no room for huge pages")
+    lengths = [1, 4095, 4096, 4097, 65537, HUGE - 1, HUGE + 4097]
+    lab.there_and_back(kind=kind, lengths=lengths, skews=[4096, 4097, 8191])
+    lab.call("buffers:reserve_huge_pages", count=0)
+
+
+@pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL", "ADAPTIVE"])
+def test_lengths_around_every_limit_move(lab: Lab, wait_mode: str) -> None:
+    lengths = [1, 2, 63, 64, 4095, 4096, 4097, 16383, 16384, 16385, HUGE, HUGE + 1, 3 * HUGE + 7, 9 * HUGE]
+    lab.there_and_back(lengths=lengths, skews=[4096 + 77], wait_mode=wait_mode)
+
+
+@pytest.mark.parametrize("threshold", [0, 1 << 30])
+def test_copied_or_direct_the_data_is_the_same(lab: Lab, threshold: int) -> None:
+    folder = f"/sys/class/pciedma/{lab.memory.removeprefix('/dev/')}"
+    files = f"{folder}/c2h/copy_threshold {folder}/h2c/copy_threshold"
+    lab.vm.run(["sh", "-c", f"for f in {files}; do echo {threshold} > $f; done"])
+    lab.there_and_back(lengths=[1, 333, 4096, 50_000, HUGE + 5])
+    lab.vm.run(["sh", "-c", f"for f in {files}; do echo 4096 > $f; done"])
+
+
+@pytest.mark.parametrize("longest", [64, 3000, 20_000])
+def test_vector_of_1024_odd_pieces_moves(lab: Lab, longest: int) -> None:
+    assert lab.call("memory:vectors", path=lab.memory, longest=longest) == [True] * 4
+
+
+def test_memory_that_is_not_there_is_efault_and_what_is_moves(lab: Lab) -> None:
+    page = 4096
+    assert lab.call("memory:bad_memory", path=lab.memory) == {
+        "null": "EFAULT", "kernel": "EFAULT", "wraps": "EFAULT",
+        "half_gone_write": 8 * page, "half_gone_read": 8 * page,
+        "half_read_only_write": 16 * page, "half_read_only_read": 8 * page,
+        "straddling": 16 * page - 10,
+        "read_only_file_write": 16 * page, "read_only_file_read": "EFAULT",
+        "position_overflow": "EINVAL", "negative": "EINVAL",
+    }
+
+
+def test_device_memory_is_refused(lab: Lab) -> None:
+    lab.call("processes:unbind", driver="pciedma_edu", address=lab.addresses["edu"])
+    found = lab.call("memory:device_memory", path=lab.memory, address=lab.addresses["edu"])
+    lab.call("processes:bind", driver="pciedma_edu", address=lab.addresses["edu"])
+    lab.find()
+    assert found == {"write": "EFAULT", "read": "EFAULT"}
+
+
+def test_wait_without_bound_counts_against_the_limit_of_locked_memory(lab: Lab) -> None:
+    assert lab.call("memory:beyond_the_limit", path=lab.memory) == [0]
+
+
+@pytest.mark.parametrize("how", ["munmap", "fork"])
+def test_buffer_that_changes_hands_during_the_transfer(lab: Lab, how: str) -> None:
+    lab.xdma.control.set_fault("latency=30000")
+    found = lab.call("memory:changed_while_under_way", path=lab.memory, how=how)
+    assert found["result"] == 4 << 20
+    assert found["same"] in (None, True)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("length", [777, 65536, HUGE + 4097])
+def test_io_uring_of_depth_8(lab: Lab, length: int, fixed: bool) -> None:
+    assert lab.call("memory:uring", path=lab.memory, length=length, fixed=fixed, rounds=3) == {"bad": []}
+
+
+@pytest.mark.parametrize("length", [777, 100_000, HUGE + 4097])
+def test_linux_aio_of_depth_8(lab: Lab, length: int) -> None:
+    assert lab.call("memory:aio", path=lab.memory, length=length, rounds=3) == {"bad": []}
+
+
+def test_pages_pinned_are_all_unpinned(lab: Lab) -> None:
+    lab.there_and_back()
+    acquired, released = lab.call("memory:pinned")
+    assert acquired == released > 0
