@@ -295,6 +295,8 @@ static void engine_init(struct pciedma_engine *engine)
 	priv->record = (void *)priv->ring + RECORD_OFFSET;
 	priv->state = XDMA_STOPPED;
 	priv->irq = false;
+	priv->head = 0;
+	priv->tail = 0;
 	priv->adjacent = 0;
 	ring_init(priv);
 	writel(lower_32_bits(dma), priv->regs + XDMA_SGDMA + FIRST_DESCRIPTOR_LO);
@@ -433,7 +435,7 @@ static void start_chain(struct pciedma_engine *engine, struct pciedma_cursor *cu
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	struct pciedma_segment segment;
 
-	if (priv->head != priv->tail)
+	if (priv->state == XDMA_RUNNING && priv->head != priv->tail)
 		return;
 	priv->head = 0;
 	priv->tail = 0;
