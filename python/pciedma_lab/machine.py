@@ -35,6 +35,21 @@ _KEPT_FOLDERS = 30
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _numbers = itertools.count()
 
+_DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug\n"
+#: What ran of our modules, as the compiler's instrumentation has counted.
+_COVERAGE_SCRIPT = _DEBUGFS + """
+cd /sys/kernel/debug/gcov || exit
+find . -name '*.gcda' -path '*/src/c*' | while read file; do
+    name=${file##*/src/}
+    mkdir -p /mnt/results/gcda/${name%/*}
+    cat $file > /mnt/results/gcda/$name
+done
+"""
+#: An object counts as leaked when two scans, some seconds apart, have not found a pointer to it.
+_KMEMLEAK_SCRIPT = _DEBUGFS + """
+cd /sys/kernel/debug && echo scan > kmemleak && sleep 6 && echo scan > kmemleak && cat kmemleak
+"""
+
 
 class Control(Protocol):
     """What the machine asks of a card's control connection."""
@@ -336,6 +351,7 @@ class Machine:
             return
         self._finished = True
         violations = self._violations()
+        violations += self._debug_reports() if kernels.SERIES[self.series].is_debug else []
         final = self._power_off()
         with contextlib.suppress(ControlError, OSError):  # a model that just ended was asked above
             violations = self._violations()
@@ -346,6 +362,13 @@ class Machine:
         problems += verdict.judge(final["log"], console, final["tainted"], SENTINEL, self._expected_log)
         if problems:
             raise self.failure("the run was not clean:\n" + "\n".join(problems) + "\n")
+
+    def _debug_reports(self) -> list[str]:
+        """Keep the coverage of our modules in the folder of the results; return the memory that they leaked."""
+        with contextlib.suppress(GuestError, MachineFailed):
+            self.run(["sh", "-c", _COVERAGE_SCRIPT])
+        report = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], 120).stdout
+        return [f"leaked: {text}" for text in verdict.leaks(report)]
 
     def _power_off(self) -> dict[str, Any]:
         """Let the guest end, and return its last words."""

@@ -50,6 +50,8 @@ def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
     """Run make and return what it said."""
     command = ["make", "-s", "-C", str(kernel.headers), f"M={copy}", f"-j{os.cpu_count()}", "W=1"]
     command.append("CONFIG_DEBUG_INFO_BTF_MODULES=")  # needs tools and the kernel's own image, for nothing here
+    if kernel.series.is_debug:
+        command.append("GCOV_PROFILE=y")
     if sparse:
         # guard() releases locks where sparse does not look for it
         command += ["C=1", "CHECK=sparse -Wno-context"]

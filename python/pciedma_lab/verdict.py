@@ -10,11 +10,15 @@ _BAD = re.compile(
     r"|blocked for more than|rcu.*stall|soft lockup|hard LOCKUP|DMAR:.*fault|DMA-API|KASAN|UBSAN|KCSAN"
     r"|lockdep|possible .*(locking|deadlock|unsafe locking)|bad unlock balance|suspicious RCU usage"
     r"|refcount_t|nobody cared|sleeping function|scheduling while atomic|unreferenced object"
-    r"|list_(add|del) corruption|[Bb]ad page|double free|page allocation failure|Out of memory"
+    r"|ODEBUG|list_(add|del) corruption|[Bb]ad page|double free|page allocation failure|Out of memory"
 )
 
-#: Messages of stock kernels on this machine that match and mean nothing: processor mitigations that are off.
-_HARMLESS = re.compile(r"^\[[ \d.]+\] (RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: ")
+#: Messages that match and mean nothing: processor mitigations that are off, debuggers that introduce themselves.
+_HARMLESS = re.compile(
+    r"^\[[ \d.]+\] ((RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: "
+    r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by)"
+    r"|kasan: KernelAddressSanitizer initialized)"
+)
 
 _KERNEL_LINE = re.compile(r"^\[ *\d+\.\d+\]")
 
@@ -55,6 +59,12 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     if sentinel not in console:
         problems.append("the guest did not say that it ends in order")
     return problems
+
+
+def leaks(report: str) -> list[str]:
+    """Return the objects in kmemleak's *report* that our modules allocated, a text for each."""
+    objects = re.split(r"^(?=unreferenced object)", report, flags=re.MULTILINE)
+    return [text for text in objects if "[pciedma" in text]
 
 
 def judge_end(reason: str) -> list[str]:
