@@ -1,4 +1,4 @@
-"""The command ``demo``: build, boot, move checked data through both cards, and print what it cost."""
+"""The command ``demo``: build, boot, move checked data through all cards, and print what it cost."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from .card_process import EmulatedCard
 from .machine import Machine, MachineFailed, prepare
 
 _GUEST = "tests.vm.guest.transfers"
+_GUEST_MEMORY = "tests.vm.guest.memory"
+#: What the emulated XDMA card's link moves each way, in MB/s.
+_LINK_MB_S = 1000
 _CHUNK = 1000
 _EDU_NAME = "edu-mmio"
 _EDU_EVENTS = ("memory_region_ops_read", "memory_region_ops_write")
@@ -27,6 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kernel", default="trixie")
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--transfers", type=int, default=40, help="of edu, each of 100 ms")
+    parser.add_argument("--mebibytes", type=int, default=1024, help="through XDMA, each way")
     parser.add_argument("--output", type=Path, default=modules.BUILD / "demo.json")
     arguments = parser.parse_args(argv)
     try:
@@ -37,20 +41,21 @@ def main(argv: list[str]) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
     _print(figures)
-    return 1 if figures["capric"]["errors"] or figures["edu"]["errors"] else 0
+    return 1 if any(figures[card]["errors"] for card in ("capric", "edu", "xdma")) else 0
 
 
 def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     prepare(arguments.kernel)
     cache.say("booting")
-    capric = EmulatedCard("capric")
-    with Machine(arguments.kernel, cards=[capric], edu=1) as vm:
+    capric, xdma = EmulatedCard("capric"), EmulatedCard("xdma", faults=[f"bandwidth={_LINK_MB_S}"])
+    with Machine(arguments.kernel, cards=[capric, xdma], edu=1) as vm:
         vm.load_modules()
         figures: dict[str, Any] = {
             "kernel": vm.kernel_release,
             "capric": _capric(vm, capric, arguments.messages),
             "edu": _edu(vm, arguments.transfers),
+            "xdma": _xdma(vm, xdma, arguments.mebibytes),
         }
     return figures | {"seconds": round(time.monotonic() - begin, 1)}
 
@@ -109,6 +114,29 @@ def _edu(vm: Machine, transfers: int) -> dict[str, Any]:
     }
 
 
+def _xdma(vm: Machine, card: EmulatedCard, mebibytes: int) -> dict[str, Any]:
+    cache.say(f"xdma: {mebibytes} MiB to the card and back, every byte checked")
+    path = _node(vm, "xdma")
+    card.control.counters(reset=True)
+    result: dict[str, Any] = vm.call(f"{_GUEST_MEMORY}:checked_copy", 600, path=path, length=mebibytes << 20)
+    counters = card.control.counters()
+    shares = {
+        f"{name}_share_of_link": round(result["bytes"] / result[f"{name}_seconds"] / 1e6 / _LINK_MB_S, 3)
+        for name in ("h2c", "c2h")
+    }
+    transfers = result["transfers"]
+    return {
+        "bytes": 2 * result["bytes"],
+        "errors": result["wrong_chunks"] + len(result["errors"]),
+        "first_error": next(iter(result["errors"]), None),
+        "link_mb_per_second": _LINK_MB_S,
+        **shares,
+        "mmio_reads_per_transfer": round(counters.get("mmio_reads", 0) / transfers, 3),
+        "mmio_writes_per_transfer": round(counters["mmio_writes"] / transfers, 3),
+        "interrupts_per_transfer": round(counters.get("interrupts", 0) / transfers, 3),
+    }
+
+
 def _count_edu(vm: Machine, *, enable: bool) -> None:
     """Let QEMU log its edu device's accesses: that model is not ours, and does not count."""
     for event in _EDU_EVENTS:
@@ -125,6 +153,11 @@ def _print(figures: dict[str, Any]) -> None:
     print(f"kernel {figures['kernel']}, software emulation; latency and MMIO of one transfer")
     for row in (columns, *rows):
         print("  ".join(f"{cell!s:>14}" for cell in row))
+    xdma = figures["xdma"]
+    print(
+        f"xdma: {xdma['bytes']} bytes, {xdma['errors']} wrong chunks; of the link's {xdma['link_mb_per_second']} MB/s"
+        f" {xdma['h2c_share_of_link']:.1%} to the card, {xdma['c2h_share_of_link']:.1%} from it"
+    )
 
 
 def _rest(card: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,6 +7,10 @@ import pytest
 from .conftest import Lab
 
 HUGE = 2 << 20
+#: User memory that an engine holds at most: 8 windows of 2 MiB.
+POOL_PAGES = 8 * HUGE // 4096
+#: The kernel counts pins for each processor, and adds them up now and then.
+COUNTER_DRIFT = 2 * 125
 KINDS = ["anonymous", "transparent_huge", "huge_tlb", "memfd", "file_shared"]
 
 
@@ -80,6 +84,20 @@ def test_io_uring_of_depth_8(lab: Lab, length: int, fixed: bool) -> None:
 @pytest.mark.parametrize("length", [777, 100_000, HUGE + 4097])
 def test_linux_aio_of_depth_8(lab: Lab, length: int) -> None:
     assert lab.call("memory:aio", path=lab.memory, length=length, rounds=3) == {"bad": []}
+
+
+def test_engine_does_not_wait_for_pages_and_few_are_pinned(lab: Lab) -> None:
+    """The next windows are pinned and mapped while the engine works: at half the rate at which that can be done."""
+    length = 256 << 20
+    lab.vm.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"])
+    fastest = lab.call("memory:big_read", path=lab.memory, length=length)
+    lab.xdma.control.set_fault(f"bandwidth={length / fastest['seconds'] / 2e6:.0f}")
+    lab.xdma.control.counters(reset=True)
+    lab.call("memory:one_big", path=lab.memory, length=length)
+    counters = lab.xdma.control.counters()
+    idle = 1 - counters["c2h0_busy_ns"] / (counters["c2h0_last_ns"] - counters["c2h0_first_ns"])
+    assert idle < 0.03
+    assert fastest["pages"] <= POOL_PAGES + COUNTER_DRIFT
 
 
 def test_pages_pinned_are_all_unpinned(lab: Lab) -> None:

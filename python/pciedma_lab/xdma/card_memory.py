@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-import os
 
 SIZE = 64 << 30
+_MAP_NORESERVE, _MADV_HUGEPAGE = 0x4000, 14  # names that the mmap module does not have everywhere
 
 
 class CardMemory:
@@ -13,10 +13,9 @@ class CardMemory:
 
     def __init__(self) -> None:
         """Start with zeros."""
-        fd = os.memfd_create("card memory")
-        os.ftruncate(fd, SIZE)
-        self._map = memoryview(mmap.mmap(fd, SIZE))
-        os.close(fd)
+        area = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        area.madvise(_MADV_HUGEPAGE)
+        self._map = memoryview(area)
 
     def view(self, address: int, length: int) -> memoryview | None:
         """Return the memory, to read or to write, or None if not all of it is there."""

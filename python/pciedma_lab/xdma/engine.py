@@ -227,7 +227,7 @@ class Engine:
                     return
             bytes_left -= self._step(min(bytes_left, TURN_BYTES))
             budget -= 1
-            if self.stalled:
+            if self.stalled or self._scheduled:
                 return
             ahead = self._line_free - self.card.clock() - AHEAD
             if ahead > 0:
@@ -290,6 +290,9 @@ class Engine:
         """Move some of the current descriptor; returns how many bytes."""
         descriptor = self.current
         assert descriptor is not None
+        if descriptor.moved == descriptor.length:
+            self._finish(descriptor, descriptor.length)
+            return 0
         if not descriptor.moved and not self._acceptable(descriptor):
             return 0
         if self.stream:
@@ -300,9 +303,17 @@ class Engine:
             return 0
         descriptor.moved += length
         self._pace(length)
-        if descriptor.moved == descriptor.length:
+        if descriptor.moved == descriptor.length and not self._waits_for_link(descriptor):
             self._finish(descriptor, descriptor.length)
         return length
+
+    def _waits_for_link(self, descriptor: Descriptor) -> bool:
+        """Return whether software may not know yet that a descriptor is done: its last bytes are on their way."""
+        early = self._line_free - self.card.clock()
+        if early <= 0 or not descriptor.control & (COMPLETED | STOP):
+            return False
+        self._later(early * 1e6)
+        return True
 
     def _finish_current(self) -> None:
         """Let the current descriptor end at once."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 PAGE = 4096
 HUGE = 2 << 20
-_MAP_HUGETLB, _MADV_HUGEPAGE = 0x40000, 14
+_MAP_HUGETLB, _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 0x40000, 14, 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -42,6 +42,15 @@ def anonymous(length: int) -> Buffer:
     """Return private anonymous memory."""
     mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return Buffer(mapping, address_of(mapping), length)
+
+
+def small_pages(length: int) -> Buffer:
+    """Return private memory of 4 KiB pages, all there."""
+    mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mapping.madvise(_MADV_NOHUGEPAGE)
+    buffer = Buffer(mapping, address_of(mapping), length)
+    ctypes.memset(buffer.address, 1, length)
+    return buffer
 
 
 def transparent_huge(length: int) -> Buffer:
