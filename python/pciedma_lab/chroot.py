@@ -178,8 +178,8 @@ KERNEL_BUILDER = Chroot(
     name="build-kernel",
     suite="trixie",
     packages=(
-        "ca-certificates", "make", "gcc", "libc6-dev", "kmod", "bc", "bison", "flex", "libelf-dev", "libssl-dev", "cpio",
-        "perl", "python3", "xz-utils",
+        "ca-certificates", "make", "gcc", "libc6-dev", "kmod", "bc", "bison", "flex", "libelf-dev", "libssl-dev",
+        "cpio", "perl", "python3", "xz-utils",
     ),
     keeps_lists=True,
 )

@@ -147,7 +147,7 @@ void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const
 /* Stop what is to stop; returns jiffies until the next look, or 0 if nothing is left. */
 static unsigned long engine_watch(struct pciedma_engine *engine)
 {
-	unsigned long delay = msecs_to_jiffies(engine->desc->drain_ms);
+	unsigned long delay = nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1;
 	struct pciedma_async *async, *next;
 	ktime_t now = ktime_get();
 	s64 left;
@@ -158,7 +158,7 @@ static unsigned long engine_watch(struct pciedma_engine *engine)
 		if (async->error || left <= 0) {
 			pciedma_engine_stop_async(engine, async, async->error ?: -ETIMEDOUT);
 			left = pciedma_engine_drain_ns(engine);
-			left = left > 0 ? left : engine->desc->drain_ms * NSEC_PER_MSEC;
+			left = left > 0 ? left : pciedma_engine_drain_bound_ns(engine);
 		}
 		delay = min(delay, nsecs_to_jiffies(left) + 1);
 	}
@@ -264,7 +264,7 @@ static int async_start(struct pciedma_request *request, struct pciedma_async *as
 	if (iocb->ki_flags & IOCB_AIO_RW)
 		kiocb_set_cancel_fn(iocb, async_cancel_iocb);
 	queue_delayed_work(pciedma_workqueue, &engine->watch,
-			   msecs_to_jiffies(engine->desc->drain_ms));
+			   nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1);
 	return pciedma_engine_submit_async(engine, async);
 }
 

@@ -65,6 +65,7 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->unmap);
 	INIT_DELAYED_WORK(&engine->watch, pciedma_async_watch);
 	engine->spin_us = DEFAULT_SPIN_US;
+	engine->drain_ms = desc->drain_ms;
 	channel->by_direction[direction] = engine;
 	engine->priv = kzalloc(channel->card->type->engine_priv, GFP_KERNEL);
 	return engine->priv ? 0 : -ENOMEM;
@@ -220,7 +221,7 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 	request->nonblock = !request->timeout || (iocb->ki_flags & IOCB_NOWAIT) ||
 			    (iocb->ki_filp->f_flags & O_NONBLOCK);
 	if (!request->timeout)
-		request->timeout = request->engine->desc->drain_ms * NSEC_PER_MSEC;
+		request->timeout = pciedma_engine_drain_bound_ns(request->engine);
 }
 
 /* io_uring's first attempt is always IOCB_NOWAIT, and may queue. */
@@ -236,14 +237,14 @@ static bool async_may_queue(const struct pciedma_request *request, const struct 
  * wait comes again from a thread that may.
  */
 static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
-				struct iov_iter *iter)
+				struct iov_iter *iter, u64 address)
 {
 	ssize_t ret = -EAGAIN;
 
 	if (async_may_queue(request, iocb) || engine_is_ready(request->engine))
 		ret = pciedma_async_submit(request, iocb, iter);
 	if (ret == -EAGAIN && !(iocb->ki_flags & IOCB_NOWAIT))
-		ret = pciedma_transfer(request, iter, iocb->ki_pos);
+		ret = pciedma_transfer(request, iter, address);
 	return ret;
 }
 
@@ -256,19 +257,20 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 		.engine = cf->channel->by_direction[direction],
 		.direction = direction,
 	};
+	u64 address = memory ? iocb->ki_pos : 0;
 	ssize_t ret;
 
 	if (!iov_iter_count(iter))
 		return 0;
 	request_init(&request, iocb, cf);
-	ret = transfer_limit(&request, iocb->ki_pos, iov_iter_count(iter));
+	ret = transfer_limit(&request, address, iov_iter_count(iter));
 	if (ret <= 0)
 		return ret;
 	iov_iter_truncate(iter, ret);
 	if (is_sync_kiocb(iocb))
-		ret = pciedma_transfer(&request, iter, memory ? iocb->ki_pos : 0);
+		ret = pciedma_transfer(&request, iter, address);
 	else
-		ret = channel_async_rw(&request, iocb, iter);
+		ret = channel_async_rw(&request, iocb, iter, address);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
 	return ret;
@@ -356,7 +358,7 @@ static void engine_info(struct pciedma_engine *engine, struct pciedma_engine_inf
 	info->length_granularity = max(desc->length_granularity, 1U);
 	info->buffers = desc->buffers;
 	info->buffer_size = desc->buffer_size;
-	info->drain_ms = desc->drain_ms;
+	info->drain_ms = READ_ONCE(engine->drain_ms);
 }
 
 static long channel_info(struct pciedma_channel *channel, void __user *argument)

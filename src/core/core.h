@@ -255,6 +255,7 @@ struct pciedma_cursor {
  * @copy_threshold:  bytes of a request below which it is copied all the same
  * @host_alignment:  bytes to which user memory must be aligned for that
  * @max_entry:       most bytes of user memory in a scatterlist entry
+ * @drain_ms:        milliseconds after which a DMA that brought no progress counts as hung
  * @spin_us:         microseconds beyond which adaptive waiting does not poll
  * @pace:            recent durations of each class of length, nanoseconds
  * @stats:           counters of each direction
@@ -298,6 +299,7 @@ struct pciedma_engine {
 	u32 copy_threshold;
 	u32 host_alignment;
 	u32 max_entry;
+	u32 drain_ms;
 	u32 spin_us;
 	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
 	struct pciedma_stats stats[PCIEDMA_DIRECTIONS];
@@ -488,6 +490,7 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
 			  int error);
 void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_async *async,
 			       int error);
+s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine);
 s64 pciedma_engine_drain_ns(struct pciedma_engine *engine);
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven);
 void pciedma_engine_rewind(struct pciedma_engine *engine);

@@ -470,6 +470,17 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
 }
 
 /**
+ * pciedma_engine_drain_bound_ns() - how long what has begun may go on without progress
+ * @engine: the engine
+ *
+ * Return: nanoseconds, more than 0.
+ */
+s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine)
+{
+	return max(READ_ONCE(engine->drain_ms), 1U) * (s64)NSEC_PER_MSEC;
+}
+
+/**
  * pciedma_engine_drain_ns() - how long what has begun may still go on without progress
  * @engine: the engine
  *
@@ -478,7 +489,7 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
  */
 s64 pciedma_engine_drain_ns(struct pciedma_engine *engine)
 {
-	return engine->desc->drain_ms * NSEC_PER_MSEC -
+	return pciedma_engine_drain_bound_ns(engine) -
 	       ktime_to_ns(ktime_sub(ktime_get(), engine->busy_since));
 }
 

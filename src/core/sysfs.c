@@ -156,6 +156,7 @@ static struct attribute *c2h_attrs[] = {
 	STAT(PCIEDMA_C2H, halts),
 	STAT(PCIEDMA_C2H, looks),
 	KNOB(PCIEDMA_C2H, copy_threshold),
+	KNOB(PCIEDMA_C2H, drain_ms),
 	KNOB(PCIEDMA_C2H, spin_us),
 	NULL
 };
@@ -168,6 +169,7 @@ static struct attribute *h2c_attrs[] = {
 	STAT(PCIEDMA_H2C, halts),
 	STAT(PCIEDMA_H2C, looks),
 	KNOB(PCIEDMA_H2C, copy_threshold),
+	KNOB(PCIEDMA_H2C, drain_ms),
 	KNOB(PCIEDMA_H2C, spin_us),
 	NULL
 };

@@ -109,7 +109,7 @@ static bool wait_look(struct pciedma_engine *engine, struct pciedma_window *wind
 static int wait_sleeping(struct pciedma_request *request, struct pciedma_window *window)
 {
 	struct pciedma_engine *engine = request->engine;
-	long look = msecs_to_jiffies(engine->desc->drain_ms);
+	long look = nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1;
 	long ret;
 
 	for (;;) {

@@ -152,5 +152,5 @@ def lab(machine: Lab) -> Iterator[Lab]:
         assert card.control.violations(clear=True) == []
     machine.echo()
     machine.there_and_back(lengths=[100, 9000], skews=[4097])
-    for card in machine.cards:
-        assert machine.sysfs(card, "quarantined_bytes") == 0
+    for name in machine.cards:
+        assert machine.sysfs(name, "quarantined_bytes") == 0

@@ -1,8 +1,12 @@
-"""Very many messages with ends before, during and after the wait for them; ``make soak`` runs ten times more."""
+"""Very many transfers, aborts and removals; ``make soak`` runs many times more than ``make check``."""
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+
+import pytest
 
 from .conftest import Lab
 
@@ -22,3 +26,76 @@ def test_messages_with_jitter_are_never_lost(lab: Lab) -> None:
         assert result["errors"] == 0, result["first_error"]
     assert [lab.sysfs("capric", f"c0/{engine}/timeouts") for engine in ("c2h", "h2c")] == timeouts
     assert [lab.sysfs("capric", f"c0/{engine}/looks") for engine in ("c2h", "h2c")] == looks
+
+
+ABORTS = int(os.environ.get("PCIEDMA_SOAK_ABORTS", "2000"))
+EDU_ABORTS = int(os.environ.get("PCIEDMA_SOAK_EDU_ABORTS", "20"))
+LOAD = int(os.environ.get("PCIEDMA_SOAK_LOAD_MIB", "512")) << 20
+UNBINDS = int(os.environ.get("PCIEDMA_SOAK_UNBINDS", "90"))
+_ABORTS_CHUNK = 2000
+LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
+
+
+def _set_drain(lab: Lab, path: str, milliseconds: int) -> None:
+    folder = f"/sys/class/pciedma/{path.removeprefix('/dev/')}"
+    lab.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
+
+
+def _settled(lab: Lab) -> None:
+    """Wait until all pages are given back."""
+    end = time.monotonic() + 20
+    while True:
+        acquired, released = lab.call("memory:pinned")
+        if acquired == released:
+            return
+        assert time.monotonic() < end, f"{acquired - released} pages stay pinned"
+
+
+@pytest.mark.parametrize("card", ["capric", "xdma"])
+def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
+    """Time-outs, signals, kills and CANCEL at random moments of DMAs that end early, late, and after the halt."""
+    model = lab.cards[card]
+    path = f"{lab.nodes[card]}c0"
+    bound = lab.sysfs(card, "c0/h2c/drain_ms")
+    _set_drain(lab, path, 2)
+    halts = lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts")
+    for number in range(0, ABORTS // 2, _ABORTS_CHUNK):
+        model.control.set_fault("late_dma")
+        model.control.set_fault("jitter=0-6000")
+        count = min(_ABORTS_CHUNK, ABORTS // 2 - number)
+        found = lab.call("aborts:abort", 900, path=path, count=count, lengths=LENGTHS[card], seed=number)
+        assert found["wrong"] == [], found
+        assert model.control.violations() == []
+    _set_drain(lab, path, bound)
+    assert lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts") > halts + ABORTS // 200
+    _settled(lab)
+
+
+def test_requests_given_up_on_edu_leave_no_dma_behind(lab: Lab) -> None:
+    options = {"count": EDU_ABORTS, "lengths": LENGTHS["edu"], "longest_us": 100_000}
+    found = lab.call("aborts:abort", 900, path=lab.nodes["edu"] + "c0", **options)
+    assert found["wrong"] == [], found
+
+
+def test_mixed_load_from_several_processes_is_right(lab: Lab) -> None:
+    lab.xdma.control.set_fault("jitter=0-100")
+    found = lab.call("load:mixed", 3000, path=lab.memory, size=LOAD, seconds=2900)
+    assert found["errors"] == []
+    assert found["bytes"] >= LOAD
+    assert len(found["calls"]) == 14
+    _settled(lab)
+
+
+def test_unbinds_under_load_end_every_call(lab: Lab) -> None:
+    for number in range(UNBINDS):
+        card = ("capric", "xdma")[number % 2]
+        way = ("sync", "aio", "io_uring")[number % 3]
+        target = "transfers:repeat_until_error" if card == "capric" else "memory:repeat_until_error"
+        options = {"path": lab.data} if card == "capric" else {"path": lab.memory, "way": way}
+        calls = [lab.start(target, direction=direction, **options) for direction in ("write", "read")]
+        time.sleep(0.02 * (number % 4))
+        lab.call("processes:unbind", driver=f"pciedma_{card}", address=lab.addresses[card])
+        assert {call.value(60)["errno"] for call in calls} <= {errno.ENODEV, errno.ENOENT}
+        lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
+        lab.find()
+    _settled(lab)

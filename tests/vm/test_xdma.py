@@ -88,8 +88,8 @@ def test_error_is_eio_at_once_with_one_line(lab: Lab, fault: str, direction: str
 
 
 @pytest.mark.parametrize(
-    "fault", ["early_completion", "duplicate_interrupt", "spurious_interrupt=2", "late_interrupt=3", "delayed_writes=50",
-              "jitter=0-400", "delay=300", "latency=100", "bandwidth=2000", "strict_poll_mode"],
+    "fault", ["early_completion", "duplicate_interrupt", "spurious_interrupt=2", "late_interrupt=3",
+              "delayed_writes=50", "jitter=0-400", "delay=300", "latency=100", "bandwidth=2000", "strict_poll_mode"],
 )
 @pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL", "ADAPTIVE"])
 def test_odd_timing_loses_nothing(lab: Lab, fault: str, wait_mode: str) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 PAGE = 4096
 HUGE = 2 << 20
@@ -92,7 +93,7 @@ def read_only_file(data: bytes) -> Iterator[Buffer]:
     with tempfile.NamedTemporaryFile(dir="/tmp") as file:
         file.write(data)
         file.flush()
-        with open(file.name, "rb") as again:
+        with Path(file.name).open("rb") as again:
             address = _libc_mmap(len(data), 1, 1, again.fileno())
             mapping = mmap.mmap(again.fileno(), len(data), prot=mmap.PROT_READ)
             yield Buffer(mapping, address, len(data))
@@ -121,8 +122,6 @@ def unmap(address: int, length: int) -> None:
 
 def reserve_huge_pages(count: int) -> int:
     """Ask the kernel for huge pages; returns how many there are."""
-    path = "/proc/sys/vm/nr_hugepages"
-    with open(path, "w") as file:
-        file.write(str(count))
-    with open(path) as file:
-        return int(file.read())
+    path = Path("/proc/sys/vm/nr_hugepages")
+    path.write_text(str(count))
+    return int(path.read_text())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import glob
 import re
+from pathlib import Path
 from typing import Any
 
 import pciedma
@@ -15,32 +14,27 @@ from . import memory
 def all_channels() -> list[list[dict[str, Any]]]:
     """Return for each card, in PCI order, what each channel is and whether data moves through it."""
     cards = {}
-    for folder in glob.glob("/sys/class/pciedma/pciedma*"):
-        if re.search(r"pciedma\d+$", folder):
-            with pciedma.open("/dev/" + folder.rsplit("/", 1)[1]) as card:
+    for folder in Path("/sys/class/pciedma").iterdir():
+        if re.fullmatch(r"pciedma\d+", folder.name):
+            with pciedma.open(f"/dev/{folder.name}") as card:
                 cards[card.info.pci_address] = (card.path, card.info.channels)
     return [[_channel(path, n) for n in range(count)] for _, (path, count) in sorted(cards.items())]
 
 
-def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read().strip()
-
-
 def _channel(card: str, number: int) -> dict[str, Any]:
     path = f"{card}c{number}"
-    folder = f"/sys/class/pciedma/{path.removeprefix('/dev/')}"
+    folder = Path("/sys/class/pciedma") / path.removeprefix("/dev/")
     found: dict[str, Any] = {
-        "kind": _read(f"{folder}/kind").upper(),
-        "c2h": bool(glob.glob(f"{folder}/c2h/bytes")),
-        "h2c": bool(glob.glob(f"{folder}/h2c/bytes")),
+        "kind": (folder / "kind").read_text().strip().upper(),
+        "c2h": (folder / "c2h/bytes").exists(),
+        "h2c": (folder / "h2c/bytes").exists(),
     }
     try:
         found["result"] = _try(path, found)
     except OSError as error:
         found["result"] = error.errno
     if found["kind"] == "MEMORY":
-        found["looks"] = sum(int(_read(name)) for name in glob.glob(f"{folder}/*/looks"))
+        found["looks"] = sum(int(file.read_text()) for file in folder.glob("*/looks"))
     return found
 
 

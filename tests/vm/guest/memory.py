@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pciedma
@@ -39,8 +40,8 @@ def pwrite(fd: int, address: int, length: int, offset: int) -> int | str:
 
 
 def there_and_back(
-    path: str, lengths: list[int], *, kind: str = "anonymous", skews: list[int] | None = None, card_address: int = 12345,
-    wait_mode: str = "ADAPTIVE", seed: int = 1,
+    path: str, lengths: list[int], *, kind: str = "anonymous", skews: list[int] | None = None,
+    card_address: int = 12345, wait_mode: str = "ADAPTIVE", seed: int = 1,
 ) -> list[str]:
     """Write and read back each length at each skew of a buffer; returns what was wrong.
 
@@ -118,7 +119,8 @@ def bad_memory(path: str) -> dict[str, int | str]:
     length = 16 * PAGE
     with pciedma.Channel(path) as channel:
         fd = channel.fileno()
-        found: dict[str, int | str] = {"null": pwrite(fd, 0, length, 0), "kernel": pread(fd, 0xFFFF888000000000, length, 0)}
+        found: dict[str, int | str] = {"null": pwrite(fd, 0, length, 0)}
+        found["kernel"] = pread(fd, 0xFFFF888000000000, length, 0)
         found["wraps"] = pread(fd, (1 << 64) - PAGE, length, 0)
         half = buffers.anonymous(length)
         ctypes.memset(half.address, 1, length)
@@ -143,7 +145,7 @@ def bad_memory(path: str) -> dict[str, int | str]:
 
 def device_memory(path: str, address: str) -> dict[str, int | str]:
     """Transfer with a mapping of a card's registers, which is no memory."""
-    with open(f"/sys/bus/pci/devices/{address}/resource0", "r+b", buffering=0) as file:
+    with Path(f"/sys/bus/pci/devices/{address}/resource0").open("r+b", buffering=0) as file:
         where = buffers._libc_mmap(4 * PAGE, 3, 1, file.fileno())
     with pciedma.Channel(path) as channel:
         fd = channel.fileno()
@@ -272,6 +274,19 @@ def begun(path: str, way: str, direction: str = "read", length: int = 65536, tim
         return result if result >= 0 else errno.errorcode[-result]
 
 
+def repeat_until_error(path: str, way: str, direction: str) -> dict[str, Any]:
+    """Make requests by *way* until one fails; returns how many went well and the errno."""
+    calls = 0
+    while True:
+        try:
+            result = begun(path, way, direction, 200_000)
+        except OSError as error:
+            return {"calls": calls, "errno": error.errno}
+        if isinstance(result, str):
+            return {"calls": calls, "errno": getattr(errno, result)}
+        calls += 1
+
+
 def one_way(path: str, direction: str, length: int) -> int | str:
     """Make one call on a channel that may have this direction only."""
     buffer = buffers.anonymous(length)
@@ -365,12 +380,13 @@ def big_read(path: str, length: int, *, times: int = 1, wait_mode: str = "ADAPTI
 
 def pinned() -> list[int]:
     """Return how many pages were ever pinned and unpinned on this machine."""
-    with open("/proc/vmstat") as file:
-        values = dict(line.split() for line in file)
+    values = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return [int(values["nr_foll_pin_acquired"]), int(values["nr_foll_pin_released"])]
 
 
-def checked_copy(path: str, length: int, *, chunk: int = 32 << 20, span: int = 256 << 20, seed: int = 1) -> dict[str, Any]:
+def checked_copy(
+    path: str, length: int, *, chunk: int = 32 << 20, span: int = 256 << 20, seed: int = 1
+) -> dict[str, Any]:
     """Write *length* bytes to the card, read them back, and compare every byte; time counts the calls alone.
 
     Each chunk is the same random block turned by another number of bytes, so that no two are alike. They go round

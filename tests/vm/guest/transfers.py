@@ -127,13 +127,13 @@ def one(path: str, direction: str, length: int = 100, timeout_s: float | None = 
 def repeat_until_error(path: str, direction: str = "write", length: int = 64) -> dict[str, Any]:
     """Make calls until one fails; return how many went well and the errno."""
     calls = 0
-    with pciedma.Channel(path) as channel:
-        while True:
-            try:
+    try:
+        with pciedma.Channel(path) as channel:
+            while True:
                 if direction == "write":
                     channel.write(bytes(length))
                 else:
                     channel.read(length)
-            except OSError as error:
-                return {"calls": calls, "errno": error.errno}
-            calls += 1
+                calls += 1
+    except OSError as error:
+        return {"calls": calls, "errno": error.errno}

@@ -12,6 +12,7 @@ import pciedma
 
 from .linux_aio import PREAD, PWRITE, Context
 
+
 def vectors(path: str) -> dict[str, Any]:
     """Write a message from odd pieces and read it into other odd pieces; a longer vector is refused."""
     message = os.urandom(2047)
