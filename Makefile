@@ -19,13 +19,20 @@ demo: mmdebstrap ## build, boot a real kernel with emulated cards, move checked 
 check: lint modules ## what CI runs: lint, modules for all kernels, all tests
 	$(PYTEST) tests
 
+.PHONY: check-debug
+check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any report fails; the driver's line coverage
+	rm -rf build/vm/debug-*
+	PCIEDMA_KERNEL=debug $(PYTEST) tests/vm -m "not stock_kernel"
+	$(LAB) coverage
+
 .PHONY: unit
 unit: mmdebstrap ## the tests that need no virtual machine
 	$(PYTEST) tests/lab tests/python
 
 .PHONY: soak
-soak: mmdebstrap ## 1,000,000 Capric messages with jitter
-	PCIEDMA_SOAK_MESSAGES=1000000 $(PYTEST) tests/vm/test_soak.py
+soak: mmdebstrap ## 1,000,000 messages, 100,000 aborts, 10 GiB of mixed load, 900 unbinds under load
+	PCIEDMA_SOAK_MESSAGES=1000000 PCIEDMA_SOAK_ABORTS=100000 PCIEDMA_SOAK_EDU_ABORTS=300 \
+	PCIEDMA_SOAK_LOAD_MIB=10240 PCIEDMA_SOAK_UNBINDS=900 $(PYTEST) tests/vm/test_soak.py
 
 .PHONY: lint
 lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy

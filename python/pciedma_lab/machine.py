@@ -122,6 +122,7 @@ class Machine:
         self._out_of_time = False
         self._finished = False
         self._expected_log: list[str] = []
+        self._leaks: list[str] = []
         self._expected_violations: set[str] = set()
         self._requests = itertools.count(1)
         self._processes: dict[int, Process] = {}
@@ -256,6 +257,8 @@ class Machine:
 
     def unload_modules(self) -> None:
         """Unload them."""
+        if self._is_debug:
+            self._look_for_leaks()
         self._must(["rmmod", *reversed(self._modules())])
 
     def _modules(self) -> list[str]:
@@ -351,7 +354,7 @@ class Machine:
             return
         self._finished = True
         violations = self._violations()
-        violations += self._debug_reports() if kernels.SERIES[self.series].is_debug else []
+        violations += self._debug_reports() if self._is_debug else []
         final = self._power_off()
         with contextlib.suppress(ControlError, OSError):  # a model that just ended was asked above
             violations = self._violations()
@@ -365,10 +368,18 @@ class Machine:
 
     def _debug_reports(self) -> list[str]:
         """Keep the coverage of our modules in the folder of the results; return the memory that they leaked."""
-        with contextlib.suppress(GuestError, MachineFailed):
-            self.run(["sh", "-c", _COVERAGE_SCRIPT])
+        self.run(["sh", "-c", _COVERAGE_SCRIPT])
+        self._look_for_leaks()
+        return self._leaks
+
+    @property
+    def _is_debug(self) -> bool:
+        return kernels.SERIES[self.series].is_debug
+
+    def _look_for_leaks(self) -> None:
+        """Note what our modules have leaked: while they are loaded, since then the report names them."""
         report = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], 120).stdout
-        return [f"leaked: {text}" for text in verdict.leaks(report)]
+        self._leaks += [f"leaked: {text}" for text in verdict.leaks(report)]
 
     def _power_off(self) -> dict[str, Any]:
         """Let the guest end, and return its last words."""

@@ -46,6 +46,15 @@ def build(series: str, *, warnings_are_errors: bool = False, sparse: bool = Fals
     return built(series)
 
 
+def build_folder(series: str, source: Path) -> Path:
+    """Build other modules than the driver's, from the folder *source*, and return the folder with them."""
+    copy = BUILD / series / source.name
+    with cache.locked(BUILD / series / "lock"):
+        mirror(source, copy)
+        _make(kernels.provide(series), copy, sparse=False)
+    return copy
+
+
 def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
     """Run make and return what it said."""
     command = ["make", "-s", "-C", str(kernel.headers), f"M={copy}", f"-j{os.cpu_count()}", "W=1"]

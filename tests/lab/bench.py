@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pciedma_lab.cards.capric import Model
 from pciedma_lab.config_space import COMMAND, COMMAND_MASTER
-from pciedma_lab.model import Interrupts
+from pciedma_lab.model import CardModel, Interrupts
 
 #: Where the guest's memory begins on the bus, and its length.
 MEMORY, MEMORY_SIZE = 0x10_0000, 0x1_0000
@@ -64,43 +64,62 @@ class Recorder(Interrupts):
         self.asserted = asserted
 
 
-class Bench:
-    """A bare Capric out of reset, with interrupts and bus mastering on, memory at MEMORY, and time standing still."""
+class ModelBench:
+    """A bare model with bus mastering on, memory at MEMORY, and time standing still."""
 
-    def __init__(self, variant: str | None = None) -> None:
+    def __init__(self, model: CardModel) -> None:
         """Put it on the bench."""
-        self.model = Model(variant, seed=1)
+        self.card = model
         #: The bench's clock, in seconds: it moves in run() alone.
         self.now = 1000.0
-        self.model.clock = lambda: self.now
+        model.clock = lambda: self.now
         self.interrupts = Recorder()
-        self.model.interrupts = self.interrupts
+        model.interrupts = self.interrupts
         self.ram = Ram()
-        self.model.memory.map(MEMORY, MEMORY_SIZE, self.ram.fd)
+        model.memory.map(MEMORY, MEMORY_SIZE, self.ram.fd)
         self.bus_master(True)
-        self.write(DCSR1, INT_RD_ENB | INT_WR_ENB)
 
     def bus_master(self, on: bool) -> None:
         """Set Bus Master Enable."""
-        self.model.config.write(COMMAND, bytes([COMMAND_MASTER if on else 0, 0]))
+        self.card.config.write(COMMAND, bytes([COMMAND_MASTER if on else 0, 0]))
 
     def read(self, offset: int) -> int:
         """Read a register."""
-        return self.model.read(0, offset, 4)
+        return self.card.read(0, offset, 4)
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
-        self.model.write(0, offset, 4, value)
+        self.card.write(0, offset, 4, value)
 
     def run(self, seconds: float = 0.0) -> None:
         """Let time pass, and what falls due in it happen in its turn."""
         end = self.now + seconds
-        left = self.model.run_timers()
+        left = self.card.run_timers()
         while left is not None and self.now + left < end:
             self.now += max(left, 1e-9)
-            left = self.model.run_timers()
+            left = self.card.run_timers()
         self.now = end
-        self.model.run_timers()
+        self.card.run_timers()
+
+    @property
+    def violations(self) -> list[str]:
+        """The names of the violations so far."""
+        return [violation["name"] for violation in self.card.records.violations]
+
+    @property
+    def events(self) -> list[str]:
+        """The names of the events so far."""
+        return [event["name"] for event in self.card.records.events]
+
+
+class Bench(ModelBench):
+    """A bare Capric out of reset, with interrupts on."""
+
+    def __init__(self, variant: str | None = None) -> None:
+        """Put it on the bench."""
+        self.model = Model(variant, seed=1)
+        super().__init__(self.model)
+        self.write(DCSR1, INT_RD_ENB | INT_WR_ENB)
 
     def start(self, way: dict[str, int], size: int = 100, address: int = MEMORY) -> None:
         """Start a DMA, as the driver does."""
@@ -120,16 +139,6 @@ class Bench:
         self.write(DCSR1, 1)
         self.run(20e-6)
         self.write(DCSR1, INT_RD_ENB | INT_WR_ENB)
-
-    @property
-    def violations(self) -> list[str]:
-        """The names of the violations so far."""
-        return [violation["name"] for violation in self.model.records.violations]
-
-    @property
-    def events(self) -> list[str]:
-        """The names of the events so far."""
-        return [event["name"] for event in self.model.records.events]
 
 
 class ProtocolError(Exception):

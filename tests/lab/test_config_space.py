@@ -170,3 +170,13 @@ def test_reset_goes_back_to_the_first_values(space: Space) -> None:
     assert bytes(space.data) != first
     space.reset()
     assert bytes(space.data) == first
+
+
+def test_64bit_bar_takes_two_registers_and_says_so() -> None:
+    space = Space(Identity(0x10EE, 0x9038, 0x10EE, 7, 0, bars=(0x10000, 0, 0x100000, 0, 0, 0), bars_64bit=(0, 2)))
+    assert [space.number(0x10 + 4 * n) for n in range(6)] == [4, 0, 4, 0, 0, 0]
+    for offset in (0x10, 0x18):
+        space.write(offset, b"\xff" * 8)
+    assert space.number(0x10, 8) == 0xFFFFFFFFFFFF0004
+    assert space.number(0x18, 8) == 0xFFFFFFFFFFF00004
+    assert space.number(0x20) == 0

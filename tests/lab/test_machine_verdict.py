@@ -31,6 +31,12 @@ TAINT_OUT_OF_TREE, TAINT_WARN, TAINT_DIE = 1 << 12 | 1 << 13, 1 << 9, 1 << 7
         "Kernel panic - not syncing: Fatal exception",
         "INFO: lockdep is turned off.",
         "WARNING: possible circular locking dependency detected",
+        "WARNING: suspicious RCU usage",
+        "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:578",
+        "UBSAN: array-index-out-of-bounds in src/core/engine.c:1:2",
+        "ODEBUG: free active (active state 0) object: ffff888000000000 object type: timer_list hint: f+0x0/0x1",
+        "list_del corruption. prev->next should be ffff1, but was ffff2",
+        "DMA-API: pciedma_xdma 0000:02:00.0: cacheline tracking EEXIST, overlapping mappings aren't supported",
     ],
 )
 def test_suspicious_line_is_found(message: str) -> None:

@@ -41,6 +41,16 @@ def test_dma_across_two_mappings_follows_both(memory: GuestMemory, ram: Ram) -> 
     assert memory.read(0x10FFD, 6) == b"abcdef"
 
 
+def test_read_into_fills_the_target_across_mappings(memory: GuestMemory, ram: Ram) -> None:
+    ram.bytes[PAGE - 3 : PAGE] = b"abc"
+    ram.bytes[0x8000:0x8003] = b"def"
+    target = bytearray(8)
+    memory.read_into(0x10000 + PAGE - 3, memoryview(target)[1:7])
+    assert target == b"\0abcdef\0"
+    assert refused(lambda: memory.read_into(0x11000 + PAGE - 1, memoryview(target))).length == 8
+    assert target == b"\0abcdef\0"
+
+
 @pytest.mark.parametrize(("address", "length"), [(0xFFFF, 1), (0xFFFF, 2), (0x12000, 1), (0x11FFF, 2), (0, 4)])
 def test_dma_outside_is_refused(memory: GuestMemory, address: int, length: int) -> None:
     error = refused(lambda: memory.read(address, length))

@@ -12,6 +12,9 @@ from pciedma_lab.machine import GuestError, Machine, MachineFailed
 
 KERNEL = "trixie"
 
+#: Not again under `make check-debug`.
+pytestmark = pytest.mark.stock_kernel
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,6 +10,9 @@ from pciedma_lab import kernels, modules
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
+#: Not again under `make check-debug`.
+pytestmark = pytest.mark.stock_kernel
+
 from .conftest import KERNEL, make_lab
 
 

@@ -1,0 +1,63 @@
+"""The debug kernel's configuration, what leaks count, and the driver's coverage."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pciedma_lab import coverage_command, debug_kernel, verdict
+from pciedma_lab.cache import LabError
+
+FRAGMENT = "CONFIG_KASAN=y\n# CONFIG_SLUB_TINY is not set\nCONFIG_NR_CPUS=4\n"
+
+
+def test_options_that_survived_are_not_missed() -> None:
+    config = "# CONFIG_SLUB_TINY is not set\nCONFIG_OTHER=y\nCONFIG_KASAN=y\nCONFIG_NR_CPUS=4\n"
+    assert debug_kernel.lost_options(FRAGMENT, config) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "lost"),
+    [("CONFIG_NR_CPUS=4\n# CONFIG_SLUB_TINY is not set\n", ["CONFIG_KASAN"]),
+     ("CONFIG_KASAN=y\nCONFIG_NR_CPUS=64\n# CONFIG_SLUB_TINY is not set\n", ["CONFIG_NR_CPUS"]),
+     ("CONFIG_KASAN=y\nCONFIG_NR_CPUS=4\nCONFIG_SLUB_TINY=y\n", ["CONFIG_SLUB_TINY"])],
+)
+def test_each_lost_option_is_named(config: str, lost: list[str]) -> None:
+    assert debug_kernel.lost_options(FRAGMENT, config) == lost
+
+
+def test_the_fragment_asks_for_the_debuggers() -> None:
+    options = debug_kernel.wanted_options(debug_kernel.CONFIG.read_text())
+    for name in ("KASAN", "PROVE_LOCKING", "DEBUG_ATOMIC_SLEEP", "DMA_API_DEBUG_SG", "DEBUG_KMEMLEAK", "UBSAN",
+                 "DEBUG_OBJECTS", "FAILSLAB", "GCOV_KERNEL"):
+        assert options[f"CONFIG_{name}"] == "y"
+    assert options["CONFIG_SLUB_TINY"] is None
+
+
+def test_source_package_is_read_from_what_apt_prints() -> None:
+    line = "'http://x/linux-source_6.12.107-1_all.deb' linux-source_6.12.107-1_all.deb 1 SHA256:0\n"
+    line += "'http://x/linux-source-6.12_6.12.107-1_all.deb' linux-source-6.12_6.12.107-1_all.deb 1 SHA256:0\n"
+    assert debug_kernel.source_package(line) == ("linux-source-6.12", "6.12.107-1")
+    with pytest.raises(LabError):
+        debug_kernel.source_package("nothing")
+
+
+def test_only_our_modules_objects_are_leaks() -> None:
+    other = "unreferenced object 0xffff1 (size 8):\n  backtrace:\n    kmalloc+0x1\n    some_driver+0x2\n"
+    ours = "unreferenced object 0xffff2 (size 8):\n  backtrace:\n    kmalloc+0x1\n    channel_open+0x2/0x3 [pciedma]\n"
+    assert verdict.leaks("") == []
+    assert verdict.leaks(other + ours) == [ours]
+
+
+def test_coverage_sums_documents_and_leaves_headers_out() -> None:
+    def document(*counts: int) -> str:
+        lines = [{"line_number": n, "count": count} for n, count in enumerate(counts, 1)]
+        return json.dumps({"files": [
+            {"file": "/somewhere/build/debug/src/core/engine.c", "lines": lines},
+            {"file": "include/linux/list.h", "lines": lines},
+        ]})
+
+    lines = coverage_command.merged([document(1, 0, 0), document(2, 3, 0)])
+    assert lines == {"core/engine.c": {1: 3, 2: 3, 3: 0}}
+    assert coverage_command.table(lines)[-1].split() == ["all", "2", "of", "3", "lines", "66.7", "%"]

@@ -1,0 +1,71 @@
+"""The debug kernel: that it finds mistakes, and that it finds none in the driver's main paths."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from pciedma_lab import modules
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine, MachineFailed
+
+from .conftest import make_lab
+
+KERNEL = "debug"
+
+#: Not again under `make check-debug`.
+pytestmark = pytest.mark.stock_kernel
+MISTAKES = {
+    "wrong_unmap": "DMA-API: .*different size",
+    "atomic_sleep": "BUG: scheduling while atomic|sleeping function called",
+    "out_of_bounds": "BUG: KASAN: slab-out-of-bounds",
+    "lock_inversion": "possible circular locking dependency",
+    "leak": "leaked: unreferenced object",
+}
+
+
+@pytest.fixture(scope="module")
+def probe() -> Path:
+    """The module that makes mistakes, built for the debug kernel; as the guest sees it."""
+    built = modules.build_folder(KERNEL, Path(__file__).parent / "debug_probe")
+    return Path("/mnt/project") / built.relative_to(modules.PROJECT) / "pciedma_probe.ko"
+
+
+def test_mistakes_are_found_and_fail_the_run(probe: Path) -> None:
+    with pytest.raises(MachineFailed) as caught, Machine(KERNEL, iommu=True, edu=1, time_limit_s=300) as vm:
+        for mistake in MISTAKES:
+            assert vm.run(["insmod", str(probe), f"mistake={mistake}"]).returncode == 0
+            if mistake != "leak":  # whose report names the module
+                vm.run(["rmmod", "pciedma_probe"])
+    text = str(caught.value).partition("console:")[0]
+    for mistake, pattern in MISTAKES.items():
+        assert re.search(pattern, text), f"{mistake} was not found"
+
+
+def test_driver_makes_no_mistake_in_its_main_paths() -> None:
+    modules.build(KERNEL)
+    cards = [EmulatedCard("capric"), EmulatedCard("xdma")]
+    with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=600) as vm:
+        lab = make_lab(vm, *cards)
+        lab.echo(50)
+        lab.there_and_back(lengths=[1, 5000, 3 << 20])
+        assert lab.call("memory:uring", path=lab.memory) == {"bad": []}
+        assert lab.call("memory:uring", path=lab.memory, fixed=True) == {"bad": []}
+        assert lab.call("memory:aio", path=lab.memory) == {"bad": []}
+        for fault, result in (("stall*1", errno.ETIMEDOUT), ("read_error*1", errno.EIO)):
+            lab.xdma.control.set_fault(fault)
+            found = lab.call("transfers:one", path=lab.memory, direction="read", length=50_000, timeout_s=0.3)
+            assert found["errno"] == result
+        for way in ("sync", "aio", "io_uring", "io_cancel"):
+            lab.xdma.control.set_fault("stall*1")
+            assert lab.call("memory:cancelled", path=lab.memory, way=way)["result"] == "ECANCELED"
+        for card in ("capric", "xdma", "edu"):
+            lab.call("processes:unbind", driver=f"pciedma_{card}", address=lab.addresses[card])
+            lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
+        lab.find()
+        lab.echo(3)
+        lab.there_and_back()
+        vm.unload_modules()
