@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class CardInfo:
     subsystem_device: int
     abi_version: int
     driver_version: str
+    event_lines: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,27 @@ class Card(Node):
         OSError with EIO. Raises OSError with EIO if the card could not be proven idle, CardGoneError.
         """
         self._ioctl(uapi.PCIEDMA_IOC_RESET, uapi.pciedma_reset())
+
+    def listen(self, lines: Iterable[int], eventfd: int = -1) -> None:
+        """Listen to interrupt lines of the user's own logic on the card, from 0; none: listen no more.
+
+        ``fileno()`` is readable for poll and select when one has fired, and *eventfd* is signalled then. Raises
+        ValueError for a line that the card does not have, OSError.
+        """
+        mask = 0
+        for line in lines:
+            if not 0 <= line < self.info.event_lines:
+                raise ValueError(f"{self.path} has {self.info.event_lines} event lines")
+            mask |= 1 << line
+        self._ioctl(uapi.PCIEDMA_IOC_SET_EVENTS, uapi.pciedma_events(lines=mask, eventfd=eventfd))
+
+    def events(self) -> set[int]:
+        """Return the lines that have fired since the last call, and let them fire again.
+
+        Serve the card's logic first: a line that is still active fires at once.
+        """
+        raw = self._ioctl(uapi.PCIEDMA_IOC_GET_EVENTS, uapi.pciedma_events())
+        return {line for line in range(uapi.PCIEDMA_MAX_EVENTS) if raw.lines >> line & 1}
 
 
 def open(which: int | str | None = None) -> Card:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_char, c_int64, c_uint16, c_uint32, c_uint64
+from ctypes import c_char, c_int32, c_int64, c_uint16, c_uint32, c_uint64
 
 PCIEDMA_ABI_VERSION = 1
 
@@ -17,6 +17,7 @@ PCIEDMA_WAIT_ADAPTIVE = 2
 
 PCIEDMA_TIMEOUT_NONE = -1
 PCIEDMA_ENGINE_PRESENT = 1 << 0
+PCIEDMA_MAX_EVENTS = 32
 PCIEDMA_SIZE_UNKNOWN = (1 << 63) - 1
 
 
@@ -35,7 +36,8 @@ class pciedma_card_info(ctypes.Structure):  # noqa: N801
         ("name", c_char * 16),
         ("pci_address", c_char * 16),
         ("driver_version", c_char * 24),
-        ("reserved", c_uint32 * 8),
+        ("event_lines", c_uint32),
+        ("reserved", c_uint32 * 7),
     ]
 
 
@@ -99,6 +101,17 @@ class pciedma_cancel(ctypes.Structure):  # noqa: N801
     ]
 
 
+class pciedma_events(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_events``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("lines", c_uint32),
+        ("eventfd", c_int32),
+        ("reserved", c_uint32 * 5),
+    ]
+
+
 PCIEDMA_IOC_MAGIC = 0xDA
 
 _IOC_WRITE, _IOC_READ = 1, 2
@@ -115,3 +128,5 @@ PCIEDMA_IOC_GET_WAIT = _ioc(_IOC_READ | _IOC_WRITE, 0x02, pciedma_wait)
 PCIEDMA_IOC_SET_WAIT = _ioc(_IOC_WRITE, 0x03, pciedma_wait)
 PCIEDMA_IOC_RESET = _ioc(_IOC_WRITE, 0x04, pciedma_reset)
 PCIEDMA_IOC_CANCEL = _ioc(_IOC_WRITE, 0x05, pciedma_cancel)
+PCIEDMA_IOC_SET_EVENTS = _ioc(_IOC_WRITE, 0x06, pciedma_events)
+PCIEDMA_IOC_GET_EVENTS = _ioc(_IOC_READ | _IOC_WRITE, 0x07, pciedma_events)

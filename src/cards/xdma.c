@@ -344,9 +344,9 @@ static int xdma_stop_all(struct pciedma_card *card)
 	return 0;
 }
 
-static void xdma_set_vector(struct xdma *xdma, unsigned int number, unsigned int vector)
+static void xdma_set_vector(struct xdma *xdma, u32 place, unsigned int number, unsigned int vector)
 {
-	void __iomem *reg = xdma->bar + XDMA_IRQ + CHANNEL_VECTORS +
+	void __iomem *reg = xdma->bar + XDMA_IRQ + place +
 			    number / VECTORS_PER_REGISTER * sizeof(u32);
 	unsigned int shift = number % VECTORS_PER_REGISTER * VECTOR_BITS;
 	u32 value = readl(reg);
@@ -361,7 +361,7 @@ static int xdma_init(struct pciedma_card *card)
 	struct pciedma_engine *engine;
 	u32 wanted = 0;
 	u32 irqs = 0;
-	int ret;
+	int ret, i;
 
 	ret = xdma_stop_all(card);
 	if (ret)
@@ -372,9 +372,11 @@ static int xdma_init(struct pciedma_card *card)
 		engine_init(engine);
 		wanted |= credit_bit(engine);
 		irqs |= BIT(pciedma_engine_desc(engine)->vector);
-		xdma_set_vector(xdma, pciedma_engine_desc(engine)->vector,
+		xdma_set_vector(xdma, CHANNEL_VECTORS, pciedma_engine_desc(engine)->vector,
 				pciedma_engine_vector(engine));
 	}
+	for (i = 0; i < XDMA_USER_IRQS; i++)
+		xdma_set_vector(xdma, USER_VECTORS, i, pciedma_card_event_vector(card));
 	writel(credits ? wanted : 0, xdma->bar + XDMA_COMMON + CREDIT_ENABLE);
 	xdma->credits = credits && readl(xdma->bar + XDMA_COMMON + CREDIT_ENABLE) == wanted;
 	writel(irqs, xdma->bar + XDMA_IRQ + CHANNEL_ENABLE_W1S);
@@ -684,11 +686,30 @@ static void xdma_irq(struct pciedma_engine *engine, bool on)
 	writel(STATUS_DESCRIPTOR_COMPLETED, priv->regs + (on ? IRQ_MASK_W1S : IRQ_MASK_W1C));
 }
 
+static u32 xdma_events(struct pciedma_card *card)
+{
+	struct xdma *xdma = pciedma_card_priv(card);
+	u32 lines = readl(xdma->bar + XDMA_IRQ + USER_REQUEST);
+
+	if (PCI_POSSIBLE_ERROR(lines))
+		return 0;
+	writel(lines, xdma->bar + XDMA_IRQ + USER_ENABLE_W1C);
+	return lines;
+}
+
+static void xdma_arm_events(struct pciedma_card *card, u32 lines)
+{
+	struct xdma *xdma = pciedma_card_priv(card);
+
+	writel(lines, xdma->bar + XDMA_IRQ + USER_ENABLE_W1S);
+}
+
 static const struct pciedma_card_type xdma_type = {
 	.name		= "xdma",
 	.card_priv	= sizeof(struct xdma),
 	.engine_priv	= sizeof(struct xdma_engine),
-	.vectors	= MAX_ENGINES,
+	.vectors	= MAX_ENGINES + 1,
+	.event_lines	= XDMA_USER_IRQS,
 	.ops		= {
 		.identify	= xdma_identify,
 		.init		= xdma_init,
@@ -698,6 +719,8 @@ static const struct pciedma_card_type xdma_type = {
 		.halt		= xdma_halt,
 		.idle		= xdma_idle,
 		.irq		= xdma_irq,
+		.events		= xdma_events,
+		.arm_events	= xdma_arm_events,
 	},
 };
 

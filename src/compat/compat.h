@@ -6,6 +6,7 @@
 #ifndef PCIEDMA_COMPAT_H
 #define PCIEDMA_COMPAT_H
 
+#include <linux/eventfd.h>
 #include <linux/uio.h>
 
 #ifndef HAVE_ITER_IOV
@@ -14,6 +15,11 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 {
 	return iter->iov;
 }
+#endif
+
+#ifndef HAVE_EVENTFD_SIGNAL_ONE
+/* Before 6.8 one said how much to add. */
+#define eventfd_signal(ctx)	eventfd_signal(ctx, 1)
 #endif
 
 #endif /* PCIEDMA_COMPAT_H */

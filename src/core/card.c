@@ -108,6 +108,8 @@ static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedm
 	card->type = type;
 	init_completion(&card->gate_closed);
 	init_waitqueue_head(&card->poll_wait);
+	spin_lock_init(&card->events_lock);
+	INIT_LIST_HEAD(&card->listeners);
 	mutex_init(&card->recovery_lock);
 	INIT_WORK(&card->recovery, pciedma_recovery_work);
 	card->priv = kzalloc(type->card_priv, GFP_KERNEL);

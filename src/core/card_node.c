@@ -1,39 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The card nodes /dev/pciedma<card>: information and reset.
+ * The card nodes /dev/pciedma<card>: information, reset, event lines.
  */
 #include <linux/compat.h>
 #include <linux/fs.h>
 #include <linux/poll.h>
+#include <linux/slab.h>
 
 #include "core.h"
 
 static int card_open(struct inode *inode, struct file *file)
 {
 	struct pciedma_card *card = container_of(inode->i_cdev, struct pciedma_card, cdev);
+	struct pciedma_listener *listener = kzalloc(sizeof(*listener), GFP_KERNEL);
 
-	if (!pciedma_card_enter(card))
+	if (!listener)
+		return -ENOMEM;
+	if (!pciedma_card_enter(card)) {
+		kfree(listener);
 		return -ENODEV;
+	}
 	get_device(&card->dev);
 	pciedma_card_leave(card);
-	file->private_data = card;
+	pciedma_listener_init(listener, card);
+	file->private_data = listener;
 	return stream_open(inode, file);
 }
 
 static int card_release(struct inode *inode, struct file *file)
 {
-	struct pciedma_card *card = file->private_data;
+	struct pciedma_listener *listener = file->private_data;
+	struct pciedma_card *card = listener->card;
 
+	pciedma_listener_exit(listener);
+	kfree(listener);
 	put_device(&card->dev);
 	return 0;
 }
 
 static __poll_t card_poll(struct file *file, poll_table *wait)
 {
-	struct pciedma_card *card = file->private_data;
+	struct pciedma_listener *listener = file->private_data;
+	struct pciedma_card *card = listener->card;
+	__poll_t mask = 0;
 
 	poll_wait(file, &card->poll_wait, wait);
-	return READ_ONCE(card->removed) || READ_ONCE(card->lost) ? EPOLLHUP | EPOLLERR : 0;
+	if (pciedma_listener_fired(listener))
+		mask |= EPOLLIN | EPOLLRDNORM;
+	if (READ_ONCE(card->removed) || READ_ONCE(card->lost))
+		mask |= EPOLLHUP | EPOLLERR;
+	return mask;
 }
 
 /**
@@ -57,6 +73,7 @@ long pciedma_card_get_info(struct pciedma_card *card, void __user *argument)
 	info.abi_version = PCIEDMA_ABI_VERSION;
 	info.index = card->index;
 	info.channels = card->num_channels;
+	info.event_lines = card->type->event_lines;
 	info.vendor = pdev->vendor;
 	info.device = pdev->device;
 	info.subsystem_vendor = pdev->subsystem_vendor;
@@ -77,12 +94,13 @@ static long card_reset(struct file *file, void __user *argument)
 		return -EFAULT;
 	if (memchr_inv(&reset, 0, sizeof(reset)))
 		return -EINVAL;
-	return pciedma_card_reset(file->private_data);
+	return pciedma_card_reset(((struct pciedma_listener *)file->private_data)->card);
 }
 
 static long card_ioctl(struct file *file, unsigned int command, unsigned long value)
 {
-	struct pciedma_card *card = file->private_data;
+	struct pciedma_listener *listener = file->private_data;
+	struct pciedma_card *card = listener->card;
 	void __user *argument = (void __user *)value;
 	long ret;
 
@@ -94,6 +112,12 @@ static long card_ioctl(struct file *file, unsigned int command, unsigned long va
 		break;
 	case PCIEDMA_IOC_RESET:
 		ret = card_reset(file, argument);
+		break;
+	case PCIEDMA_IOC_SET_EVENTS:
+		ret = pciedma_listener_set(listener, argument);
+		break;
+	case PCIEDMA_IOC_GET_EVENTS:
+		ret = pciedma_listener_get(listener, argument);
 		break;
 	default:
 		ret = -ENOTTY;

@@ -119,6 +119,19 @@ unsigned int pciedma_engine_vector(struct pciedma_engine *engine)
 EXPORT_SYMBOL_GPL(pciedma_engine_vector);
 
 /**
+ * pciedma_card_event_vector() - the interrupt vector of a card's event lines
+ * @card: the card
+ *
+ * Context: from init on.
+ * Return: it; 0 if they share the first one.
+ */
+unsigned int pciedma_card_event_vector(struct pciedma_card *card)
+{
+	return card->event_vector;
+}
+EXPORT_SYMBOL_GPL(pciedma_card_event_vector);
+
+/**
  * pciedma_engine_memory() - an engine's coherent memory
  * @engine: the engine
  * @dma:    where to put its address as the engine sees it

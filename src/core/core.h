@@ -15,6 +15,7 @@
  *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
  *   card->recovery_lock       one ladder at a time
  *   channel->open_lock        exclusive opens
+ *   card->events_lock         listeners; never together with an engine's
  *   engine->lock              queue, windows, state and registers of one engine
  *   a back end's own locks
  * The recovery work only ever tries device_lock. Two engine locks are never
@@ -43,6 +44,7 @@
 #define PCIEDMA_VERSION		"0.1.0"
 #define PCIEDMA_MAX_CHANNELS	8
 #define PCIEDMA_MAX_ENGINES	(PCIEDMA_MAX_CHANNELS * PCIEDMA_DIRECTIONS)
+#define PCIEDMA_MAX_VECTORS	(PCIEDMA_MAX_ENGINES + 1)
 #define PCIEDMA_MAX_BUFFERS	8
 /* Most user memory of one window, and the pages that it can lie in. */
 #define PCIEDMA_WINDOW_SIZE	SZ_2M
@@ -347,6 +349,24 @@ struct pciedma_vector {
 };
 
 /**
+ * struct pciedma_listener - an open card node that may listen to event lines
+ * @node:    on card->listeners
+ * @card:    its card
+ * @lines:   those that it listens to
+ * @fired:   those that have fired since it last took notice
+ * @eventfd: signalled for each time, or NULL
+ *
+ * All under the card's events_lock but @card.
+ */
+struct pciedma_listener {
+	struct list_head node;
+	struct pciedma_card *card;
+	u32 lines;
+	u32 fired;
+	struct eventfd_ctx *eventfd;
+};
+
+/**
  * struct pciedma_card - a card: /dev/pciedma<index>
  * @dev:            the node's device
  * @cdev:           the node
@@ -366,6 +386,11 @@ struct pciedma_vector {
  * @reset_wanted:   RESET was asked
  * @reset_result:   what the last RESET led to
  * @reset_owner:    the task that resets the function from inside the ladder
+ * @events_lock:    protects the listeners, @events_armed and @events_silent
+ * @listeners:      open card nodes
+ * @events_armed:   event lines that may interrupt
+ * @events_silent:  their registers must not be touched
+ * @event_vector:   vector of the event lines
  * @poll_wait:      those who poll() the card node
  * @link_reported:  the port above reported an active link at probe
  * @lost:           the PCI function does not answer
@@ -385,7 +410,7 @@ struct pciedma_card {
 	void __iomem *mmio[PCI_STD_NUM_BARS];
 	struct pciedma_channel *channels[PCIEDMA_MAX_CHANNELS];
 	unsigned int num_channels;
-	struct pciedma_vector vectors[PCIEDMA_MAX_ENGINES];
+	struct pciedma_vector vectors[PCIEDMA_MAX_VECTORS];
 	unsigned int num_vectors;
 	struct work_struct recovery;
 	struct mutex recovery_lock; /* one ladder at a time */
@@ -393,6 +418,11 @@ struct pciedma_card {
 	bool reset_wanted;
 	int reset_result;
 	struct task_struct *reset_owner;
+	spinlock_t events_lock; /* listeners, events_armed */
+	struct list_head listeners;
+	u32 events_armed;
+	bool events_silent;
+	unsigned int event_vector;
 	wait_queue_head_t poll_wait;
 	bool link_reported;
 	bool lost;
@@ -542,6 +572,16 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 void pciedma_async_complete(struct pciedma_engine *engine);
 void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files);
 void pciedma_async_watch(struct work_struct *work);
+
+/* events.c */
+void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_card *card);
+void pciedma_listener_exit(struct pciedma_listener *listener);
+long pciedma_listener_set(struct pciedma_listener *listener, void __user *argument);
+long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument);
+bool pciedma_listener_fired(struct pciedma_listener *listener);
+bool pciedma_events_interrupt(struct pciedma_card *card);
+void pciedma_events_silence(struct pciedma_card *card);
+void pciedma_events_restore(struct pciedma_card *card);
 
 /* recovery.c */
 void pciedma_recovery_work(struct work_struct *work);

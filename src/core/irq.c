@@ -48,6 +48,8 @@ static irqreturn_t vector_handler(int irq, void *data)
 	bool ours = false;
 	int found;
 
+	if (card->type->event_lines && vector->index == card->event_vector)
+		ours = pciedma_events_interrupt(card);
 	found = vector_look(vector);
 	trace_pciedma_interrupt(card, vector->index, found);
 	if (found)
@@ -66,6 +68,8 @@ static unsigned int vectors_wanted(struct pciedma_card *card)
 
 	pciedma_for_each_engine(card, engine)
 		wanted = max(wanted, engine->desc->vector + 1U);
+	if (card->type->event_lines)
+		wanted++;
 	return min_t(unsigned int, wanted, card->type->vectors);
 }
 
@@ -78,12 +82,14 @@ static unsigned int vectors_wanted(struct pciedma_card *card)
  */
 int pciedma_irq_alloc(struct pciedma_card *card)
 {
+	unsigned int wanted = vectors_wanted(card);
 	int ret;
 
-	ret = pci_alloc_irq_vectors(card->pdev, 1, vectors_wanted(card), PCI_IRQ_ALL_TYPES);
+	ret = pci_alloc_irq_vectors(card->pdev, 1, wanted, PCI_IRQ_ALL_TYPES);
 	if (ret < 0)
 		return ret;
 	card->num_vectors = ret;
+	card->event_vector = ret == wanted ? wanted - 1 : 0;
 	return 0;
 }
 

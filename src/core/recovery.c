@@ -44,6 +44,8 @@ static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_
 {
 	struct pciedma_engine *engine;
 
+	if (state == PCIEDMA_ENGINE_DEAF)
+		pciedma_events_silence(card);
 	pciedma_for_each_engine(card, engine) {
 		if (!(mask & BIT(engine->index)))
 			continue;
@@ -203,6 +205,7 @@ static int card_init(struct pciedma_card *card)
 		engine->irq_on = false;
 		engine->state = PCIEDMA_ENGINE_PAUSED;
 	}
+	pciedma_events_restore(card);
 	return 0;
 }
 

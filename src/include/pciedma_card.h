@@ -170,6 +170,14 @@ struct pciedma_card_ops {
 	 * (with irq_at_start: that start from now on).
 	 */
 	void (*irq)(struct pciedma_engine *engine, bool on);
+	/**
+	 * @events: Ask the card which event lines are active, and switch these
+	 * off. May run in a hard interrupt, under a lock of its own. Present
+	 * if and only if the card has event lines. Returns a bit for each.
+	 */
+	u32 (*events)(struct pciedma_card *card);
+	/** @arm_events: Switch event lines on; one that is active interrupts at once. */
+	void (*arm_events)(struct pciedma_card *card, u32 lines);
 };
 
 /**
@@ -178,6 +186,7 @@ struct pciedma_card_ops {
  * @card_priv:    bytes of zeroed private memory for each card
  * @engine_priv:  bytes of zeroed private memory for each engine
  * @vectors:      most interrupt vectors that the card can use
+ * @event_lines:  interrupt lines of the user's own logic
  * @ops:          its operations
  */
 struct pciedma_card_type {
@@ -185,6 +194,7 @@ struct pciedma_card_type {
 	size_t card_priv;
 	size_t engine_priv;
 	u8 vectors;
+	u8 event_lines;
 	struct pciedma_card_ops ops;
 };
 
@@ -217,6 +227,7 @@ struct pciedma_engine *pciedma_card_engine(struct pciedma_card *card,
 	for ((engine) = pciedma_card_engine(card, NULL); (engine);		\
 	     (engine) = pciedma_card_engine(card, engine))
 unsigned int pciedma_engine_vector(struct pciedma_engine *engine);
+unsigned int pciedma_card_event_vector(struct pciedma_card *card);
 void *pciedma_engine_memory(struct pciedma_engine *engine, dma_addr_t *dma);
 
 /* For start, reap and stray */

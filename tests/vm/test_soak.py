@@ -63,8 +63,8 @@ def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
     _set_drain(lab, path, 2)
     halts = lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts")
     for number in range(0, ABORTS // 2, _ABORTS_CHUNK):
-        model.control.set_fault("late_dma")
-        model.control.set_fault("jitter=0-6000")
+        model.control.clear_faults()
+        model.control.set_fault("late_dma" if number // _ABORTS_CHUNK % 2 == 0 else "jitter=0-6000")
         count = min(_ABORTS_CHUNK, ABORTS // 2 - number)
         found = lab.call("aborts:abort", 900, path=path, count=count, lengths=LENGTHS[card], seed=number)
         assert found["wrong"] == [], found

@@ -247,8 +247,8 @@ class Engine:
         faults = self.card.faults
         if not faults.active:
             return False
-        stall = faults.value("stall")
-        if stall in ("both", self.name[:3]):
+        late = faults.value("late_dma") or faults.value("lying_idle")
+        if late or faults.value("stall") in ("both", self.name[:3]):
             faults.take("stall")
             self.stalled = True
             return True

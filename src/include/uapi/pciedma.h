@@ -46,6 +46,9 @@ enum pciedma_wait_mode {
 /** PCIEDMA_TIMEOUT_NONE - value of timeout_ns: wait without bound */
 #define PCIEDMA_TIMEOUT_NONE	(-1)
 
+/** PCIEDMA_MAX_EVENTS - event lines that a card can have */
+#define PCIEDMA_MAX_EVENTS	32
+
 /** PCIEDMA_SIZE_UNKNOWN - size of card memory if neither the card nor an option says it */
 #define PCIEDMA_SIZE_UNKNOWN	0x7fffffffffffffffULL
 
@@ -65,6 +68,7 @@ enum pciedma_wait_mode {
  * @name:             out: the card's back end, e.g. "capric", NUL-terminated
  * @pci_address:      out: e.g. "0000:01:00.0", NUL-terminated
  * @driver_version:   out: version of the loaded driver, NUL-terminated
+ * @event_lines:      out: interrupt lines of the user's own logic
  * @reserved:         in: zero
  */
 struct pciedma_card_info {
@@ -79,7 +83,8 @@ struct pciedma_card_info {
 	char name[16];
 	char pci_address[16];
 	char driver_version[24];
-	__u32 reserved[8];
+	__u32 event_lines;
+	__u32 reserved[7];
 };
 
 /**
@@ -165,6 +170,21 @@ struct pciedma_cancel {
 	__u32 reserved[3];
 };
 
+/**
+ * struct pciedma_events - interrupt lines of the user's own logic
+ * @flags:    zero
+ * @lines:    a bit for each line
+ * @eventfd:  SET: an eventfd that is signalled when one of them fires, or -1;
+ *            GET: in: zero
+ * @reserved: zero
+ */
+struct pciedma_events {
+	__u32 flags;
+	__u32 lines;
+	__s32 eventfd;
+	__u32 reserved[5];
+};
+
 #define PCIEDMA_IOC_MAGIC	0xDA
 
 /**
@@ -218,5 +238,28 @@ struct pciedma_cancel {
  * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
  */
 #define PCIEDMA_IOC_CANCEL	 _IOW(PCIEDMA_IOC_MAGIC, 0x05, struct pciedma_cancel)
+
+/**
+ * PCIEDMA_IOC_SET_EVENTS - card node: listen to event lines with this open file
+ *
+ * poll() says POLLIN when one has fired. A line that has fired stays off until
+ * somebody who listens to it has taken notice by PCIEDMA_IOC_GET_EVENTS. Zero
+ * lines: listen no more.
+ *
+ * Errors: EBADF (no such eventfd), EINVAL (flags or reserved not zero, lines
+ * that the card does not have, no eventfd), EOPNOTSUPP (the card has none),
+ * EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_SET_EVENTS	 _IOW(PCIEDMA_IOC_MAGIC, 0x06, struct pciedma_events)
+
+/**
+ * PCIEDMA_IOC_GET_EVENTS - card node: which lines have fired since the last call
+ *
+ * All lines of this open file are switched on again: serve the card's logic
+ * first, or they fire at once.
+ *
+ * Errors: EINVAL (any field handed in not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_GET_EVENTS	 _IOWR(PCIEDMA_IOC_MAGIC, 0x07, struct pciedma_events)
 
 #endif /* _UAPI_PCIEDMA_H */

@@ -100,6 +100,7 @@ def bad_ioctls(card: str, channel: str) -> dict[str, str]:
         ("channel", "SET_WAIT", uapi.pciedma_wait),
         ("channel", "CANCEL", uapi.pciedma_cancel),
         ("card", "RESET", uapi.pciedma_reset),
+        ("card", "GET_EVENTS", uapi.pciedma_events),
     ]
     for node, name, structure in ioctls:
         request = getattr(uapi, f"PCIEDMA_IOC_{name}")

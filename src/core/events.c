@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Event lines: interrupts of the user's own logic on a card, for those who
+ * listen on the card node. A line that has fired stays off until its listener
+ * has taken notice, so that no level can storm.
+ */
+#include <linux/eventfd.h>
+#include <linux/slab.h>
+
+#include <compat.h>
+
+#include "core.h"
+
+static const struct pciedma_card_ops *card_ops(struct pciedma_card *card)
+{
+	return &card->type->ops;
+}
+
+/* Events lock held; the card is there. */
+static void events_arm(struct pciedma_card *card, u32 lines)
+{
+	lines &= ~card->events_armed;
+	if (!lines)
+		return;
+	card->events_armed |= lines;
+	if (!card->events_silent)
+		card_ops(card)->arm_events(card, lines);
+}
+
+/**
+ * pciedma_listener_init() - a file may listen from now on
+ * @listener: embedded in it
+ * @card:     its card
+ *
+ * Context: process.
+ */
+void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_card *card)
+{
+	listener->card = card;
+	guard(spinlock_irqsave)(&card->events_lock);
+	list_add_tail(&listener->node, &card->listeners);
+}
+
+/**
+ * pciedma_listener_exit() - the file is closed
+ * @listener: embedded in it
+ *
+ * Context: process.
+ */
+void pciedma_listener_exit(struct pciedma_listener *listener)
+{
+	scoped_guard(spinlock_irqsave, &listener->card->events_lock)
+		list_del(&listener->node);
+	if (listener->eventfd)
+		eventfd_ctx_put(listener->eventfd);
+}
+
+/**
+ * pciedma_listener_set() - PCIEDMA_IOC_SET_EVENTS
+ * @listener: who listens
+ * @argument: user space's struct pciedma_events
+ *
+ * Context: process, inside the gate.
+ * Return: 0, -EFAULT, -EINVAL, -EOPNOTSUPP, or the eventfd's errno.
+ */
+long pciedma_listener_set(struct pciedma_listener *listener, void __user *argument)
+{
+	struct pciedma_card *card = listener->card;
+	struct eventfd_ctx *eventfd = NULL;
+	struct pciedma_events events;
+
+	if (copy_from_user(&events, argument, sizeof(events)))
+		return -EFAULT;
+	if (events.flags || memchr_inv(events.reserved, 0, sizeof(events.reserved)))
+		return -EINVAL;
+	if (!card->type->event_lines)
+		return -EOPNOTSUPP;
+	if (events.lines & ~GENMASK(card->type->event_lines - 1, 0))
+		return -EINVAL;
+	if (events.eventfd >= 0) {
+		eventfd = eventfd_ctx_fdget(events.eventfd);
+		if (IS_ERR(eventfd))
+			return PTR_ERR(eventfd);
+	}
+	scoped_guard(spinlock_irqsave, &card->events_lock) {
+		swap(listener->eventfd, eventfd);
+		listener->lines = events.lines;
+		listener->fired = 0;
+		events_arm(card, events.lines);
+	}
+	if (eventfd)
+		eventfd_ctx_put(eventfd);
+	return 0;
+}
+
+/**
+ * pciedma_listener_get() - PCIEDMA_IOC_GET_EVENTS
+ * @listener: who listens
+ * @argument: user space's struct pciedma_events
+ *
+ * Context: process, inside the gate.
+ * Return: 0, -EFAULT or -EINVAL.
+ */
+long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument)
+{
+	struct pciedma_card *card = listener->card;
+	struct pciedma_events events;
+
+	if (copy_from_user(&events, argument, sizeof(events)))
+		return -EFAULT;
+	if (memchr_inv(&events, 0, sizeof(events)))
+		return -EINVAL;
+	events.eventfd = -1;
+	scoped_guard(spinlock_irqsave, &card->events_lock) {
+		events.lines = listener->fired;
+		listener->fired = 0;
+		events_arm(card, listener->lines);
+	}
+	return copy_to_user(argument, &events, sizeof(events)) ? -EFAULT : 0;
+}
+
+/**
+ * pciedma_listener_fired() - whether there is something to take notice of
+ * @listener: who listens
+ *
+ * Return: true if so.
+ */
+bool pciedma_listener_fired(struct pciedma_listener *listener)
+{
+	guard(spinlock_irqsave)(&listener->card->events_lock);
+	return listener->fired;
+}
+
+/**
+ * pciedma_events_interrupt() - an interrupt came on a vector that serves event lines
+ * @card: the card
+ *
+ * Context: any.
+ * Return: whether a line has fired.
+ */
+bool pciedma_events_interrupt(struct pciedma_card *card)
+{
+	struct pciedma_listener *listener;
+	u32 lines;
+
+	if (!READ_ONCE(card->events_armed))
+		return false;
+	scoped_guard(spinlock_irqsave, &card->events_lock) {
+		if (card->events_silent)
+			return false;
+		lines = card_ops(card)->events(card) & card->events_armed;
+		card->events_armed &= ~lines;
+		list_for_each_entry(listener, &card->listeners, node) {
+			if (!(listener->lines & lines))
+				continue;
+			listener->fired |= listener->lines & lines;
+			if (listener->eventfd)
+				eventfd_signal(listener->eventfd);
+		}
+	}
+	if (lines)
+		wake_up_interruptible(&card->poll_wait);
+	return lines;
+}
+
+/**
+ * pciedma_events_silence() - the registers must not be touched until the card is initialized
+ * @card: the card
+ *
+ * Context: process.
+ */
+void pciedma_events_silence(struct pciedma_card *card)
+{
+	guard(spinlock_irqsave)(&card->events_lock);
+	card->events_silent = true;
+}
+
+/**
+ * pciedma_events_restore() - the card was initialized: arm again what was armed
+ * @card: the card
+ *
+ * Context: process.
+ */
+void pciedma_events_restore(struct pciedma_card *card)
+{
+	u32 lines;
+
+	guard(spinlock_irqsave)(&card->events_lock);
+	card->events_silent = false;
+	lines = card->events_armed;
+	card->events_armed = 0;
+	events_arm(card, lines);
+}

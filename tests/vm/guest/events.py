@@ -1,0 +1,59 @@
+"""Event lines of a card, run in the guest."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+from typing import Any
+
+import pciedma
+
+_USER_WIRES = 0x04
+
+
+def _readable(fd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(int(seconds * 1000)))
+
+
+def listen(path: str, line: int) -> dict[str, Any]:
+    """Wait for a line to fire that the test raises, take notice twice, and listen no more."""
+    eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+    with pciedma.open(path) as card, pciedma.open(path) as other:
+        card.listen([line, 15], eventfd)
+        other.listen([14])
+        print("listening", flush=True)
+        found: dict[str, Any] = {"fired": _readable(card.fileno(), 30), "signalled": os.eventfd_read(eventfd)}
+        found["other"] = _readable(other.fileno(), 0)
+        found["lines"] = sorted(card.events())
+        found["again"] = _readable(card.fileno(), 5)  # nobody has served the card's logic
+        _serve(card.info.pci_address, line)
+        card.events()
+        found["after"] = _readable(card.fileno(), 0.3)
+        card.listen([])
+    os.close(eventfd)
+    return found
+
+
+def _serve(address: str, line: int) -> None:
+    """Do what the user's logic wants: lower the wire, by its register in BAR0."""
+    fd = os.open(f"/sys/bus/pci/devices/{address}/resource0", os.O_RDWR | os.O_SYNC)
+    with mmap.mmap(fd, 4096) as registers:
+        memoryview(registers).cast("I")[_USER_WIRES // 4] = 1 << line
+    os.close(fd)
+
+
+def refused(path: str) -> list[str]:
+    """Listen to what is not there; returns errno names."""
+    results = []
+    with pciedma.open(path) as card:
+        for raw in ({"lines": 1 << 16}, {"lines": 1, "eventfd": 999}, {"lines": 1, "eventfd": card.fileno()}):
+            try:
+                card._ioctl(pciedma.uapi.PCIEDMA_IOC_SET_EVENTS, pciedma.uapi.pciedma_events(**({"eventfd": -1} | raw)))
+                results.append("ok")
+            except OSError as error:
+                results.append(errno.errorcode[error.errno or 0])
+    return results

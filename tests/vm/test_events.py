@@ -1,0 +1,40 @@
+"""Interrupts of the user's own logic, on the card node."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+LINE = 3
+
+
+@pytest.mark.parametrize("variant", ["user", "user-bypass"])
+def test_line_fires_stays_off_until_noticed_and_fires_again(variant: str) -> None:
+    xdma = EmulatedCard("xdma", variant=variant)
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:
+        lab = make_lab(vm, xdma)
+        for reset in (False, True):
+            listener = lab.start("events:listen", path=lab.nodes["xdma"], line=LINE)
+            vm.run(["sleep", "1"])
+            if reset:  # after which the listener still listens
+                lab.call("resets:reset", card=lab.nodes["xdma"])
+            xdma.control.counters(reset=True)
+            xdma.control.set_fault(f"user_interrupt={LINE}")
+            found = listener.value()
+            assert found == {
+                "fired": True, "signalled": 1, "other": False, "lines": [LINE], "again": True, "after": False,
+            }
+            assert xdma.control.counters()["interrupts"] == 2  # no storm while nobody takes notice
+        lab.there_and_back()
+
+
+def test_lines_that_are_not_there_are_refused(lab: Lab) -> None:
+    assert lab.call("events:refused", path=lab.nodes["xdma"]) == ["EINVAL", "EBADF", "EINVAL"]
+
+
+def test_card_without_lines_says_so(lab: Lab) -> None:
+    assert lab.call("events:refused", path=lab.nodes["capric"])[0] in ("EOPNOTSUPP", "ENOTSUP")
