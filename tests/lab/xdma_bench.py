@@ -15,7 +15,7 @@ FIRST_LO, ADJACENT, CREDITS = SGDMA + 0x80, SGDMA + 0x88, SGDMA + 0x8C
 CREDIT_W1S = COMMON + 0x24
 CHANNEL_ENABLE_W1S = IRQ + 0x14
 RUN, STOPPED, DONE, MAGIC_STOPPED, IDLE_STOPPED = 1, 2, 4, 1 << 4, 1 << 6
-ERRORS = 0x00FFFE18
+ERRORS, WRITE_ERRORS = 0x00FFFE18, 0x1F << 14
 POLLMODE_WB, NON_INC = 1 << 26, 1 << 25
 RUNNING = RUN | STOPPED | DONE | IDLE_STOPPED | ERRORS | POLLMODE_WB
 STOP, COMPLETED, EOP = 1, 2, 16
@@ -36,7 +36,7 @@ class XdmaBench(ModelBench):
         self.write(CHANNEL_ENABLE_W1S, 0xFF & (1 << len(self.model.engines)) - 1)
         for engine in (H2C, C2H):
             self.write(engine + POLL_LO, POLL + engine // 0x1000 * 64)
-            self.write(engine + MASK, DONE | STOPPED | ERRORS if engine == H2C else (DONE | STOPPED | ERRORS))
+            self.write(engine + MASK, DONE | STOPPED | (ERRORS if engine == H2C else ERRORS & ~WRITE_ERRORS))
 
     def poll_word(self, engine: int) -> int:
         """Return the completed count that the engine has written."""

@@ -10,6 +10,7 @@ import pytest
 
 from pciedma_lab import modules
 from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.chroot import PROJECT
 from pciedma_lab.machine import Machine, MachineFailed
 
 from .conftest import make_lab
@@ -31,7 +32,7 @@ MISTAKES = {
 def probe() -> Path:
     """The module that makes mistakes, built for the debug kernel; as the guest sees it."""
     built = modules.build_folder(KERNEL, Path(__file__).parent / "debug_probe")
-    return Path("/mnt/project") / built.relative_to(modules.PROJECT) / "pciedma_probe.ko"
+    return Path("/mnt/project") / built.relative_to(PROJECT) / "pciedma_probe.ko"
 
 
 def test_mistakes_are_found_and_fail_the_run(probe: Path) -> None:

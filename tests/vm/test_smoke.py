@@ -10,10 +10,10 @@ from pciedma_lab import kernels, modules
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
+from .conftest import KERNEL, make_lab
+
 #: Not again under `make check-debug`.
 pytestmark = pytest.mark.stock_kernel
-
-from .conftest import KERNEL, make_lab
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,18 @@ from .conftest import KERNEL, make_lab
 )
 def test_cards_work(kernel: str, options: dict[str, Any]) -> None:
     modules.build(kernel)
-    capric = EmulatedCard("capric", faults=["jitter=0-200"])
-    with Machine(kernel, cards=[capric], edu=1, time_limit_s=300, **options) as vm:
-        lab = make_lab(vm, capric)
+    cards = [EmulatedCard("capric", faults=["jitter=0-200"]), EmulatedCard("xdma", faults=["jitter=0-200"])]
+    with Machine(kernel, cards=cards, edu=1, time_limit_s=300, **options) as vm:
+        lab = make_lab(vm, *cards)
         lab.echo(300)
+        lab.there_and_back(lengths=[1, 5000, 3 << 20])
+        assert lab.call("memory:uring", path=lab.memory) == {"bad": []}
+        assert lab.call("memory:uring", path=lab.memory, fixed=True) == {"bad": []}
+        assert lab.call("memory:aio", path=lab.memory) == {"bad": []}
         lab.echo(100, wait_mode="POLL")
         result = lab.call("transfers:fill_and_verify", path=lab.nodes["edu"] + "c0", transfers=6)
         assert result["errors"] == 0, result["first_error"]
-        capric.control.set_fault("stall=h2c*1")
+        lab.capric.control.set_fault("stall=h2c*1")
         blocked = lab.start("transfers:one", path=lab.data, direction="write", timeout_s=0.5)
         assert blocked.value()["class"] == "DmaTimeoutError"
         blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=None)
