@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import struct
@@ -116,7 +117,8 @@ class Ring:
         while len(found) < count:
             if time.monotonic() > end:
                 raise TimeoutError(f"{len(found)} of {count} completions")
-            _check(_libc.syscall(_ENTER, self.fd, 0, 0, _GETEVENTS, None, 0))
+            if _libc.syscall(_ENTER, self.fd, 0, 0, _GETEVENTS, None, 0) < 0 and ctypes.get_errno() != errno.EINTR:
+                _check(-1)
             time.sleep(0.0005)
             found += self.completions()
         return found

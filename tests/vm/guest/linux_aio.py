@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import time
 from types import TracebackType
@@ -76,11 +77,12 @@ class Context:
         while len(found) < count:
             events = (IoEvent * (count - len(found)))()
             limit = _Timespec(1, 0)
-            got = _check(
-                _libc.syscall(
-                    _GETEVENTS, self._context, ctypes.c_long(1), ctypes.c_long(len(events)), events, ctypes.byref(limit)
-                )
+            got = _libc.syscall(
+                _GETEVENTS, self._context, ctypes.c_long(1), ctypes.c_long(len(events)), events, ctypes.byref(limit)
             )
+            if got < 0 and ctypes.get_errno() == errno.EINTR:
+                continue
+            _check(got)
             found += [(event.data, event.res) for event in events[:got]]
             if time.monotonic() > end:
                 raise TimeoutError(f"{len(found)} of {count} requests have ended")
