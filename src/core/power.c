@@ -33,8 +33,10 @@ static pci_ers_result_t error_detected(struct pci_dev *pdev, pci_channel_state_t
 	if (!card || state == pci_channel_io_normal)
 		return PCI_ERS_RESULT_CAN_RECOVER;
 	pciedma_card_hold(card, false);
-	return state == pci_channel_io_frozen ? PCI_ERS_RESULT_NEED_RESET :
-						PCI_ERS_RESULT_DISCONNECT;
+	if (state == pci_channel_io_frozen)
+		return PCI_ERS_RESULT_NEED_RESET;
+	pciedma_card_go_on(card); /* finds it gone: every call ends */
+	return PCI_ERS_RESULT_DISCONNECT;
 }
 
 static pci_ers_result_t mmio_enabled(struct pci_dev *pdev)

@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -433,3 +434,23 @@ def one_big(path: str, length: int, wait_mode: str = "ADAPTIVE") -> float:
         start = time.monotonic()
         assert pread(channel.fileno(), buffer.address, length, 0) == length
         return time.monotonic() - start
+
+
+def during(path: str, action: list[str], ways: int = 3) -> dict[str, Any]:
+    """Have a read under way by each way in, run a command, and return what the reads led to.
+
+    All in one process that has everything loaded: the guest's shared folders do not survive a suspend.
+    """
+    results: dict[str, Any] = {}
+
+    def one(way: str) -> None:
+        results[way] = begun(path, way)
+
+    threads = [threading.Thread(target=one, args=(way,)) for way in ("sync", "aio", "io_uring")[:ways]]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    results["status"] = subprocess.run(action, check=False).returncode
+    for thread in threads:
+        thread.join()
+    return results
