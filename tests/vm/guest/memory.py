@@ -385,47 +385,6 @@ def pinned() -> list[int]:
     return [int(values["nr_foll_pin_acquired"]), int(values["nr_foll_pin_released"])]
 
 
-def checked_copy(
-    path: str, length: int, *, chunk: int = 32 << 20, span: int = 256 << 20, seed: int = 1
-) -> dict[str, Any]:
-    """Write *length* bytes to the card, read them back, and compare every byte; time counts the calls alone.
-
-    Each chunk is the same random block turned by another number of bytes, so that no two are alike. They go round
-    *span* bytes of the card's memory, which are written once before: memory of a model is slow the first time.
-    """
-    block = random.Random(seed).randbytes(chunk)
-    out, back = buffers.anonymous(chunk), buffers.anonymous(chunk)
-    ctypes.memset(back.address, 0, chunk)
-    seconds = {"h2c": 0.0, "c2h": 0.0}
-    wrong, errors = 0, []
-    with pciedma.Channel(path) as channel:
-
-        def move(direction: str, address: int) -> None:
-            function, buffer = (pwrite, out) if direction == "h2c" else (pread, back)
-            start = time.monotonic()
-            moved = function(channel.fileno(), buffer.address, chunk, address)
-            seconds[direction] += time.monotonic() - start
-            if moved != chunk:
-                errors.append(f"{direction} at {address:#x}: {moved}")
-
-        for address in range(0, span, chunk):
-            move("h2c", address)
-        seconds["h2c"] = 0.0
-        for number in range(length // chunk):
-            turn = (number * 1_000_003 + 7) % chunk
-            ctypes.memmove(out.address, block[turn:], chunk - turn)
-            ctypes.memmove(out.address + chunk - turn, block[:turn], turn)
-            address = number * chunk % span
-            move("h2c", address)
-            move("c2h", address)
-            sides = ctypes.c_void_p(out.address), ctypes.c_void_p(back.address)
-            wrong += _libc.memcmp(*sides, ctypes.c_size_t(chunk)) != 0
-    return {
-        "bytes": length // chunk * chunk, "transfers": 2 * (length // chunk) + span // chunk, "wrong_chunks": wrong,
-        "errors": errors, "h2c_seconds": seconds["h2c"], "c2h_seconds": seconds["c2h"],
-    }
-
-
 def one_big(path: str, length: int, wait_mode: str = "ADAPTIVE") -> float:
     """Read once into memory of 4 KiB pages; returns the seconds."""
     buffer = buffers.small_pages(length)
