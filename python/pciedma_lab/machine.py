@@ -31,6 +31,7 @@ __all__ = ["Card", "Control", "GuestError", "Machine", "MachineFailed", "Process
 
 _BOOT_SECONDS = 180
 _END_SECONDS = 60
+_REPORT_SECONDS = 300  # for what a debug kernel has to say at the end: it is slow
 _KEPT_FOLDERS = 30
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _numbers = itertools.count()
@@ -368,7 +369,7 @@ class Machine:
 
     def _debug_reports(self) -> list[str]:
         """Keep the coverage of our modules in the folder of the results; return the memory that they leaked."""
-        self.run(["sh", "-c", _COVERAGE_SCRIPT])
+        self.run(["sh", "-c", _COVERAGE_SCRIPT], _REPORT_SECONDS)
         self._look_for_leaks()
         return self._leaks
 
@@ -378,7 +379,7 @@ class Machine:
 
     def _look_for_leaks(self) -> None:
         """Note what our modules have leaked: while they are loaded, since then the report names them."""
-        report = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], 120).stdout
+        report = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], _REPORT_SECONDS).stdout
         self._leaks += [f"leaked: {text}" for text in verdict.leaks(report)]
 
     def _power_off(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ static void wrong_unmap(void)
 	pci_dev_put(pdev);
 }
 
-static void leak(void)
+static noinline void leak(void)
 {
 	int i;
 
