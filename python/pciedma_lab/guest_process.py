@@ -22,6 +22,10 @@ class GuestError(Exception):
 class Host(Protocol):
     """What a process asks of the machine it runs in."""
 
+    @property
+    def patience(self) -> int:
+        """The factor by which all waits are longer than their callers say."""
+
     def send(self, kind: str, identifier: int, /, **arguments: Any) -> None:
         """Send a request to the agent."""
 
@@ -92,6 +96,7 @@ class Process:
         self._host.send("signal", self.number, number=int(number))
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        timeout_s *= self._host.patience
         end = time.monotonic() + timeout_s
         while not condition():
             try:

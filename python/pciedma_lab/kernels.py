@@ -51,6 +51,11 @@ class Series:
         """Whether it is the debug kernel, on which all is slower and more is seen."""
         return self.flavour == "debug"
 
+    @property
+    def patience(self) -> int:
+        """How many times longer the lab waits for anything in a guest with this kernel than on a stock one."""
+        return 4 if self.is_debug else 1
+
 
 SERIES = {
     series.name: series

@@ -90,7 +90,8 @@ class Machine:
     ``/mnt/results``; the whole project is at ``/mnt/project``, read-only. Leaving the context shuts the guest
     down in order and raises MachineFailed unless the guest ended in order, its kernel's log and taint flags are
     clean, and no card's model crashed or saw a violation. The guest ends with the thread that entered the
-    context, whatever happens, and after ``time_limit_s`` seconds.
+    context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for
+    everything.
     """
 
     def __init__(
@@ -131,6 +132,15 @@ class Machine:
         self._agent: socket.socket | None = None
         self._lock = threading.Lock()
 
+    @property
+    def patience(self) -> int:
+        """The factor by which its waits and its time limit are longer than said, since the kernel is slower."""
+        return kernels.SERIES[self.series].patience
+
+    @property
+    def _is_debug(self) -> bool:
+        return kernels.SERIES[self.series].is_debug
+
     def __enter__(self) -> Machine:
         """Boot, and wait for the agent."""
         with contextlib.ExitStack() as undo:
@@ -170,7 +180,7 @@ class Machine:
                 stderr=log,
                 env=chroot.environment(),
             )
-        self._timer = threading.Timer(self._time_limit_s, self._stop_late)
+        self._timer = threading.Timer(self._time_limit_s * self.patience, self._stop_late)
         self._timer.daemon = True
         self._timer.start()
 
@@ -180,19 +190,19 @@ class Machine:
             self._qemu.kill()
 
     def _connect(self) -> None:
-        end = time.monotonic() + _BOOT_SECONDS
+        end = time.monotonic() + _BOOT_SECONDS * self.patience
         while not (self.guest.agent.exists() and self.guest.qmp.exists()):
             self.check_alive()
             time.sleep(0.02)
         try:
-            self.qmp = Qmp(self.guest.qmp)
+            self.qmp = Qmp(self.guest.qmp, 30 * self.patience)
             self._agent = socket.socket(socket.AF_UNIX)
             self._agent.connect(str(self.guest.agent))
         except (QmpError, OSError) as error:
             raise self.failure(f"QEMU did not start: {error!r}") from error
         ready = self._process(0)
         threading.Thread(target=self._read, args=(self._agent,), daemon=True).start()
-        ready.wait(end - time.monotonic())
+        ready.wait((end - time.monotonic()) / self.patience)
         self.kernel_release = ready.final["release"]
 
     def _read(self, agent: socket.socket) -> None:
@@ -279,7 +289,7 @@ class Machine:
 
     def wait_log(self, pattern: str, timeout_s: float = 30) -> str:
         """Wait until a line of the kernel's log matches; returns it."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * self.patience
         while True:
             for line in self.kernel_log().splitlines():
                 if re.search(pattern, line):
@@ -321,7 +331,7 @@ class Machine:
         """Raise MachineFailed if QEMU has ended."""
         if self._qemu is not None and self._qemu.poll() is not None:
             if self._out_of_time:
-                raise self.failure(f"the machine's time limit of {self._time_limit_s} s is over")
+                raise self.failure(f"the machine's time limit of {self._time_limit_s * self.patience} s is over")
             raise self.failure(f"QEMU ended with status {self._qemu.returncode}")
 
     def failure(self, text: str) -> MachineFailed:
@@ -373,10 +383,6 @@ class Machine:
         self._look_for_leaks()
         return self._leaks
 
-    @property
-    def _is_debug(self) -> bool:
-        return kernels.SERIES[self.series].is_debug
-
     def _look_for_leaks(self) -> None:
         """Note what our modules have leaked: while they are loaded, since then the report names them."""
         report = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], _REPORT_SECONDS).stdout
@@ -389,7 +395,7 @@ class Machine:
         process.wait(_END_SECONDS)
         assert self._qemu is not None
         try:
-            self._qemu.wait(_END_SECONDS)
+            self._qemu.wait(_END_SECONDS * self.patience)
         except subprocess.TimeoutExpired:
             raise self.failure("the guest did not power off") from None
         return process.final

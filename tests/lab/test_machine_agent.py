@@ -24,6 +24,8 @@ _AGENT = "import sys; from pciedma_lab.guest_agent import Agent; Agent(int(sys.a
 class FakeHost:
     """What Machine is for a Process, over a socket to an agent that is a process of this computer."""
 
+    patience = 1
+
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.processes: dict[int, Process] = {}

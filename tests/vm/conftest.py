@@ -64,14 +64,14 @@ class Lab:
 
     def wait_stalled(self) -> None:
         """Wait until an engine of the XDMA card has stopped dead."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 * self.vm.patience
         while not any(engine["stalled"] for engine in self.xdma.control.state()["engines"].values()):
             assert time.monotonic() < end, "no engine stalls"
             time.sleep(0.01)
 
     def wait_for(self, *counters: str, card: str = "capric") -> None:
         """Wait until a card has counted each of these since its counters were reset."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 * self.vm.patience
         while not all(self.cards[card].control.counters().get(name) for name in counters):
             assert time.monotonic() < end, f"the card did not count {counters}"
             time.sleep(0.01)

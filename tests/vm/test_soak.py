@@ -46,7 +46,7 @@ def _set_drain(lab: Lab, path: str, milliseconds: int) -> None:
 
 def _settled(lab: Lab) -> None:
     """Wait until all pages are given back."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 20 * lab.vm.patience
     while True:
         acquired, released = lab.call("memory:pinned")
         if acquired == released:
