@@ -11,14 +11,20 @@ _BAD = re.compile(
     r"|lockdep|possible .*(locking|deadlock|unsafe locking)|bad unlock balance|suspicious RCU usage"
     r"|refcount_t|nobody cared|sleeping function|scheduling while atomic|unreferenced object"
     r"|ODEBUG|list_(add|del) corruption|[Bb]ad page|double free|page allocation failure|Out of memory"
+    r"|kmemleak: (Cannot|Memory pool empty|Failed|Kernel memory leak detector disabled)"  # blind from here on
 )
 
 #: Messages that match and mean nothing: processor mitigations that are off, debuggers that introduce themselves.
 _HARMLESS = re.compile(
     r"^\[[ \d.]+\] ((RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: "
-    r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by)"
+    r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by"
+    r"|dma_debug_entry pool grown to)"
     r"|kasan: KernelAddressSanitizer initialized)"
 )
+
+#: In the backtrace of an allocation: one of our modules, or what has no name any more since it was unloaded, or was
+#: code that runs once when it is loaded. The guest unloads no other modules.
+_OURS = re.compile(r"\[pciedma|^    0x[0-9a-f]+$", re.MULTILINE)
 
 _KERNEL_LINE = re.compile(r"^\[ *\d+\.\d+\]")
 
@@ -61,10 +67,11 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     return problems
 
 
-def leaks(report: str) -> list[str]:
-    """Return the objects in kmemleak's *report* that our modules allocated, a text for each."""
-    objects = re.split(r"^(?=unreferenced object)", report, flags=re.MULTILINE)
-    return [text for text in objects if "[pciedma" in text]
+def leaks(report: str) -> tuple[list[str], list[str]]:
+    """Return the objects in kmemleak's *report*, a text for each: those that our modules allocated, and others."""
+    objects = re.split(r"^(?=unreferenced object)", report, flags=re.MULTILINE)[1:]
+    ours = [text for text in objects if _OURS.search(text)]
+    return ours, [text for text in objects if text not in ours]
 
 
 def judge_end(reason: str) -> list[str]:

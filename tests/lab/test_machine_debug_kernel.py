@@ -44,10 +44,13 @@ def test_source_package_is_read_from_what_apt_prints() -> None:
 
 
 def test_only_our_modules_objects_are_leaks() -> None:
-    other = "unreferenced object 0xffff1 (size 8):\n  backtrace:\n    kmalloc+0x1\n    some_driver+0x2\n"
-    ours = "unreferenced object 0xffff2 (size 8):\n  backtrace:\n    kmalloc+0x1\n    channel_open+0x2/0x3 [pciedma]\n"
-    assert verdict.leaks("") == []
-    assert verdict.leaks(other + ours) == [ours]
+    start = "unreferenced object 0xffff1 (size 8):\n  hex dump:\n    00 00  ..\n  backtrace (crc 0):\n"
+    start += "    kmalloc+0x1/0x2\n"
+    other = f"{start}    some_driver+0x2/0x3\n"
+    named = f"{start}    channel_open+0x2/0x3 [pciedma]\n"
+    unloaded = f"{start}    0xffffffffa0001234\n    do_one_initcall+0xa1/0x3f0\n"
+    assert verdict.leaks("") == ([], [])
+    assert verdict.leaks(other + named + unloaded) == ([named, unloaded], [other])
 
 
 def test_coverage_sums_documents_and_leaves_headers_out() -> None:

@@ -19,7 +19,8 @@ KERNEL = "debug"
 
 #: Not again under `make check-debug`.
 pytestmark = pytest.mark.stock_kernel
-#: In this order: lockdep gives up after the others' reports, and the leak is seen while the module is loaded.
+
+#: In this order: lockdep gives up after KASAN's report, and the leak is seen while the module is loaded.
 MISTAKES = {
     "lock_inversion": "possible circular locking dependency",
     "wrong_unmap": "DMA-API: .*different size",
