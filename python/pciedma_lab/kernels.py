@@ -125,7 +125,7 @@ def _provide(series: Series) -> Kernel:
     try:
         folder = _newest(series)
     except LabError as error:
-        if not folder.exists():
+        if stale or not folder.exists():
             raise
         cache.say(f"going on with {folder.name}, since the archive does not answer: {error}")
         wait = _RETRY_SECONDS

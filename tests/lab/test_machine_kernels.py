@@ -78,6 +78,17 @@ def test_provide_with_nothing_cached_and_archive_unreachable_fails(monkeypatch: 
         kernels.provide("trixie")
 
 
+def test_provide_debug_kernel_of_another_configuration_will_not_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "kernel-debug-6.12.1-1-0123456789ab").mkdir()
+    note = {"folder": "kernel-debug-6.12.1-1-0123456789ab", "check_at": time.time() + 1000}
+    (folder / "kernel-debug.json").write_text(json.dumps(note))
+    monkeypatch.setattr(kernels, "_newest", unreachable)
+    with pytest.raises(LabError, match="no route"):
+        kernels.provide("debug")
+
+
 def test_provide_unknown_series_names_the_known_ones() -> None:
     with pytest.raises(LabError, match="bookworm, trixie"):
         kernels.provide("potato")
