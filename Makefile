@@ -22,8 +22,8 @@ check: lint modules ## what CI runs: lint, modules for all kernels, all tests
 .PHONY: check-debug
 check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any report fails; the driver's line coverage
 	rm -rf build/vm/debug-*
-	PCIEDMA_KERNEL=debug $(PYTEST) tests/vm -m "not stock_kernel"
-	$(LAB) coverage
+	PCIEDMA_KERNEL=debug $(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
+	$(LAB) coverage --tests build/debug/tests.xml
 
 .PHONY: unit
 unit: mmdebstrap ## the tests that need no virtual machine

@@ -33,6 +33,8 @@ _BOOT_SECONDS = 180
 _END_SECONDS = 60
 _REPORT_SECONDS = 120  # for what a debug kernel has to say at the end
 _KEPT_FOLDERS = 30
+#: In the folder of a machine that was judged: what was wrong, as a list.
+VERDICT = "verdict.json"
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _numbers = itertools.count()
 
@@ -374,6 +376,7 @@ class Machine:
         if not self._aborted_over_dead_model(console):
             problems += verdict.judge_end(self._shutdown_reason())
         problems += verdict.judge(final["log"], console, final["tainted"], SENTINEL, self._expected_log)
+        (self.guest.folder / VERDICT).write_text(json.dumps(problems))
         if problems:
             raise self.failure("the run was not clean:\n" + "\n".join(problems) + "\n")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pciedma_lab import coverage_command, debug_kernel, verdict
 from pciedma_lab.cache import LabError
+from pciedma_lab.machine import VERDICT
 
 FRAGMENT = "CONFIG_KASAN=y\n# CONFIG_SLUB_TINY is not set\nCONFIG_NR_CPUS=4\n"
 
@@ -64,3 +66,18 @@ def test_coverage_sums_documents_and_leaves_headers_out() -> None:
     lines = coverage_command.merged([document(1, 0, 0), document(2, 3, 0)])
     assert lines == {"core/engine.c": {1: 3, 2: 3, 3: 0}}
     assert coverage_command.table(lines)[-1].split() == ["all", "2", "of", "3", "lines", "66.7", "%"]
+    line = coverage_command.closing_line(lines, 4, 0, 99)
+    assert line == "the debug kernel: 99 tests passed; 4 machines, 0 reports; 66.7 % of the driver's lines ran"
+
+
+def test_only_tests_that_passed_count() -> None:
+    report = '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10"/></testsuites>'
+    assert coverage_command.passed(report) == 4
+
+
+def test_machine_that_was_not_judged_counts_as_a_report(tmp_path: Path) -> None:
+    for name, verdict_text in (("clean", "[]"), ("bad", '["WARNING", "leaked"]')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / VERDICT).write_text(verdict_text)
+    assert coverage_command.count_reports([tmp_path / "clean"]) == 0
+    assert coverage_command.count_reports([tmp_path / name for name in ("clean", "bad", "crashed")]) == 3
