@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_driver_makes_no_mistake_in_its_main_paths() -> None:
         for way in ("sync", "aio", "io_uring", "io_cancel"):
             lab.xdma.control.set_fault("stall*1")
             assert lab.call("memory:cancelled", path=lab.memory, way=way)["result"] == "ECANCELED"
+        lab.capric.control.set_fault("stall=h2c*1")
+        assert lab.call("processes:raw_write_interrupted", path=lab.data, after_s=0.5)["result"] == "EIO"
+        for direction in ("write", "read"):
+            lab.capric.control.set_fault("late_dma*1")
+            killed = lab.begin("transfers:one", path=lab.data, direction=direction, timeout_s=None)
+            killed.signal(signal.SIGKILL)
+            assert killed.wait() == -signal.SIGKILL
         for card in ("capric", "xdma", "edu"):
             lab.call("processes:unbind", driver=f"pciedma_{card}", address=lab.addresses[card])
             lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
