@@ -22,7 +22,8 @@ check: lint modules ## what CI runs: lint, modules for all kernels, all tests
 .PHONY: check-debug
 check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any report fails; the driver's line coverage
 	rm -rf build/vm/debug-*
-	PCIEDMA_KERNEL=debug $(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
+	PCIEDMA_KERNEL=debug PCIEDMA_SOAK_MESSAGES=2000 PCIEDMA_SOAK_ABORTS=400 PCIEDMA_SOAK_EDU_ABORTS=10 \
+	PCIEDMA_SOAK_LOAD_MIB=64 PCIEDMA_SOAK_UNBINDS=18 $(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
 	$(LAB) coverage --tests build/debug/tests.xml
 
 .PHONY: unit

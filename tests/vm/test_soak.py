@@ -10,9 +10,6 @@ import pytest
 
 from .conftest import Lab
 
-#: Not again under `make check-debug`.
-pytestmark = pytest.mark.stock_kernel
-
 MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "100000"))
 _CHUNK = 10_000
 
