@@ -83,9 +83,9 @@ class Guest:
             *("-device", "virtio-serial-pci,id=ports"),
             *("-chardev", f"socket,id=agent,path={_quoted(self.agent)},server=on,wait=off"),
             *("-device", f"virtserialport,chardev=agent,name={PORT_NAME}"),
-            *_share("project", PROJECT, "readonly=on,"),
-            *_share("results", self.results, ""),
             *self._devices(cards),
+            *_share("project", PROJECT, "readonly=on,", ROOT_PORTS + 1),
+            *_share("results", self.results, "", ROOT_PORTS + 2),
         ]
 
     def _iommu(self) -> list[str]:
@@ -94,7 +94,7 @@ class Guest:
     def _devices(self, cards: Sequence[str]) -> list[str]:
         options = []
         for number in range(ROOT_PORTS):
-            options += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},slot={number + 1}"]
+            options += _port(f"port{number}", number + 1)
         for card in cards:
             options += ["-device", card]
         for number in range(self.edu):
@@ -107,6 +107,16 @@ def _quoted(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _share(name: str, path: Path, options: str) -> list[str]:
+def _share(name: str, path: Path, options: str, port: int) -> list[str]:
+    """Return the arguments for a shared folder that survives the guest's suspend.
+
+    The guest's driver cannot build up its queues anew, so the device must not lose them. Only a device behind a
+    port of its own has the capability that says so.
+    """
     filesystem = f"local,id={name},path={_quoted(path)},{options}security_model=none,multidevs=remap"
-    return ["-fsdev", filesystem, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+    device = f"virtio-9p-pci,fsdev={name},mount_tag={name},bus=to_{name},x-pcie-pm-no-soft-reset=on"
+    return ["-fsdev", filesystem, *_port(f"to_{name}", port), "-device", device]
+
+
+def _port(name: str, number: int) -> list[str]:
+    return ["-device", f"pcie-root-port,id={name},chassis={number},slot={number}"]

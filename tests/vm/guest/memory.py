@@ -398,7 +398,7 @@ def one_big(path: str, length: int, wait_mode: str = "ADAPTIVE") -> float:
 def during(path: str, action: list[str], ways: int = 3) -> dict[str, Any]:
     """Have a read under way by each way in, run a command, and return what the reads led to.
 
-    All in one process that has everything loaded: the guest's shared folders do not survive a suspend.
+    All in one process that has loaded everything before: the shared folders do not answer during a suspend.
     """
     results: dict[str, Any] = {}
 
