@@ -15,6 +15,10 @@ help: ## this list
 demo: mmdebstrap ## build, boot a real kernel with emulated cards, move checked data, print figures
 	$(LAB) demo
 
+.PHONY: bench
+bench: mmdebstrap ## measure about 120 kinds of requests; build/bench.json and build/bench.html
+	$(LAB) bench
+
 .PHONY: check
 check: lint modules ## what CI runs: lint, modules for all kernels, all tests
 	$(PYTEST) tests

@@ -11,6 +11,7 @@ COMMANDS = {
     "modules": "build the driver's modules for the lab's kernels",
     "tools": "run a command in the chroot with the test and lint tools",
     "demo": "move checked data through the driver and print figures",
+    "bench": "measure requests through the driver, with a report",
     "coverage": "print which lines of the driver ran on the debug kernel",
     "lint": "check the style of all sources",
 }

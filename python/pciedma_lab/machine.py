@@ -106,6 +106,7 @@ class Machine:
         cpus: int = 2,
         cards: Sequence[Card] = (),
         edu: int = 0,
+        icount: bool = False,
         results: Path | None = None,
         time_limit_s: float = 600,
     ) -> None:
@@ -120,6 +121,7 @@ class Machine:
             "memory_mib": memory_mib,
             "cpus": cpus,
             "edu": edu,
+            "icount": icount,
         }
         self._results = results
         self._time_limit_s = time_limit_s

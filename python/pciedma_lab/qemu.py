@@ -18,7 +18,7 @@ class Guest:
     """What a guest is made of.
 
     ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
-    path short enough for UNIX sockets.
+    path short enough for UNIX sockets. ``icount`` makes the guest's clock count instructions, one a nanosecond.
     """
 
     image: Path
@@ -32,6 +32,7 @@ class Guest:
     iommu: bool = False
     swiotlb_force: bool = False
     edu: int = 0
+    icount: bool = False
 
     @property
     def qmp(self) -> Path:
@@ -69,7 +70,8 @@ class Guest:
         return [
             "qemu-system-x86_64",
             *("-machine", "q35,memory-backend=ram,kernel-irqchip=off"),
-            *("-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", str(self.cpus)),
+            *self._accelerator(),
+            *("-cpu", "max,la57=off", "-smp", str(self.cpus)),
             *("-m", f"{self.memory_mib}M"),
             *("-object", f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on"),
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none"),
@@ -87,6 +89,11 @@ class Guest:
             *_share("project", PROJECT, "readonly=on,", ROOT_PORTS + 1),
             *_share("results", self.results, "", ROOT_PORTS + 2),
         ]
+
+    def _accelerator(self) -> list[str]:
+        if self.icount:
+            return ["-accel", "tcg,thread=single", "-icount", "shift=0"]
+        return ["-accel", "tcg,thread=multi"]
 
     def _iommu(self) -> list[str]:
         return ["-device", "intel-iommu,caching-mode=on"] if self.iommu else []

@@ -36,6 +36,22 @@ def test_emulation_is_never_left_to_kvm() -> None:
     assert options(GUEST, "-accel") == ["tcg,thread=multi"]
 
 
+def test_clock_that_counts_instructions_needs_one_thread() -> None:
+    guest = dataclasses.replace(GUEST, icount=True)
+    assert options(guest, "-accel") == ["tcg,thread=single"]
+    assert options(guest, "-icount") == ["shift=0"]
+    assert "-icount" not in GUEST.command()
+
+
+def test_shared_folders_keep_their_queues_through_a_suspend() -> None:
+    ports = {option.split("id=")[1].split(",")[0] for option in options(GUEST, "-device") if "root-port" in option}
+    shares = [option for option in options(GUEST, "-device") if "virtio-9p" in option]
+    assert len(shares) == 2
+    for share in shares:
+        assert share.endswith("x-pcie-pm-no-soft-reset=on")
+        assert share.split("bus=")[1].split(",")[0] in ports
+
+
 def test_iommu_is_strict_when_asked_for_and_else_absent() -> None:
     guest = dataclasses.replace(GUEST, iommu=True)
     assert "intel-iommu,caching-mode=on" in options(guest, "-device")
@@ -61,7 +77,7 @@ def test_an_oops_ends_the_machine() -> None:
 def test_cards_come_after_their_ports_and_edu_is_on_the_root_bus() -> None:
     card = '{"driver":"vfio-user-pci","bus":"port0"}'
     devices = options(dataclasses.replace(GUEST, edu=2), "-device", (card,))
-    ports = [n for n, device in enumerate(devices) if device.startswith("pcie-root-port")]
+    ports = [n for n, device in enumerate(devices) if device.startswith("pcie-root-port,id=port")]
     assert len(ports) == ROOT_PORTS
     assert devices.index(card) > max(ports)
     assert [device for device in devices if device.startswith("edu")] == ["edu,id=edu0", "edu,id=edu1"]
