@@ -107,6 +107,7 @@ class Machine:
         cards: Sequence[Card] = (),
         edu: int = 0,
         icount: bool = False,
+        native_hotplug: bool = False,
         results: Path | None = None,
         time_limit_s: float = 600,
     ) -> None:
@@ -122,6 +123,7 @@ class Machine:
             "cpus": cpus,
             "edu": edu,
             "icount": icount,
+            "native_hotplug": native_hotplug,
         }
         self._results = results
         self._time_limit_s = time_limit_s

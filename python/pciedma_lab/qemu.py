@@ -19,6 +19,8 @@ class Guest:
 
     ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
     path short enough for UNIX sockets. ``icount`` makes the guest's clock count instructions, one a nanosecond.
+    With ``native_hotplug`` the kernel itself serves the ports' slots, not ACPI, and the ports report whether their
+    links are active.
     """
 
     image: Path
@@ -33,6 +35,7 @@ class Guest:
     swiotlb_force: bool = False
     edu: int = 0
     icount: bool = False
+    native_hotplug: bool = False
 
     @property
     def qmp(self) -> Path:
@@ -80,6 +83,7 @@ class Guest:
             *("-chardev", f"file,id=console,path={_quoted(self.console)}", "-serial", "chardev:console"),
             *("-qmp", f"unix:{_quoted(self.qmp)},server=on,wait=off", "-D", str(self.trace)),
             *self._iommu(),
+            *self._hotplug(),
             *("-drive", f"if=none,id=root,file={_quoted(self.root)},format=raw,readonly=on"),
             *("-device", "virtio-blk-pci,drive=root"),
             *("-device", "virtio-serial-pci,id=ports"),
@@ -97,6 +101,9 @@ class Guest:
 
     def _iommu(self) -> list[str]:
         return ["-device", "intel-iommu,caching-mode=on"] if self.iommu else []
+
+    def _hotplug(self) -> list[str]:
+        return ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"] if self.native_hotplug else []
 
     def _devices(self, cards: Sequence[str]) -> list[str]:
         options = []

@@ -270,7 +270,7 @@ static int async_start(struct pciedma_request *request, struct pciedma_async *as
 
 /**
  * pciedma_async_submit() - begin a request that nobody waits for
- * @request: engine, direction, file, nonblock and timeout set
+ * @request: engine, direction, file and timeout set
  * @iocb:    the kernel's request; its position is the card's address
  * @iter:    user memory, already cut to what may be moved
  *

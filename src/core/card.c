@@ -94,6 +94,7 @@ static void card_dev_release(struct device *dev)
 	struct pciedma_card *card = container_of(dev, struct pciedma_card, dev);
 
 	percpu_ref_exit(&card->gate);
+	kfree(card->config);
 	kfree(card->priv);
 	kfree(card);
 }
@@ -266,7 +267,8 @@ int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
 		goto err_index;
 	pci_set_drvdata(pdev, card);
 	pci_save_state(pdev);
-	ret = type->ops.identify(card, id);
+	card->config = pci_store_saved_state(pdev);
+	ret = card->config ? type->ops.identify(card, id) : -ENOMEM;
 	if (!ret)
 		ret = card_bring_up(card);
 	if (ret)

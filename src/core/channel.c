@@ -202,12 +202,6 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 	return min_t(u64, count, channel->size - position);
 }
 
-static bool engine_is_ready(struct pciedma_engine *engine)
-{
-	guard(spinlock_irqsave)(&engine->lock);
-	return pciedma_engine_ready(engine);
-}
-
 static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 			 struct channel_file *cf)
 {
@@ -224,14 +218,6 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 		request->timeout = pciedma_engine_drain_bound_ns(request->engine);
 }
 
-/* io_uring's first attempt is always IOCB_NOWAIT, and may queue. */
-static bool async_may_queue(const struct pciedma_request *request, const struct kiocb *iocb)
-{
-	return !request->nonblock ||
-	       ((iocb->ki_flags & (IOCB_NOWAIT | IOCB_AIO_RW)) == IOCB_NOWAIT &&
-		!(iocb->ki_filp->f_flags & O_NONBLOCK));
-}
-
 /*
  * What cannot be asynchronous is done here and now; an io_uring that may not
  * wait comes again from a thread that may.
@@ -239,10 +225,8 @@ static bool async_may_queue(const struct pciedma_request *request, const struct 
 static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
 				struct iov_iter *iter, u64 address)
 {
-	ssize_t ret = -EAGAIN;
+	ssize_t ret = pciedma_async_submit(request, iocb, iter);
 
-	if (async_may_queue(request, iocb) || engine_is_ready(request->engine))
-		ret = pciedma_async_submit(request, iocb, iter);
 	if (ret == -EAGAIN && !(iocb->ki_flags & IOCB_NOWAIT))
 		ret = pciedma_transfer(request, iter, address);
 	return ret;

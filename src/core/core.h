@@ -380,9 +380,11 @@ struct pciedma_listener {
  * @num_channels:   how many
  * @vectors:        its interrupt vectors
  * @num_vectors:    how many
+ * @config:         configuration space as it was at probe
  * @recovery:       work item that runs the ladder
- * @recovery_lock:  one ladder at a time; protects @held and @reset_result
+ * @recovery_lock:  one ladder at a time; protects @held, @frozen and @reset_result
  * @held:           somebody else resets the card or has powered it down
+ * @frozen:         after an error of the bus, not recovered yet
  * @reset_wanted:   RESET was asked
  * @reset_result:   what the last RESET led to
  * @reset_owner:    the task that resets the function from inside the ladder
@@ -412,9 +414,11 @@ struct pciedma_card {
 	unsigned int num_channels;
 	struct pciedma_vector vectors[PCIEDMA_MAX_VECTORS];
 	unsigned int num_vectors;
+	struct pci_saved_state *config;
 	struct work_struct recovery;
 	struct mutex recovery_lock; /* one ladder at a time */
 	bool held;
+	bool frozen;
 	bool reset_wanted;
 	int reset_result;
 	struct task_struct *reset_owner;
@@ -588,7 +592,9 @@ void pciedma_recovery_work(struct work_struct *work);
 int pciedma_card_reset(struct pciedma_card *card);
 void pciedma_card_shut_down(struct pciedma_card *card);
 bool pciedma_card_link_active(struct pciedma_card *card);
-void pciedma_card_hold(struct pciedma_card *card, bool reachable);
+void pciedma_card_hold(struct pciedma_card *card);
+void pciedma_card_freeze(struct pciedma_card *card);
+void pciedma_card_restore_config(struct pciedma_card *card);
 int pciedma_card_go_on(struct pciedma_card *card);
 
 /* power.c */

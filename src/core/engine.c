@@ -24,7 +24,7 @@ unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
 }
 
 /**
- * pciedma_engine_ready() - whether a request would start at once
+ * pciedma_engine_ready() - whether a request would start at once, behind no other
  * @engine: the engine
  *
  * Context: engine lock held.
@@ -32,11 +32,8 @@ unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
  */
 bool pciedma_engine_ready(struct pciedma_engine *engine)
 {
-	if (engine->state != PCIEDMA_ENGINE_RUN || !list_empty(&engine->waiters))
-		return false;
-	if (engine->desc->segments == 1)
-		return engine->free_count == engine->desc->buffers;
-	return engine->free_count;
+	return engine->state == PCIEDMA_ENGINE_RUN && list_empty(&engine->waiters) &&
+	       engine->free_count == engine->desc->buffers;
 }
 
 /* The hardware has, or must not have, all of the window: read on behind it. */

@@ -7,12 +7,26 @@
 
 #include "core.h"
 
+/**
+ * pciedma_card_restore_config() - write back what a reset of the bus has wiped
+ * @card: the card
+ *
+ * A reset of the function keeps the configuration space by itself.
+ *
+ * Context: process.
+ */
+void pciedma_card_restore_config(struct pciedma_card *card)
+{
+	if (!pci_load_saved_state(card->pdev, card->config))
+		pci_restore_state(card->pdev);
+}
+
 static void reset_prepare(struct pci_dev *pdev)
 {
 	struct pciedma_card *card = pci_get_drvdata(pdev);
 
 	if (card && READ_ONCE(card->reset_owner) != current)
-		pciedma_card_hold(card, true);
+		pciedma_card_hold(card);
 }
 
 static void reset_done(struct pci_dev *pdev)
@@ -32,7 +46,7 @@ static pci_ers_result_t error_detected(struct pci_dev *pdev, pci_channel_state_t
 
 	if (!card || state == pci_channel_io_normal)
 		return PCI_ERS_RESULT_CAN_RECOVER;
-	pciedma_card_hold(card, false);
+	pciedma_card_freeze(card);
 	if (state == pci_channel_io_frozen)
 		return PCI_ERS_RESULT_NEED_RESET;
 	pciedma_card_go_on(card); /* finds it gone: every call ends */
@@ -48,10 +62,10 @@ static pci_ers_result_t slot_reset(struct pci_dev *pdev)
 {
 	struct pciedma_card *card = pci_get_drvdata(pdev);
 
-	pci_restore_state(pdev);
-	pci_save_state(pdev);
-	if (card)
+	if (card) {
+		pciedma_card_restore_config(card);
 		atomic64_inc(&card->resets);
+	}
 	return PCI_ERS_RESULT_RECOVERED;
 }
 
@@ -77,7 +91,7 @@ static int __maybe_unused power_suspend(struct device *dev)
 	struct pciedma_card *card = dev_get_drvdata(dev);
 
 	if (card)
-		pciedma_card_hold(card, true);
+		pciedma_card_hold(card);
 	return 0;
 }
 

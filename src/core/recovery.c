@@ -353,9 +353,12 @@ static int card_climb(struct pciedma_card *card, bool locked)
 {
 	u32 all = all_engines(card);
 
+	if (card->frozen)
+		pciedma_card_restore_config(card);
 	engines_pause(card, all);
 	engines_drain(card, all);
 	if (card_present(card) && card_reset_all(card, locked)) {
+		card->frozen = false;
 		engines_settle(card, all, PROOF_USABLE, READ_ONCE(card->removed) ? -ENODEV : -EIO);
 		return 0;
 	}
@@ -476,15 +479,14 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 
 /**
  * pciedma_card_hold() - stop, since somebody else is about to reset the card or power it down
- * @card:      the card
- * @reachable: its registers may still be touched
+ * @card: the card
  *
  * What had begun may end first; nothing is started, and no ladder climbed,
  * before pciedma_card_go_on(). May be called again.
  *
  * Context: process.
  */
-void pciedma_card_hold(struct pciedma_card *card, bool reachable)
+void pciedma_card_hold(struct pciedma_card *card)
 {
 	u32 all = all_engines(card);
 
@@ -493,10 +495,28 @@ void pciedma_card_hold(struct pciedma_card *card, bool reachable)
 		return;
 	card->held = true;
 	engines_pause(card, all);
-	if (reachable && (engines_drain(card, all) | engines_with_memory(card)) &&
-	    !engines_halt(card, all))
+	if ((engines_drain(card, all) | engines_with_memory(card)) && !engines_halt(card, all))
 		engines_unproven(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
+}
+
+/**
+ * pciedma_card_freeze() - the card cannot be reached, and may never be again
+ * @card: the card
+ *
+ * All requests fail with EIO, and so do new ones before pciedma_card_go_on() or
+ * a reset: whoever recovers the bus does not say that it did not succeed.
+ *
+ * Context: process.
+ */
+void pciedma_card_freeze(struct pciedma_card *card)
+{
+	u32 all = all_engines(card);
+
+	guard(mutex)(&card->recovery_lock);
+	card->frozen = true;
+	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
+	engines_settle(card, all, PROOF_NONE, -EIO);
 }
 
 /**
@@ -514,9 +534,10 @@ int pciedma_card_go_on(struct pciedma_card *card)
 	int ret = 0;
 
 	guard(mutex)(&card->recovery_lock);
-	if (!card->held)
+	if (!card->held && !card->frozen)
 		return 0;
 	card->held = false;
+	card->frozen = false;
 	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
 		pci_set_master(card->pdev);
 		engines_settle(card, all, PROOF_USABLE, -EIO);

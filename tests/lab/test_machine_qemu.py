@@ -43,6 +43,12 @@ def test_clock_that_counts_instructions_needs_one_thread() -> None:
     assert "-icount" not in GUEST.command()
 
 
+def test_native_hotplug_takes_the_slots_from_acpi() -> None:
+    guest = dataclasses.replace(GUEST, native_hotplug=True)
+    assert options(guest, "-global") == ["ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+    assert "-global" not in GUEST.command()
+
+
 def test_shared_folders_keep_their_queues_through_a_suspend() -> None:
     ports = {option.split("id=")[1].split(",")[0] for option in options(GUEST, "-device") if "root-port" in option}
     shares = [option for option in options(GUEST, "-device") if "virtio-9p" in option]

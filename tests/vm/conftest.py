@@ -18,6 +18,8 @@ from pciedma_lab.machine import Machine, Process
 KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 
 GUEST = "tests.vm.guest"
+#: What a debug kernel says when memory that a dead card may still use stays mapped for ever, as it must.
+DELIBERATE_LEAK = ["DMA-API: .*(pending DMA allocations|Mapped at)", "WARNING: .* at kernel/dma/debug.c", "Call Trace:"]
 
 
 @dataclass
@@ -62,11 +64,20 @@ class Lab:
         self.wait_stalled()
         return process
 
-    def wait_stalled(self) -> None:
-        """Wait until an engine of the XDMA card has stopped dead."""
+    def hold_open(self, path: str) -> Process:
+        """Start a process that keeps a channel open until its card is gone, and wait until it does."""
+        process = self.start("memory:left_open", path=path)
         end = time.monotonic() + 30 * self.vm.patience
-        while not any(engine["stalled"] for engine in self.xdma.control.state()["engines"].values()):
-            assert time.monotonic() < end, "no engine stalls"
+        script = f"ls -l /proc/{process.pid}/fd | grep -q {path}"
+        while self.vm.run(["sh", "-c", script]).returncode:
+            assert time.monotonic() < end, f"{path} is not opened"
+        return process
+
+    def wait_stalled(self, stalled: bool = True) -> None:
+        """Wait until an engine of the XDMA card has stopped dead, or none is so any more."""
+        end = time.monotonic() + 30 * self.vm.patience
+        while any(engine["stalled"] for engine in self.xdma.control.state()["engines"].values()) != stalled:
+            assert time.monotonic() < end, f"an engine stalls: {not stalled}"
             time.sleep(0.01)
 
     def wait_for(self, *counters: str, card: str = "capric") -> None:
@@ -104,7 +115,10 @@ class Lab:
         script = 'for c in /sys/class/pciedma/*/card; do d=${c%/card}; echo $(cat $c) $d $(readlink $d/device); done'
         self.nodes.clear()
         for line in self.vm.run(["sh", "-c", script]).stdout.splitlines():
-            card, folder, link = line.split()
+            card, *rest = line.split()
+            if len(rest) != 2:  # it goes while we look
+                continue
+            folder, link = rest
             self.nodes[card] = "/dev/" + folder.rsplit("/", 1)[1]
             self.addresses[card] = link.rsplit("/", 1)[1]
 
@@ -115,6 +129,27 @@ class Lab:
             if card not in self.nodes:
                 self.vm.run(["sh", "-c", f"echo {address} > /sys/bus/pci/drivers/pciedma_{card}/bind"])
         self.find()
+
+    def plug_in(self, card: str) -> None:
+        """Plug a card in that was unplugged, and wait for its nodes."""
+        self.vm.device_add(self.cards[card])
+        end = time.monotonic() + 30 * self.vm.patience
+        while True:
+            self.find()
+            if card in self.nodes:
+                return
+            assert time.monotonic() < end, f"{card} does not come back"
+            time.sleep(0.1)
+
+    def settled(self) -> None:
+        """Wait until all user memory is unpinned."""
+        end = time.monotonic() + 20 * self.vm.patience
+        while True:
+            acquired, released = self.call("memory:pinned")
+            if acquired == released:
+                return
+            assert time.monotonic() < end, f"{acquired - released} pages stay pinned"
+            time.sleep(0.05)
 
     def echo(self, count: int = 20, **kwargs: Any) -> dict[str, Any]:
         """Send messages through Capric and insist that all were right."""

@@ -75,6 +75,17 @@ def test_buffer_that_changes_hands_during_the_transfer(lab: Lab, how: str) -> No
     assert found["same"] in (None, True)
 
 
+def test_16_threads_on_one_file_do_not_mix(lab: Lab) -> None:
+    assert lab.call("memory:many_threads", path=lab.memory) == []
+
+
+def test_nonblocking_moves_on_an_idle_card_and_is_eagain_on_a_busy_one(lab: Lab) -> None:
+    assert lab.call("memory:nonblocking", path=lab.memory) == {"nowait": 5000, "nonblocking": 5000}
+    blocked = lab.begin_stalled("memory:begun", path=lab.memory, way="sync", timeout_s=2.0)
+    assert lab.call("memory:nonblocking", path=lab.memory) == {"nowait": "EAGAIN", "nonblocking": "EAGAIN"}
+    assert blocked.value() == "ETIMEDOUT"
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("length", [777, 65536, HUGE + 4097])
 def test_io_uring_of_depth_8(lab: Lab, length: int, fixed: bool) -> None:

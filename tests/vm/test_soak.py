@@ -8,7 +8,11 @@ import time
 
 import pytest
 
-from .conftest import Lab
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine, MachineFailed, Process
+from pciedma_lab.qemu import ROOT_PORTS
+
+from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
 
 MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "100000"))
 _CHUNK = 10_000
@@ -32,6 +36,9 @@ ABORTS = int(os.environ.get("PCIEDMA_SOAK_ABORTS", "2000"))
 EDU_ABORTS = int(os.environ.get("PCIEDMA_SOAK_EDU_ABORTS", "20"))
 LOAD = int(os.environ.get("PCIEDMA_SOAK_LOAD_MIB", "512")) << 20
 UNBINDS = int(os.environ.get("PCIEDMA_SOAK_UNBINDS", "90"))
+DEVICE_DELS = int(os.environ.get("PCIEDMA_SOAK_DEVICE_DELS", "5"))
+DEATHS = int(os.environ.get("PCIEDMA_SOAK_DEATHS", "5"))
+WAYS = ("sync", "aio", "io_uring")
 _ABORTS_CHUNK = 2000
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
 
@@ -39,16 +46,6 @@ LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64,
 def _set_drain(lab: Lab, path: str, milliseconds: int) -> None:
     folder = f"/sys/class/pciedma/{path.removeprefix('/dev/')}"
     lab.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
-
-
-def _settled(lab: Lab) -> None:
-    """Wait until all pages are given back."""
-    end = time.monotonic() + 20 * lab.vm.patience
-    while True:
-        acquired, released = lab.call("memory:pinned")
-        if acquired == released:
-            return
-        assert time.monotonic() < end, f"{acquired - released} pages stay pinned"
 
 
 @pytest.mark.parametrize("card", ["capric", "xdma"])
@@ -68,7 +65,7 @@ def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
         assert model.control.violations() == []
     _set_drain(lab, path, bound)
     assert lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts") > halts + ABORTS // 200
-    _settled(lab)
+    lab.settled()
 
 
 def test_requests_given_up_on_edu_leave_no_dma_behind(lab: Lab) -> None:
@@ -84,13 +81,13 @@ def test_mixed_load_from_several_processes_is_right(lab: Lab) -> None:
     assert found["wrong"] == 0, found["first_error"]
     assert found["bytes"] >= LOAD
     assert len(found["calls"]) == 5
-    _settled(lab)
+    lab.settled()
 
 
 def test_unbinds_under_load_end_every_call(lab: Lab) -> None:
     for number in range(UNBINDS):
         card = ("capric", "xdma")[number % 2]
-        way = ("sync", "aio", "io_uring")[number % 3]
+        way = WAYS[number % 3]
         target = "transfers:repeat_until_error" if card == "capric" else "memory:repeat_until_error"
         options = {"path": lab.data} if card == "capric" else {"path": lab.memory, "way": way}
         calls = [lab.start(target, direction=direction, **options) for direction in ("write", "read")]
@@ -99,4 +96,63 @@ def test_unbinds_under_load_end_every_call(lab: Lab) -> None:
         assert {call.value(60)["errno"] for call in calls} <= {errno.ENODEV, errno.ENOENT}
         lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
         lab.find()
-    _settled(lab)
+    lab.settled()
+
+
+def _load(lab: Lab, path: str, way: str) -> list[Process]:
+    """Start reads and writes that repeat until the card goes."""
+    return [lab.start("memory:repeat_until_error", path=path, way=way, direction=d) for d in ("write", "read")]
+
+
+def test_device_dels_under_load_end_every_call() -> None:
+    """The card has MSI: QEMU crashes when it unplugs a card of another process that has MSI-X."""
+    xdma = EmulatedCard("xdma", variant="msi")
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300 + 20 * DEVICE_DELS) as vm:
+        lab = make_lab(vm, xdma)
+        for number in range(DEVICE_DELS):
+            opened = lab.hold_open(lab.memory)
+            calls = _load(lab, lab.memory, WAYS[number % 3])
+            xdma.control.counters(reset=True)
+            lab.wait_for("c2h0_descriptors", "h2c0_descriptors", card="xdma")
+            vm.device_del(xdma)
+            assert {call.value(60)["errno"] for call in calls} <= {errno.ENODEV, errno.ENOENT}
+            assert opened.value() == {"hup": True, "read": "ENODEV", "write": "ENODEV"}
+            lab.plug_in("xdma")
+            lab.there_and_back()
+        lab.settled()
+        vm.unload_modules()
+
+
+def test_deaths_of_cards_under_load_end_every_call() -> None:
+    """Some of them kill QEMU itself, which asserts that an emulated card never fails twice: these do not count."""
+    done, lost = 0, 0
+    while done < DEATHS:
+        cards = [EmulatedCard("xdma") for _ in range(min(ROOT_PORTS, DEATHS - done))]
+        try:
+            _die(cards, done)
+            done += len(cards)
+        except MachineFailed as failure:
+            if "error_setv: Assertion" not in str(failure):
+                raise
+            lost += 1
+            assert lost <= 2 + DEATHS // 10, "QEMU does not survive the death of cards"
+
+
+def _die(cards: list[EmulatedCard], number: int) -> None:
+    with Machine(KERNEL, cards=cards, time_limit_s=300) as vm:
+        for pattern in DELIBERATE_LEAK:
+            vm.expect_log(pattern)
+        vm.load_modules()
+        lab = Lab(vm, {})
+        for index, card in enumerate(cards):
+            path = f"/dev/pciedma{index}c0"
+            opened = lab.hold_open(path)
+            calls = _load(lab, path, WAYS[(number + index) % 3])
+            lab.cards["xdma"] = card
+            card.control.counters(reset=True)
+            lab.wait_for("c2h0_descriptors", "h2c0_descriptors", card="xdma")
+            card.control.set_fault("death*1")
+            assert {call.value(120)["errno"] for call in calls} <= {errno.ENODEV, errno.ENOENT}
+            assert opened.value(120) == {"hup": True, "read": "ENODEV", "write": "ENODEV"}
+            assert not card.alive
+        vm.unload_modules()

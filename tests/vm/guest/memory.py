@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import random
+import select
 import signal
 import subprocess
 import threading
@@ -24,6 +25,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.pread.restype = _libc.pwrite.restype = ctypes.c_ssize_t
 _libc.preadv.restype = _libc.pwritev.restype = ctypes.c_ssize_t
 _CANARY = 0xA5
+
+
+def _differs(one: Buffer, other: Buffer) -> bool:
+    return bool(_libc.memcmp(ctypes.c_void_p(one.address), ctypes.c_void_p(other.address), ctypes.c_size_t(one.length)))
 
 
 def _result(value: int) -> int | str:
@@ -361,7 +366,7 @@ def big_read(path: str, length: int, *, times: int = 1, wait_mode: str = "ADAPTI
     def sample() -> None:
         nonlocal most
         while not done.wait(0.001):
-            acquired, released = pinned()
+            acquired, released = _pins()
             most = max(most, acquired - released)
 
     with pciedma.Channel(path) as channel:
@@ -379,8 +384,118 @@ def big_read(path: str, length: int, *, times: int = 1, wait_mode: str = "ADAPTI
     return {"seconds": min(seconds), "pages": most}
 
 
+def signalled(path: str, way: str, direction: str = "read", after_s: float = 0.1) -> dict[str, Any]:
+    """Make one request by *way* while a signal with a handler arrives; returns what it led to, and the signals."""
+    seen: list[int] = []
+    signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
+    signal.siginterrupt(signal.SIGALRM, True)
+    signal.setitimer(signal.ITIMER_REAL, after_s)
+    return {"result": begun(path, way, direction), "signals": len(seen)}
+
+
+def closed(path: str, way: str, direction: str = "read") -> Any:
+    """Begin a request by *way* and close the channel's file while it is under way; returns what it led to."""
+    length = 65536
+    buffer = buffers.anonymous(length)
+    channel = pciedma.Channel(path)
+    fd = channel.fileno()
+    closer = threading.Timer(0.1, channel.close)
+    if way == "sync":
+        closer.start()
+        return (pread if direction == "read" else pwrite)(fd, buffer.address, length, 0)
+    if way == "aio":
+        with Context(1) as context:
+            context.submit(PREAD if direction == "read" else PWRITE, fd, buffer.address, length, 0)
+            channel.close()
+            result = context.wait(1, 60)[0][1]
+    else:
+        with io_uring.Ring(1) as ring:
+            ring.prepare(io_uring.READ if direction == "read" else io_uring.WRITE, fd, buffer.address, length, 0)
+            ring.submit()
+            channel.close()
+            result = ring.wait(1, 60)[0][1]
+    return result if result >= 0 else errno.errorcode[-result]
+
+
+def left_open(path: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    """Keep a channel open until poll() says that its card is gone; returns what calls say then."""
+    buffer = buffers.anonymous(100)
+    with pciedma.Channel(path) as channel:
+        poll = select.poll()
+        poll.register(channel.fileno(), 0)
+        events = poll.poll(timeout_s * 1000)
+        hup = bool(events and events[0][1] & select.POLLHUP)
+        return {"hup": hup, "read": pread(channel.fileno(), buffer.address, 100, 0),
+                "write": pwrite(channel.fileno(), buffer.address, 100, 0)}
+
+
+def nonblocking(path: str) -> dict[str, Any]:
+    """Read without waiting for others: with RWF_NOWAIT, and from a file that does not block."""
+    buffer = bytearray(5000)
+    found: dict[str, Any] = {}
+    for name, options in (("nowait", {}), ("nonblocking", {"nonblocking": True})):
+        with pciedma.Channel(path, **options) as channel:
+            flags = os.RWF_NOWAIT if name == "nowait" else 0
+            try:
+                found[name] = os.preadv(channel.fileno(), [buffer], 0, flags)
+            except OSError as error:
+                found[name] = errno.errorcode[error.errno or 0]
+    return found
+
+
+def many_threads(path: str, threads: int = 16, rounds: int = 10, length: int = 50_000) -> list[str]:
+    """Write and read back from many threads on one open file, each its own part; returns what was wrong."""
+    wrong: list[str] = []
+    with pciedma.Channel(path) as channel:
+
+        def work(number: int) -> None:
+            out, back = buffers.anonymous(length), buffers.anonymous(length)
+            rng = random.Random(number)
+            for turn in range(rounds):
+                out.mapping[:] = rng.randbytes(length)
+                moved = [pwrite(channel.fileno(), out.address, length, number * length),
+                         pread(channel.fileno(), back.address, length, number * length)]
+                if moved != [length] * 2 or out.mapping[:] != back.mapping[:]:
+                    wrong.append(f"thread {number}, turn {turn}: {moved}")
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return wrong
+
+
+def wraps(path: str, pieces: int = 64, rounds: int = 1024) -> list[str]:
+    """Move one piece and then many, which are one descriptor each, as often as the ring has descriptors.
+
+    No piece fills its pages, so that the IOMMU joins each, but none to the next: 65 descriptors a turn, and 1024 and
+    65 have no common divisor.
+    """
+    wrong = []
+    length = 5000
+    out, back = (buffers.anonymous(pieces * 2 * PAGE) for _ in range(2))
+    ctypes.memmove(out.address, os.urandom(out.length), out.length)
+    areas = [[(buffer.address + n * 2 * PAGE, length) for n in range(pieces)] for buffer in (out, back)]
+    expected = [ctypes.string_at(*area) for area in areas[0]]
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        for turn in range(rounds):
+            ctypes.memset(back.address, 0, back.length)
+            moved = [pwrite(fd, out.address, length, 0), _vector(_libc.pwritev, fd, areas[0]),
+                     pread(fd, back.address, length, 0), _vector(_libc.preadv, fd, areas[1])]
+            if moved != [length, pieces * length] * 2 or [ctypes.string_at(*area) for area in areas[1]] != expected:
+                wrong.append(f"turn {turn}: {moved}")
+    return wrong
+
+
 def pinned() -> list[int]:
-    """Return how many pages were ever pinned and unpinned on this machine."""
+    """Return how many pages were ever pinned and unpinned on this machine, on all its processors."""
+    Path("/proc/sys/vm/stat_refresh").write_text("1")
+    return _pins()
+
+
+def _pins() -> list[int]:
     values = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return [int(values["nr_foll_pin_acquired"]), int(values["nr_foll_pin_released"])]
 
