@@ -594,10 +594,10 @@ void pciedma_card_shut_down(struct pciedma_card *card);
 bool pciedma_card_link_active(struct pciedma_card *card);
 void pciedma_card_hold(struct pciedma_card *card);
 void pciedma_card_freeze(struct pciedma_card *card);
-void pciedma_card_restore_config(struct pciedma_card *card);
 int pciedma_card_go_on(struct pciedma_card *card);
 
 /* power.c */
+void pciedma_card_restore_config(struct pciedma_card *card);
 extern const struct pci_error_handlers pciedma_error_handlers;
 extern const struct dev_pm_ops pciedma_pm_ops;
 

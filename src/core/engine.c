@@ -46,6 +46,7 @@ static void cursor_pass(struct pciedma_engine *engine, struct pciedma_window *wi
 
 static void engine_remove(struct pciedma_engine *engine, struct pciedma_window *window)
 {
+	lockdep_assert_held(&engine->lock);
 	cursor_pass(engine, window);
 	list_del(&window->node);
 	if (!window->polled)
@@ -146,6 +147,7 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	struct pciedma_window *window = cursor->window;
 	struct pciedma_flight *flight;
 
+	lockdep_assert_held(&engine->lock);
 	if (!window || pciedma_engine_inflight(engine) == engine->desc->segments)
 		return false;
 
@@ -191,6 +193,7 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 	struct pciedma_flight *flight;
 	struct pciedma_window *window;
 
+	lockdep_assert_held(&engine->lock);
 	if (WARN_ON_ONCE(!pciedma_engine_inflight(engine)))
 		return;
 
@@ -215,6 +218,7 @@ static void engine_recover(struct pciedma_engine *engine, int error)
 {
 	struct pciedma_card *card = engine->channel->card;
 
+	lockdep_assert_held(&engine->lock);
 	if (!engine->trouble)
 		engine->trouble = error;
 	if (!READ_ONCE(card->removed))
@@ -262,6 +266,7 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 
 static void engine_queue(struct pciedma_engine *engine, struct pciedma_window *window)
 {
+	lockdep_assert_held(&engine->lock);
 	window->id = engine->next_id++;
 	window_rewind(window, 0);
 	window->done = 0;

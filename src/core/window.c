@@ -110,6 +110,7 @@ static struct pciedma_window *window_take_free(struct pciedma_engine *engine)
 {
 	struct pciedma_window *window;
 
+	lockdep_assert_held(&engine->lock);
 	if (!list_empty(&engine->waiters) || list_empty(&engine->free))
 		return NULL;
 	window = list_first_entry(&engine->free, struct pciedma_window, node);
@@ -203,16 +204,18 @@ void pciedma_waiters_refuse(struct pciedma_engine *engine, const void *file, int
 {
 	struct pciedma_request *request, *next;
 
+	lockdep_assert_held(&engine->lock);
 	list_for_each_entry_safe(request, next, &engine->waiters, node)
 		if (!file || request->file == file)
 			request_refuse(request, error);
 }
 
-/* To the next who waits for one, else to the free list. Engine lock held. */
+/* To the next who waits for one, else to the free list. */
 static void window_give(struct pciedma_engine *engine, struct pciedma_window *window)
 {
 	struct pciedma_request *next;
 
+	lockdep_assert_held(&engine->lock);
 	next = list_first_entry_or_null(&engine->waiters, struct pciedma_request, node);
 	if (next) {
 		list_del_init(&next->node);
@@ -279,6 +282,7 @@ static s64 window_bytes(struct pciedma_engine *engine, const struct pciedma_wind
  */
 void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window)
 {
+	lockdep_assert_held(&engine->lock);
 	window->quarantined = true;
 	pciedma_direct_keep(window);
 	engine->parked++;

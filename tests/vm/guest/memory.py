@@ -182,7 +182,10 @@ def beyond_the_limit(path: str) -> list[int | str]:
 
 
 def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
-    """Unmap the buffer, or fork and write to it, while it is read into by another thread."""
+    """Unmap the buffer, or fork and write to it, while it is read into by another thread.
+
+    Its pages must not become somebody else's before the card has let go of them.
+    """
     length = 4 << 20
     buffer = buffers.anonymous(length)
     ctypes.memset(buffer.address, 1, length)
@@ -195,6 +198,8 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
         child = None
         if how == "munmap":
             buffers.unmap(buffer.address, length)
+            heir = buffers.small_pages(2 * length)
+            ctypes.memset(heir.address, _CANARY, heir.length)
         else:
             child = os.fork()
             if child == 0:
@@ -202,8 +207,9 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
                 os._exit(0)
             os.waitpid(child, 0)
         thread.join()
-        same = None
-        if how == "fork":
+        if how == "munmap":
+            same = heir.mapping[:] == bytes([_CANARY]) * heir.length
+        else:
             again = buffers.anonymous(length)
             pread(fd, again.address, length, 0)
             same = ctypes.string_at(again.address, length) == ctypes.string_at(buffer.address, length)

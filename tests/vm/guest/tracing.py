@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import pciedma
 
 TRACING = Path("/sys/kernel/tracing")
+_SYNC = re.compile(r": (device|cpu): .* size=(\d+) dir=(\d+)")
 
 
 def _put(name: str, text: str) -> None:
@@ -51,6 +55,29 @@ def allocations(path: str, count: int, length: int = 1000) -> dict[str, Any]:
             pass
         control = [line for line in _lines() if "[pciedma" in line and "alloc" in line]
     return {"seen": len(lines), "ours": ours[:5], "control": len(control)}
+
+
+def syncs(path: str, count: int, length: int = 1000) -> dict[str, dict[str, int]]:
+    """Count the syncs of DMA buffers during *count* writes, and during as many reads, by what they say.
+
+    A key is whose turn it is ("device" or "cpu"), the bytes, and the direction as the kernel numbers it.
+    """
+    # by the x86 calling convention the third argument is in rdx and the fourth in rcx
+    probe = "p:pciedma_lab/{0} dma_sync_single_for_{0} size=%dx:u32 dir=%cx:u32\n"
+    _put("kprobe_events", probe.format("device") + probe.format("cpu"))
+    found = {}
+    try:
+        with pciedma.Channel(path) as channel:
+            area = bytearray(length)
+            for call in (channel.write, channel.readinto):
+                with _events("pciedma_lab"):
+                    for _ in range(count):
+                        call(area)
+                matches = (_SYNC.search(line) for line in _lines(os.getpid()))
+                found[call.__name__] = dict(Counter(" ".join(match.groups()) for match in matches if match))
+    finally:
+        _put("kprobe_events", "")
+    return found
 
 
 def transfer_events(path: str) -> list[str]:
