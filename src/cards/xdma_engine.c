@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * XDMA's engines: chained descriptors, up to four channels each way.
+ *
+ * Each engine walks a ring of linked descriptors for ever: descriptor credits
+ * say how far it may go, and it writes its progress to memory. So a transfer
+ * costs one register write, and a look at its end none.
+ */
+#include <linux/bitfield.h>
+
+#include "xdma.h"
+
+#define STATUS_PROGRESS	(STATUS_DESCRIPTOR_COMPLETED | STATUS_DESCRIPTOR_STOPPED)
+#define IE_ERRORS	(STATUS_MAGIC_STOPPED | STATUS_READ_ERROR | STATUS_WRITE_ERROR | \
+			 STATUS_DESCRIPTOR_ERROR | STATUS_ALIGN_MISMATCH | STATUS_INVALID_LENGTH)
+#define CONTROL_RUNNING	(CONTROL_RUN | CONTROL_POLLMODE_WB | IE_ERRORS | \
+			 STATUS_DESCRIPTOR_COMPLETED | STATUS_IDLE_STOPPED)
+
+static struct device *to_dev(struct pciedma_engine *engine)
+{
+	return &pciedma_card_pdev(pciedma_engine_card(engine))->dev;
+}
+
+/* How many descriptors lie adjacent behind the one after ring[index], in one block. */
+static u32 ring_adjacent(u32 index)
+{
+	u32 per_block = DESCRIPTOR_BLOCK / sizeof(struct xdma_descriptor);
+	u32 next = (index + 1) % XDMA_RING_LENGTH;
+
+	return min_t(u32, ADJACENT_MAX, per_block - 1 - next % per_block);
+}
+
+static void ring_init(struct xdma_engine *priv)
+{
+	u32 i;
+
+	for (i = 0; i < XDMA_RING_LENGTH; i++)
+		priv->ring[i].next = cpu_to_le64(priv->ring_dma + (i + 1) % XDMA_RING_LENGTH *
+						 sizeof(struct xdma_descriptor));
+}
+
+/* The card was reset, or is new: nothing is under way. */
+void xdma_engine_init(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	dma_addr_t dma;
+
+	priv->regs = xdma_engine_regs(engine);
+	priv->ring = pciedma_engine_memory(engine, &dma);
+	priv->ring_dma = dma;
+	priv->record = (void *)priv->ring + XDMA_RECORD_OFFSET;
+	priv->state = XDMA_STOPPED;
+	priv->irq = false;
+	priv->head = 0;
+	priv->tail = 0;
+	priv->adjacent = 0;
+	ring_init(priv);
+	writel(lower_32_bits(dma), priv->regs + XDMA_SGDMA + FIRST_DESCRIPTOR_LO);
+	writel(upper_32_bits(dma), priv->regs + XDMA_SGDMA + FIRST_DESCRIPTOR_HI);
+	writel(0, priv->regs + XDMA_SGDMA + FIRST_ADJACENT);
+	writel(lower_32_bits(dma + XDMA_RECORD_OFFSET), priv->regs + POLL_ADDRESS_LO);
+	writel(upper_32_bits(dma + XDMA_RECORD_OFFSET), priv->regs + POLL_ADDRESS_HI);
+	writel(IE_ERRORS, priv->regs + IRQ_MASK);
+}
+
+static void write_descriptor(struct xdma_engine *priv, const struct pciedma_segment *segment)
+{
+	u32 index = priv->head++ % XDMA_RING_LENGTH;
+	struct xdma_descriptor *descriptor = &priv->ring[index];
+	u32 control = DESCRIPTOR_MAGIC | FIELD_PREP(DESCRIPTOR_ADJACENT, ring_adjacent(index));
+	bool c2h = segment->direction == PCIEDMA_C2H;
+
+	if (segment->last)
+		control |= DESCRIPTOR_COMPLETED;
+	descriptor->control = cpu_to_le32(control);
+	descriptor->length = cpu_to_le32(segment->length);
+	descriptor->source = cpu_to_le64(c2h ? segment->address : segment->dma);
+	descriptor->destination = cpu_to_le64(c2h ? segment->dma : segment->address);
+}
+
+/* End a chain: the last descriptor stops the engine, and no block reaches beyond it. */
+static void chain_end(struct xdma_engine *priv)
+{
+	u32 control, i;
+
+	for (i = 0; i < priv->head; i++) {
+		control = le32_to_cpu(priv->ring[i].control) & ~DESCRIPTOR_ADJACENT;
+		if (i + 1 < priv->head)
+			control |= FIELD_PREP(DESCRIPTOR_ADJACENT,
+					      min(ring_adjacent(i), priv->head - i - 2));
+		else
+			control |= DESCRIPTOR_STOP | DESCRIPTOR_COMPLETED;
+		priv->ring[i].control = cpu_to_le32(control);
+	}
+}
+
+static void set_adjacent(struct xdma_engine *priv, u32 adjacent)
+{
+	if (priv->adjacent == adjacent)
+		return;
+	priv->adjacent = adjacent;
+	writel(adjacent, priv->regs + XDMA_SGDMA + FIRST_ADJACENT);
+}
+
+/* From the ring's beginning; a rising edge of Run clears count and status. */
+static void engine_run(struct xdma_engine *priv)
+{
+	WRITE_ONCE(*priv->record, 0);
+	dma_wmb();
+	writel(CONTROL_RUN, priv->regs + CONTROL_W1C);
+	writel(CONTROL_RUNNING, priv->regs + CONTROL);
+	priv->state = XDMA_RUNNING;
+}
+
+static void start_chain(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	struct pciedma_segment segment;
+
+	if (priv->state == XDMA_RUNNING && priv->head != priv->tail)
+		return;
+	priv->head = 0;
+	priv->tail = 0;
+	while (pciedma_cursor_next(cursor, &segment))
+		write_descriptor(priv, &segment);
+	if (!priv->head)
+		return;
+	chain_end(priv);
+	set_adjacent(priv, min(ring_adjacent(XDMA_RING_LENGTH - 1), priv->head - 1));
+	engine_run(priv);
+}
+
+static void start_ring(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	struct pciedma_segment segment;
+	u32 before;
+
+	if (priv->state != XDMA_RUNNING) {
+		priv->head = 0;
+		priv->tail = 0;
+	}
+	before = priv->head;
+	while (pciedma_cursor_next(cursor, &segment))
+		write_descriptor(priv, &segment);
+	if (priv->head == before)
+		return;
+	if (priv->state != XDMA_RUNNING) {
+		set_adjacent(priv, ring_adjacent(XDMA_RING_LENGTH - 1));
+		engine_run(priv);
+	}
+	dma_wmb();
+	writel(priv->head - before, priv->regs + XDMA_SGDMA + CREDITS);
+}
+
+/* One register write, but for the first of an engine that does not run. */
+void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more)
+{
+	if (to_xdma(engine)->credits)
+		start_ring(engine, cursor);
+	else
+		start_chain(engine, cursor);
+}
+
+/* The data of what it counts as completed is there. */
+static u32 read_record(struct xdma_engine *priv)
+{
+	u32 record = le32_to_cpu(READ_ONCE(*priv->record));
+
+	dma_rmb();
+	return record;
+}
+
+/* Report what is completed up to a count modulo 2^24; returns how many, or -EIO. */
+static int report(struct pciedma_engine *engine, u32 count)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 done = (count - priv->tail) & RECORD_COUNT;
+	u32 i;
+
+	if (done > priv->head - priv->tail) {
+		dev_err_ratelimited(to_dev(engine), "completed count %u is impossible\n", count);
+		return -EIO;
+	}
+	priv->tail += done;
+	for (i = 0; i < done; i++)
+		pciedma_segment_done(engine, PCIEDMA_SEGMENT_WHOLE, 0);
+	return done;
+}
+
+static const char *error_name(u32 status, bool h2c)
+{
+	static const char * const pcie[] = {
+		"unsupported request", "completer abort", "parity", "poisoned",
+		"unexpected completion",
+	};
+	static const char * const axi[] = { "decode error", "slave error" };
+	u32 on_pcie = FIELD_GET(STATUS_DESCRIPTOR_ERROR, status);
+	u32 on_axi = FIELD_GET(STATUS_WRITE_ERROR, status);
+
+	if (h2c)
+		on_pcie |= FIELD_GET(STATUS_READ_ERROR, status);
+	else
+		on_axi |= FIELD_GET(STATUS_READ_ERROR, status);
+	if (status & STATUS_MAGIC_STOPPED)
+		return "bad magic in a descriptor";
+	if (status & (STATUS_ALIGN_MISMATCH | STATUS_INVALID_LENGTH))
+		return "alignment or length";
+	if (on_pcie)
+		return pcie[__ffs(on_pcie)];
+	return on_axi && __ffs(on_axi) < ARRAY_SIZE(axi) ? axi[__ffs(on_axi)] : "unknown";
+}
+
+static const char *error_place(u32 status, bool h2c)
+{
+	if (status & STATUS_DESCRIPTOR_ERROR)
+		return "fetching a descriptor";
+	if (status & STATUS_READ_ERROR)
+		return h2c ? "reading host memory" : "reading card memory";
+	if (status & STATUS_WRITE_ERROR)
+		return "writing card memory";
+	return "checking a descriptor";
+}
+
+/* The engine has stopped at the first descriptor that is not completed. */
+static void engine_error(struct pciedma_engine *engine, u32 status)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	bool h2c = pciedma_engine_direction(engine) == PCIEDMA_H2C;
+	u32 count;
+
+	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
+	if (priv->state == XDMA_FAILED)
+		return;
+	count = readl(priv->regs + COMPLETED_COUNT);
+	dev_err_ratelimited(to_dev(engine), "%s channel %u: error %s: %s (status 0x%08x, descriptor %u)\n",
+			    h2c ? "H2C" : "C2H", pciedma_engine_desc(engine)->number,
+			    error_place(status, h2c), error_name(status, h2c), status, count);
+	if (priv->state == XDMA_RUNNING && !PCI_POSSIBLE_ERROR(count)) {
+		report(engine, count & RECORD_COUNT);
+		if (priv->head != priv->tail)
+			pciedma_segment_done(engine, 0, -EIO);
+		priv->state = XDMA_FAILED;
+	}
+	pciedma_engine_fail(engine, -EIO);
+}
+
+/* Returns whether the status shows an error, which is then dealt with. */
+static bool check_error(struct pciedma_engine *engine, u32 status)
+{
+	if (!(status & IE_ERRORS))
+		return false;
+	engine_error(engine, status);
+	return true;
+}
+
+/*
+ * By interrupt: clear its cause first, so that what is completed after the look
+ * makes a new edge. The clearing write is still on its way then; it need only
+ * be waited for if more is outstanding.
+ */
+static int reap_interrupted(struct pciedma_engine *engine, int found)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 status;
+	int more;
+
+	writel(STATUS_PROGRESS, priv->regs + STATUS);
+	if (priv->head == priv->tail)
+		return found;
+	status = readl(priv->regs + STATUS);
+	if (PCI_POSSIBLE_ERROR(status) || check_error(engine, status))
+		return found;
+	more = report(engine, read_record(priv) & RECORD_COUNT);
+	return more < 0 ? more : found + more;
+}
+
+static int reap_running(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 record = read_record(priv);
+	int ret;
+
+	if (record & RECORD_ERROR) {
+		engine_error(engine, readl(priv->regs + STATUS));
+		return 0;
+	}
+	ret = report(engine, record & RECORD_COUNT);
+	if (ret > 0 && priv->irq)
+		ret = reap_interrupted(engine, ret);
+	return ret;
+}
+
+int xdma_reap(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 count;
+
+	switch (priv->state) {
+	case XDMA_RUNNING:
+		return reap_running(engine);
+	case XDMA_HALTED:
+		count = readl(priv->regs + COMPLETED_COUNT);
+		return PCI_POSSIBLE_ERROR(count) ? -ENODEV : report(engine, count & RECORD_COUNT);
+	default:
+		return 0;
+	}
+}
+
+bool xdma_stray(struct pciedma_engine *engine, bool busy)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 status;
+
+	if (!xdma_engine_serves(engine))
+		return false;
+	status = readl(priv->regs + STATUS);
+	if (PCI_POSSIBLE_ERROR(status)) {
+		if (busy)
+			pciedma_engine_fail(engine, -EIO);
+		return false;
+	}
+	if (check_error(engine, status))
+		return true;
+	if (!(status & STATUS_DESCRIPTOR_COMPLETED) || !priv->irq)
+		return false;
+	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
+	readl(priv->regs + STATUS);
+	if (busy && priv->state == XDMA_RUNNING)
+		report(engine, read_record(priv) & RECORD_COUNT);
+	return true;
+}
+
+/* What is under way is finished first. */
+void xdma_halt(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+
+	if (!xdma_engine_serves(engine))
+		return;
+	writel(CONTROL_RUN, priv->regs + CONTROL_W1C);
+	if (priv->state == XDMA_RUNNING)
+		priv->state = XDMA_HALTED;
+}
+
+int xdma_idle(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 status;
+
+	if (!xdma_engine_serves(engine))
+		return 1;
+	status = readl(priv->regs + STATUS);
+	if (PCI_POSSIBLE_ERROR(status))
+		return -ENODEV;
+	return !(status & STATUS_BUSY);
+}
+
+/* A cause that stands would interrupt at once: whoever switches on looks afterwards. */
+void xdma_irq(struct pciedma_engine *engine, bool on)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+
+	priv->irq = on;
+	if (on)
+		writel(STATUS_PROGRESS, priv->regs + STATUS);
+	writel(STATUS_DESCRIPTOR_COMPLETED, priv->regs + (on ? IRQ_MASK_W1S : IRQ_MASK_W1C));
+}
