@@ -69,7 +69,7 @@ def test_wait_without_bound_counts_against_the_limit_of_locked_memory(lab: Lab) 
 
 @pytest.mark.parametrize("how", ["munmap", "fork"])
 def test_buffer_that_changes_hands_during_the_transfer(lab: Lab, how: str) -> None:
-    lab.xdma.control.set_fault("latency=30000")
+    lab.xdma.control.set_fault("latency=500000")
     found = lab.call("memory:changed_while_under_way", path=lab.memory, how=how)
     assert found == {"result": 4 << 20, "same": True}
 
