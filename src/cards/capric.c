@@ -110,7 +110,7 @@ static int capric_init(struct pciedma_card *card)
 }
 
 /* The start bit last: a size register that is not 0 starts at once. */
-static void capric_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more)
+static void capric_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
 	struct capric_engine *priv = pciedma_engine_priv(engine);
 	const struct capric_map *map = to_map(engine);

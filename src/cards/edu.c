@@ -91,7 +91,7 @@ static int edu_init(struct pciedma_card *card)
 	return 0;
 }
 
-static void edu_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more)
+static void edu_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
 	struct edu_engine *priv = pciedma_engine_priv(engine);
 	struct pciedma_segment segment;

@@ -36,7 +36,7 @@ struct xdma {
  * enum xdma_state - where an engine is
  * @XDMA_STOPPED: not running, everything it had was reported
  * @XDMA_RUNNING: walks its ring
- * @XDMA_FAILED:  stopped by an error, which was reported
+ * @XDMA_FAILED:  stops, or has stopped, by an error
  * @XDMA_HALTED:  told to stop: its register says how far it came
  */
 enum xdma_state {
@@ -95,7 +95,7 @@ static inline void __iomem *xdma_engine_regs(struct pciedma_engine *engine)
 }
 
 void xdma_engine_init(struct pciedma_engine *engine);
-void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more);
+void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor);
 int xdma_reap(struct pciedma_engine *engine);
 bool xdma_stray(struct pciedma_engine *engine, bool busy);
 void xdma_halt(struct pciedma_engine *engine);

@@ -154,7 +154,7 @@ static void start_ring(struct pciedma_engine *engine, struct pciedma_cursor *cur
 }
 
 /* One register write, but for the first of an engine that does not run. */
-void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more)
+void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
 	if (to_xdma(engine)->credits)
 		start_ring(engine, cursor);
@@ -222,26 +222,24 @@ static const char *error_place(u32 status, bool h2c)
 	return "checking a descriptor";
 }
 
-/* The engine has stopped at the first descriptor that is not completed. */
+/*
+ * The engine stops at the first descriptor that is not completed. It may still
+ * be busy now: what it has done is reported when it reads idle.
+ */
 static void engine_error(struct pciedma_engine *engine, u32 status)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	bool h2c = pciedma_engine_direction(engine) == PCIEDMA_H2C;
-	u32 count;
 
 	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
 	if (priv->state == XDMA_FAILED)
 		return;
-	count = readl(priv->regs + COMPLETED_COUNT);
 	dev_err_ratelimited(to_dev(engine), "%s channel %u: error %s: %s (status 0x%08x, descriptor %u)\n",
 			    h2c ? "H2C" : "C2H", pciedma_engine_desc(engine)->number,
-			    error_place(status, h2c), error_name(status, h2c), status, count);
-	if (priv->state == XDMA_RUNNING && !PCI_POSSIBLE_ERROR(count)) {
-		report(engine, count & RECORD_COUNT);
-		if (priv->head != priv->tail)
-			pciedma_segment_done(engine, 0, -EIO);
+			    error_place(status, h2c), error_name(status, h2c), status,
+			    readl(priv->regs + COMPLETED_COUNT));
+	if (priv->state == XDMA_RUNNING)
 		priv->state = XDMA_FAILED;
-	}
 	pciedma_engine_fail(engine, -EIO);
 }
 
@@ -279,16 +277,39 @@ static int reap_running(struct pciedma_engine *engine)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	u32 record = read_record(priv);
+	u32 status;
 	int ret;
 
 	if (record & RECORD_ERROR) {
-		engine_error(engine, readl(priv->regs + STATUS));
+		status = readl(priv->regs + STATUS);
+		if (PCI_POSSIBLE_ERROR(status))
+			return -ENODEV;
+		engine_error(engine, status);
 		return 0;
 	}
 	ret = report(engine, record & RECORD_COUNT);
 	if (ret > 0 && priv->irq)
 		ret = reap_interrupted(engine, ret);
 	return ret;
+}
+
+/* Behind an error: the first descriptor that is not completed has failed, the others have not begun. */
+static int reap_failed(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 status = readl(priv->regs + STATUS);
+	int done;
+
+	if (PCI_POSSIBLE_ERROR(status))
+		return -ENODEV;
+	if (status & STATUS_BUSY)
+		return 0;
+	priv->state = XDMA_STOPPED;
+	done = report(engine, readl(priv->regs + COMPLETED_COUNT) & RECORD_COUNT);
+	if (done < 0 || priv->head == priv->tail)
+		return done;
+	pciedma_segment_done(engine, 0, -EIO);
+	return done + 1;
 }
 
 int xdma_reap(struct pciedma_engine *engine)
@@ -299,6 +320,8 @@ int xdma_reap(struct pciedma_engine *engine)
 	switch (priv->state) {
 	case XDMA_RUNNING:
 		return reap_running(engine);
+	case XDMA_FAILED:
+		return reap_failed(engine);
 	case XDMA_HALTED:
 		count = readl(priv->regs + COMPLETED_COUNT);
 		return PCI_POSSIBLE_ERROR(count) ? -ENODEV : report(engine, count & RECORD_COUNT);

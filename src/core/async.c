@@ -103,20 +103,84 @@ void pciedma_async_complete(struct pciedma_engine *engine)
 	}
 }
 
+/* A request that has not been handed in yet finds out when it is: see pciedma_async_cancelled(). */
 static int async_cancel_iocb(struct kiocb *iocb)
 {
 	struct pciedma_engine *engine = iocb->private;
 	struct pciedma_async *async;
+	bool found;
 
 	guard(spinlock_irqsave)(&engine->lock);
+	found = pciedma_postponed_cancel(engine, iocb, NULL, NULL);
 	list_for_each_entry(async, &engine->asyncs, node) {
 		if (async->iocb != iocb)
 			continue;
 		if (!async->error)
 			async->error = -ECANCELED;
-		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+		found = true;
 	}
+	if (found)
+		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+	else
+		iocb->private = NULL;
 	return 0;
+}
+
+/**
+ * pciedma_async_begin() - an asynchronous request has arrived
+ * @engine: its engine
+ * @iocb:   the kernel's request
+ *
+ * Once, before it is submitted or postponed.
+ *
+ * Context: process.
+ */
+void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb)
+{
+	iocb->private = engine;
+	if (iocb->ki_flags & IOCB_AIO_RW)
+		kiocb_set_cancel_fn(iocb, async_cancel_iocb);
+}
+
+/**
+ * pciedma_async_cancelled() - whether a request was cancelled before it was handed in
+ * @request: the request
+ * @iocb:    the same, as the kernel sees it
+ *
+ * Context: engine lock held.
+ * Return: true if so.
+ */
+bool pciedma_async_cancelled(const struct pciedma_request *request, const struct kiocb *iocb)
+{
+	return !iocb->private || pciedma_request_cancelled(request);
+}
+
+/**
+ * pciedma_async_timeout() - how long an asynchronous request may be without progress
+ * @request: the request
+ *
+ * Return: nanoseconds.
+ */
+s64 pciedma_async_timeout(const struct pciedma_request *request)
+{
+	return request->timeout < 0 ? TIMEOUT_MAX_NS : min_t(s64, request->timeout, TIMEOUT_MAX_NS);
+}
+
+/**
+ * pciedma_async_watch_by() - look after asynchronous requests before a time-out is over
+ * @engine:  the engine
+ * @timeout: nanoseconds
+ *
+ * Context: any.
+ */
+void pciedma_async_watch_by(struct pciedma_engine *engine, s64 timeout)
+{
+	s64 delay_ns = min(timeout, pciedma_engine_drain_bound_ns(engine));
+	unsigned long delay = nsecs_to_jiffies(delay_ns) + 1;
+
+	if (!delayed_work_pending(&engine->watch) ||
+	    time_before(jiffies + delay, READ_ONCE(engine->watch.timer.expires)))
+		mod_delayed_work(pciedma_workqueue, &engine->watch, delay);
 }
 
 /**
@@ -130,9 +194,10 @@ static int async_cancel_iocb(struct kiocb *iocb)
 void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files)
 {
 	struct pciedma_async *async;
-	bool found = false;
+	bool found;
 
 	guard(spinlock_irqsave)(&engine->lock);
+	found = pciedma_postponed_cancel(engine, NULL, file, files);
 	list_for_each_entry(async, &engine->asyncs, node) {
 		if (async->file != file || (files && async->files != files))
 			continue;
@@ -147,7 +212,9 @@ void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const
 /* Stop what is to stop; returns jiffies until the next look, or 0 if nothing is left. */
 static unsigned long engine_watch(struct pciedma_engine *engine)
 {
-	unsigned long delay = nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1;
+	s64 next_postponed = pciedma_postponed_watch(engine);
+	s64 bound = min(pciedma_engine_drain_bound_ns(engine), next_postponed);
+	unsigned long delay = nsecs_to_jiffies(bound) + 1;
 	struct pciedma_async *async, *next;
 	ktime_t now = ktime_get();
 	s64 left;
@@ -162,7 +229,7 @@ static unsigned long engine_watch(struct pciedma_engine *engine)
 		}
 		delay = min(delay, nsecs_to_jiffies(left) + 1);
 	}
-	return list_empty(&engine->asyncs) ? 0 : delay;
+	return list_empty(&engine->asyncs) && next_postponed == S64_MAX ? 0 : delay;
 }
 
 static bool engine_hangs(struct pciedma_engine *engine)
@@ -174,17 +241,8 @@ static bool engine_hangs(struct pciedma_engine *engine)
 /* Look in place of an interrupt that should have come. */
 static void watch_look(struct pciedma_engine *engine)
 {
-	int found;
-
-	if (!engine_hangs(engine))
-		return;
-	found = pciedma_engine_look(engine);
-	if (!found) {
-		pciedma_engine_stray(engine);
-		return;
-	}
-	guard(spinlock_irqsave)(&engine->lock);
-	engine->stats[engine->direction].looks += found;
+	if (engine_hangs(engine))
+		pciedma_engine_look_late(engine, engine->direction);
 }
 
 /**
@@ -209,16 +267,33 @@ void pciedma_async_watch(struct work_struct *work)
 		queue_delayed_work(pciedma_workqueue, &engine->watch, delay);
 }
 
-/* Let one more window have memory of the request. Returns 0 or an errno. */
+/* A window more, for a request that has some; an ERR_PTR if there is none. */
+static struct pciedma_window *async_acquire(struct pciedma_request *request, unsigned int has,
+					    bool wait)
+{
+	struct pciedma_window *window;
+	int ret;
+
+	if (has == request->engine->desc->buffers)
+		return ERR_PTR(-EAGAIN);
+	if (!wait) {
+		window = pciedma_window_try_acquire(request->engine);
+		return window ?: ERR_PTR(-EAGAIN);
+	}
+	ret = pciedma_window_acquire(request);
+	if (ret)
+		return ERR_PTR(ret);
+	pciedma_request_start(request);
+	return request->window;
+}
+
+/* Let a window have memory of the request. Returns 0 or an errno; then it is released. */
 static int async_add(struct pciedma_request *request, struct pciedma_async **async,
-		     struct iov_iter *iter, u64 address)
+		     struct pciedma_window *window, struct iov_iter *iter, u64 address)
 {
 	struct pciedma_engine *engine = request->engine;
-	struct pciedma_window *window = pciedma_window_try_acquire(engine);
 	ssize_t ret;
 
-	if (!window)
-		return -EAGAIN;
 	window->direction = request->direction;
 	window->file = request->file;
 	window->address = address;
@@ -250,49 +325,61 @@ err_release:
 static int async_start(struct pciedma_request *request, struct pciedma_async *async,
 		       struct kiocb *iocb)
 {
-	struct pciedma_engine *engine = request->engine;
-	s64 timeout = request->timeout;
-
 	async->iocb = iocb;
-	async->file = request->file;
-	async->files = current->files;
+	async->file = request->open_file;
+	async->files = request->files;
 	async->pending = 0;
 	async->error = 0;
-	async->timeout = timeout < 0 ? TIMEOUT_MAX_NS : min_t(s64, timeout, TIMEOUT_MAX_NS);
+	async->timeout = pciedma_async_timeout(request);
 	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
-	iocb->private = engine;
-	if (iocb->ki_flags & IOCB_AIO_RW)
-		kiocb_set_cancel_fn(iocb, async_cancel_iocb);
-	queue_delayed_work(pciedma_workqueue, &engine->watch,
-			   nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1);
-	return pciedma_engine_submit_async(engine, async);
+	return pciedma_engine_submit_async(request, async);
+}
+
+/* Whether a request may be handed in before it waits: 0, -EAGAIN or another errno. */
+static int async_may_begin(struct pciedma_request *request)
+{
+	struct pciedma_engine *engine = request->engine;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	if (engine->state == PCIEDMA_ENGINE_BROKEN)
+		return engine->broken_error;
+	return pciedma_engine_postpones(engine) ? -EAGAIN : 0;
 }
 
 /**
  * pciedma_async_submit() - begin a request that nobody waits for
- * @request: engine, direction, file and timeout set
+ * @request: engine, direction, files, cancels, nonblock and timeout set
  * @iocb:    the kernel's request; its position is the card's address
  * @iter:    user memory, already cut to what may be moved
+ * @wait:    it was postponed, and may wait for room now
  *
  * Once it has begun, it leaves the gate when it ends.
  *
  * Context: process, inside the gate.
- * Return: -EIOCBQUEUED; -EAGAIN if there is no room for all of it, or if it
- * suits a synchronous call better; another errno.
+ * Return: -EIOCBQUEUED; -EAGAIN if there is no room for all of it, ever if
+ * @wait, or if it suits a synchronous call better; another errno.
  */
 int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
-			 struct iov_iter *iter)
+			 struct iov_iter *iter, bool wait)
 {
 	struct pciedma_engine *engine = request->engine;
 	u64 end_address = iocb->ki_pos + iov_iter_count(iter);
 	struct pciedma_async *async = NULL;
 	struct iov_iter before = *iter;
-	int ret = 0;
+	struct pciedma_window *window;
+	unsigned int has;
+	int ret;
 
-	if (!pciedma_direct_possible(engine, iter))
+	if (!pciedma_direct_possible(engine, iter) ||
+	    iov_iter_count(iter) > (u64)engine->desc->buffers * PCIEDMA_WINDOW_SIZE)
 		return -EAGAIN;
-	while (!ret && iov_iter_count(iter))
-		ret = async_add(request, &async, iter, end_address - iov_iter_count(iter));
+	ret = wait ? 0 : async_may_begin(request);
+	for (has = 0; !ret && iov_iter_count(iter); has++) {
+		window = async_acquire(request, has, wait);
+		ret = IS_ERR(window) ? PTR_ERR(window) :
+				       async_add(request, &async, window, iter,
+						 end_address - iov_iter_count(iter));
+	}
 	if (async && (!ret || ret == -EFAULT)) /* what is there moves */
 		ret = async_start(request, async, iocb);
 	if (!ret)

@@ -111,6 +111,7 @@ static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedm
 	init_waitqueue_head(&card->poll_wait);
 	spin_lock_init(&card->events_lock);
 	INIT_LIST_HEAD(&card->listeners);
+	mutex_init(&card->reset_lock);
 	mutex_init(&card->recovery_lock);
 	INIT_WORK(&card->recovery, pciedma_recovery_work);
 	card->priv = kzalloc(type->card_priv, GFP_KERNEL);
@@ -159,6 +160,7 @@ static void card_free_windows(struct pciedma_card *card)
 	struct pciedma_engine *engine;
 
 	pciedma_for_each_engine(card, engine) {
+		cancel_work_sync(&engine->take_up);
 		cancel_delayed_work_sync(&engine->watch);
 		pciedma_windows_free(engine);
 	}
@@ -200,6 +202,21 @@ static void card_unregister_nodes(struct pciedma_card *card)
 	pciedma_node_remove(&card->cdev, &card->dev);
 }
 
+/* Undo card_bring_up() of a card whose nodes may be in use. */
+static void card_take_down(struct pciedma_card *card)
+{
+	WRITE_ONCE(card->removed, true);
+	percpu_ref_kill(&card->gate);
+	pciedma_card_shut_down(card);
+	pciedma_card_wake(card);
+	card_unregister_nodes(card);
+	wait_for_completion(&card->gate_closed);
+	pciedma_irq_free(card);
+	pci_free_irq_vectors(card->pdev);
+	cancel_work_sync(&card->recovery);
+	card_free_windows(card);
+}
+
 /* Everything between an identified card and one that works. */
 static int card_bring_up(struct pciedma_card *card)
 {
@@ -227,8 +244,9 @@ static int card_bring_up(struct pciedma_card *card)
 	return 0;
 
 err_nodes:
-	card_unregister_nodes(card);
-	pciedma_irq_free(card);
+	card_take_down(card);
+	pci_clear_master(card->pdev);
+	return ret;
 err_master:
 	pci_clear_master(card->pdev);
 err_vectors:
@@ -284,8 +302,10 @@ err_disable:
 err_index:
 	ida_free(&card_ida, card->index);
 err_put:
-	percpu_ref_kill(&card->gate);
-	wait_for_completion(&card->gate_closed);
+	if (!card->removed) {
+		percpu_ref_kill(&card->gate);
+		wait_for_completion(&card->gate_closed);
+	}
 	put_device(&card->dev);
 	return ret;
 }
@@ -303,16 +323,7 @@ void pciedma_card_remove(struct pciedma_card *card)
 	struct pci_dev *pdev = card->pdev;
 
 	trace_pciedma_gone(card);
-	WRITE_ONCE(card->removed, true);
-	percpu_ref_kill(&card->gate);
-	pciedma_card_shut_down(card);
-	pciedma_card_wake(card);
-	card_unregister_nodes(card);
-	wait_for_completion(&card->gate_closed);
-	pciedma_irq_free(card);
-	pci_free_irq_vectors(pdev);
-	cancel_work_sync(&card->recovery);
-	card_free_windows(card);
+	card_take_down(card);
 	card_unmap(card);
 	pci_set_drvdata(pdev, NULL);
 	pci_clear_master(pdev);

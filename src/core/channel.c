@@ -64,6 +64,8 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->deferred);
 	INIT_LIST_HEAD(&engine->unmap);
 	INIT_DELAYED_WORK(&engine->watch, pciedma_async_watch);
+	INIT_LIST_HEAD(&engine->postponed);
+	INIT_WORK(&engine->take_up, pciedma_postponed_work);
 	engine->spin_us = DEFAULT_SPIN_US;
 	engine->drain_ms = desc->drain_ms;
 	channel->by_direction[direction] = engine;
@@ -187,6 +189,8 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 {
 	const struct pciedma_engine_desc *desc = request->engine->desc;
 	struct pciedma_channel *channel = request->engine->channel;
+	size_t left;
+	u32 rest;
 
 	if (count % max(desc->length_granularity, 1U))
 		return -EINVAL;
@@ -195,40 +199,61 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 			return -EMSGSIZE;
 		return min_t(size_t, count, desc->max_dma);
 	}
-	if (position % max(desc->address_alignment, 1U))
+	div_u64_rem(position, max(desc->address_alignment, 1U), &rest);
+	if (rest)
 		return -EINVAL;
 	if (position >= channel->size)
-		return request->direction == PCIEDMA_C2H ? 0 : -ENOSPC;
-	return min_t(u64, count, channel->size - position);
+		left = 0;
+	else if (channel->size - position >= count)
+		return count;
+	else
+		left = channel->size - position;
+	left -= left % max(desc->length_granularity, 1U);
+	if (left)
+		return left;
+	return request->direction == PCIEDMA_C2H ? 0 : -ENOSPC;
+}
+
+/* io_uring's first attempt always says IOCB_NOWAIT. */
+static bool asks_for_nowait(const struct kiocb *iocb)
+{
+	return (iocb->ki_flags & IOCB_NOWAIT) &&
+	       (is_sync_kiocb((struct kiocb *)iocb) || (iocb->ki_flags & IOCB_AIO_RW));
+}
+
+static bool engine_is_ready(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_ready(engine);
 }
 
 static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 			 struct channel_file *cf)
 {
 	request->file = cf;
+	request->open_file = cf;
+	request->files = current->files;
 	request->cancels = &cf->cancels;
 	request->cancels_seen = atomic_read(&cf->cancels);
 	scoped_guard(spinlock, &cf->lock) {
 		request->mode = cf->mode;
 		request->timeout = cf->timeout_ns;
 	}
-	request->nonblock = !request->timeout || (iocb->ki_flags & IOCB_NOWAIT) ||
-			    (iocb->ki_filp->f_flags & O_NONBLOCK);
+	request->nonblock = !request->timeout || (iocb->ki_filp->f_flags & O_NONBLOCK) ||
+			    asks_for_nowait(iocb);
 	if (!request->timeout)
 		request->timeout = pciedma_engine_drain_bound_ns(request->engine);
 }
 
-/*
- * What cannot be asynchronous is done here and now; an io_uring that may not
- * wait comes again from a thread that may.
- */
 static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
-				struct iov_iter *iter, u64 address)
+				struct iov_iter *iter)
 {
-	ssize_t ret = pciedma_async_submit(request, iocb, iter);
+	ssize_t ret;
 
-	if (ret == -EAGAIN && !(iocb->ki_flags & IOCB_NOWAIT))
-		ret = pciedma_transfer(request, iter, address);
+	pciedma_async_begin(request->engine, iocb);
+	ret = pciedma_async_submit(request, iocb, iter, false);
+	if (ret == -EAGAIN && (!request->nonblock || engine_is_ready(request->engine)))
+		ret = pciedma_postpone(request, iocb, iter);
 	return ret;
 }
 
@@ -254,10 +279,10 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 	if (is_sync_kiocb(iocb))
 		ret = pciedma_transfer(&request, iter, address);
 	else
-		ret = channel_async_rw(&request, iocb, iter, address);
+		ret = channel_async_rw(&request, iocb, iter);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
-	return ret;
+	return ret == -EINTR ? -ERESTARTSYS : ret;
 }
 
 static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
@@ -401,7 +426,8 @@ static void channel_cancel_direction(struct channel_file *cf, enum pciedma_direc
 
 	if (!engine)
 		return;
-	pciedma_engine_cancel_file(engine, direction, cf);
+	scoped_guard(spinlock_irqsave, &engine->lock)
+		pciedma_engine_cancel_owner(engine, direction, cf);
 	pciedma_async_cancel(engine, cf, NULL);
 }
 
@@ -451,7 +477,7 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 	return ret;
 }
 
-/* io_uring cannot take back what it has handed in: the exit of its process does. */
+/* io_uring cannot take back what it has handed in: the exit of its process does, if it has not closed the file. */
 static int channel_flush(struct file *file, fl_owner_t id)
 {
 	struct channel_file *cf = file->private_data;

@@ -9,10 +9,12 @@
  *   user pages      pinned and mapped from before a window is handed to its
  *                   engine until after its end is proven
  *   request         on the stack of the call that made it
- *   async request   inside the first of its windows, which it frees last
+ *   async request   inside the first of its windows, which it frees last; before
+ *                   that, if it found no room, from submission until it is taken up
  *
  * Order of locks, outermost first
  *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
+ *   card->reset_lock          one RESET at a time
  *   card->recovery_lock       one ladder at a time
  *   channel->open_lock        exclusive opens
  *   card->events_lock         listeners; never together with an engine's
@@ -83,7 +85,7 @@ enum pciedma_window_state {
 
 /**
  * struct pciedma_async - an asynchronous request, inside the first of its windows
- * @node:     on engine->asyncs; on engine->done once @pending is 0
+ * @node:     on engine->asyncs; on engine->done or ->deferred once @pending is 0
  * @iocb:     the kernel's request
  * @file:     the open file that it came by, for CANCEL
  * @files:    the process's table of files, for its exit
@@ -115,6 +117,7 @@ struct pciedma_async {
  * @pinned:      @pages were pinned by us
  * @accounted:   they count against the limit of locked memory
  * @referenced:  they were not, but are kept by us in quarantine
+ * @synced:      user memory, and its owner has it back although it is mapped
  * @cancelled:   its owner shall give up
  * @direction:   which way its data goes
  * @id:          number for tracing
@@ -155,6 +158,7 @@ struct pciedma_window {
 	bool pinned;
 	bool accounted;
 	bool referenced;
+	bool synced;
 	bool cancelled;
 	enum pciedma_direction direction;
 	u32 id;
@@ -230,10 +234,11 @@ struct pciedma_cursor {
  * @state:           what it may do
  * @broken_error:    errno of requests while BROKEN
  * @trouble:         0 or the errno for which recovery was asked
- * @failed:          the card reported the trouble: waiting would not help
+ * @failed:          the card reported the trouble: waiting would not help, and nothing
+ *                   may be started before recovery
  * @queue:           windows handed in and not finished, in order
  * @cursor:          the next window for the hardware
- * @flights:         ring of @desc->segments segments that the hardware has
+ * @flights:         ring of segments that the hardware has
  * @flight_head:     number of segments ever started
  * @flight_tail:     number of segments ever finished
  * @busy_since:      last start of an idle engine, or last progress
@@ -250,6 +255,9 @@ struct pciedma_cursor {
  * @deferred:        those of them whose completion sleeps
  * @unmap:           windows out of quarantine whose user memory goes back
  * @watch:           looks after asynchronous requests
+ * @postponed:       asynchronous requests that found no room, in order
+ * @taken_up:        the one of them that @take_up has, or NULL
+ * @take_up:         takes them up
  * @memory:          coherent memory for the back end
  * @memory_dma:      the same, as the engine sees it
  * @unproven:        hardware may still use it
@@ -294,6 +302,9 @@ struct pciedma_engine {
 	struct list_head deferred;
 	struct list_head unmap;
 	struct delayed_work watch;
+	struct list_head postponed;
+	struct pciedma_postponed *taken_up;
+	struct work_struct take_up;
 	void *memory;
 	dma_addr_t memory_dma;
 	bool unproven;
@@ -382,7 +393,9 @@ struct pciedma_listener {
  * @num_vectors:    how many
  * @config:         configuration space as it was at probe
  * @recovery:       work item that runs the ladder
- * @recovery_lock:  one ladder at a time; protects @held, @frozen and @reset_result
+ * @reset_lock:     one RESET at a time
+ * @recovery_lock:  one ladder at a time; protects @held, @frozen, @reset_wanted and
+ *                  @reset_result
  * @held:           somebody else resets the card or has powered it down
  * @frozen:         after an error of the bus, not recovered yet
  * @reset_wanted:   RESET was asked
@@ -416,13 +429,14 @@ struct pciedma_card {
 	unsigned int num_vectors;
 	struct pci_saved_state *config;
 	struct work_struct recovery;
+	struct mutex reset_lock; /* one RESET at a time */
 	struct mutex recovery_lock; /* one ladder at a time */
 	bool held;
 	bool frozen;
 	bool reset_wanted;
 	int reset_result;
 	struct task_struct *reset_owner;
-	spinlock_t events_lock; /* listeners, events_armed */
+	spinlock_t events_lock; /* listeners, events_armed, events_silent */
 	struct list_head listeners;
 	u32 events_armed;
 	bool events_silent;
@@ -441,8 +455,11 @@ struct pciedma_card {
  * @node:     on engine->waiters while it waits for a window
  * @engine:   which engine
  * @direction: which way the data goes
- * @file:     the open file, for CANCEL
- * @cancels:  the file's number of CANCELs
+ * @file:     whose windows and whose wait it is, for CANCEL: the open file, or the
+ *            postponed request
+ * @open_file: the open file
+ * @files:    the process's table of files, for its exit
+ * @cancels:  the number of CANCELs of @file
  * @cancels_seen: what it was when the call began
  * @window:   granted to it
  * @granted:  @window or @error was set
@@ -463,6 +480,8 @@ struct pciedma_request {
 	struct pciedma_engine *engine;
 	enum pciedma_direction direction;
 	const void *file;
+	const void *open_file;
+	const void *files;
 	const atomic_t *cancels;
 	int cancels_seen;
 	struct pciedma_window *window;
@@ -484,6 +503,23 @@ struct pciedma_request {
 #define pciedma_for_each_engine(card, engine)					\
 	for ((engine) = pciedma_card_next_engine(card, 0); (engine);		\
 	     (engine) = pciedma_card_next_engine(card, (engine)->index + 1))
+
+static inline const struct pciedma_card_ops *pciedma_ops(const struct pciedma_card *card)
+{
+	return &card->type->ops;
+}
+
+/* The device that DMA memory is allocated and mapped for. */
+static inline struct device *pciedma_dma_device(const struct pciedma_engine *engine)
+{
+	return &engine->channel->card->pdev->dev;
+}
+
+/* CANCEL was asked since the request began. */
+static inline bool pciedma_request_cancelled(const struct pciedma_request *request)
+{
+	return atomic_read(request->cancels) != request->cancels_seen;
+}
 
 /* main.c */
 extern struct workqueue_struct *pciedma_workqueue;
@@ -510,14 +546,17 @@ int pciedma_channel_register(struct pciedma_channel *channel);
 
 /* engine.c */
 unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
+unsigned int pciedma_engine_flights(const struct pciedma_engine *engine);
 bool pciedma_engine_ready(struct pciedma_engine *engine);
 int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window);
-int pciedma_engine_submit_async(struct pciedma_engine *engine, struct pciedma_async *async);
+int pciedma_engine_submit_async(const struct pciedma_request *request,
+				struct pciedma_async *async);
 bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
-				const void *file);
+void pciedma_engine_cancel_owner(struct pciedma_engine *engine, enum pciedma_direction direction,
+				 const void *file);
 void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window);
 int pciedma_engine_look(struct pciedma_engine *engine);
+void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction);
 bool pciedma_engine_stray(struct pciedma_engine *engine);
 void pciedma_engine_kick(struct pciedma_engine *engine);
 void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
@@ -571,11 +610,24 @@ int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *
 ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* async.c */
+void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb);
 int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
-			 struct iov_iter *iter);
+			 struct iov_iter *iter, bool wait);
+bool pciedma_async_cancelled(const struct pciedma_request *request, const struct kiocb *iocb);
+s64 pciedma_async_timeout(const struct pciedma_request *request);
+void pciedma_async_watch_by(struct pciedma_engine *engine, s64 timeout);
 void pciedma_async_complete(struct pciedma_engine *engine);
 void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files);
 void pciedma_async_watch(struct work_struct *work);
+
+/* postpone.c */
+int pciedma_postpone(const struct pciedma_request *request, struct kiocb *iocb,
+		     struct iov_iter *iter);
+void pciedma_postponed_work(struct work_struct *work);
+bool pciedma_engine_postpones(const struct pciedma_engine *engine);
+bool pciedma_postponed_cancel(struct pciedma_engine *engine, const struct kiocb *iocb,
+			      const void *file, const void *files);
+s64 pciedma_postponed_watch(struct pciedma_engine *engine);
 
 /* events.c */
 void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_card *card);

@@ -61,6 +61,22 @@ bool pciedma_direct_possible(struct pciedma_engine *engine, const struct iov_ite
 	       !(iov_iter_alignment(iter) & (engine->host_alignment - 1));
 }
 
+/* Pieces of user memory that a request works on; its iterator may have more behind them. */
+static size_t iter_pieces(const struct iov_iter *iter)
+{
+	size_t left = iov_iter_count(iter) + iter->iov_offset;
+	const struct iovec *iov;
+	size_t count = 1;
+
+	if (!iter_is_iovec(iter))
+		return 1;
+	for (iov = iter_iov(iter); iov->iov_len < left; iov++) {
+		left -= iov->iov_len;
+		count++;
+	}
+	return count;
+}
+
 /**
  * pciedma_direct_suits() - whether the engine had better work on user memory itself
  * @engine: the engine
@@ -72,9 +88,8 @@ bool pciedma_direct_possible(struct pciedma_engine *engine, const struct iov_ite
  */
 bool pciedma_direct_suits(struct pciedma_engine *engine, const struct iov_iter *iter)
 {
-	size_t piece = iov_iter_count(iter) / max(iter->nr_segs, 1UL);
-
-	return piece >= READ_ONCE(engine->copy_threshold) && pciedma_direct_possible(engine, iter);
+	return iov_iter_count(iter) / iter_pieces(iter) >= READ_ONCE(engine->copy_threshold) &&
+	       pciedma_direct_possible(engine, iter);
 }
 
 /* A contiguous piece of an iov_iter: of user's addresses, or of pages. */
@@ -255,6 +270,7 @@ ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window
 	size_t wanted;
 
 	window->direct = true;
+	window->synced = false;
 	window->pinned = user_backed_iter(iter);
 	window->num_pages = 0;
 	window->table.sgl = window->entries;
@@ -279,11 +295,6 @@ ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window
 	return done;
 }
 
-static struct device *engine_dma_device(struct pciedma_engine *engine)
-{
-	return &engine->channel->card->pdev->dev;
-}
-
 static enum dma_data_direction window_dma_direction(const struct pciedma_window *window)
 {
 	return window->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
@@ -299,7 +310,7 @@ static enum dma_data_direction window_dma_direction(const struct pciedma_window 
  */
 int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	return dma_map_sgtable(engine_dma_device(engine), &window->table,
+	return dma_map_sgtable(pciedma_dma_device(engine), &window->table,
 			       window_dma_direction(window), 0);
 }
 
@@ -308,26 +319,31 @@ int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *win
  * @engine: its engine
  * @window: mapped, not quarantined
  *
+ * What its owner has got back with an error must not change any more.
+ *
  * Context: any.
  */
 void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	dma_unmap_sgtable(engine_dma_device(engine), &window->table,
-			  window_dma_direction(window), 0);
+	dma_unmap_sgtable(pciedma_dma_device(engine), &window->table, window_dma_direction(window),
+			  window->synced ? DMA_ATTR_SKIP_CPU_SYNC : 0);
 }
 
 /**
  * pciedma_direct_sync() - let the processor see what has arrived in a quarantined window
  * @engine: its engine
- * @window: in quarantine
+ * @window: its owner leaves it in quarantine
  *
- * Context: any.
+ * Context: engine lock held.
  */
 void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	if (window->direct && window->direction == PCIEDMA_C2H)
-		dma_sync_sgtable_for_cpu(engine_dma_device(engine), &window->table,
+	if (!window->direct)
+		return;
+	if (window->direction == PCIEDMA_C2H)
+		dma_sync_sgtable_for_cpu(pciedma_dma_device(engine), &window->table,
 					 DMA_FROM_DEVICE);
+	window->synced = true;
 }
 
 /**

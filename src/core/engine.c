@@ -8,7 +8,7 @@
 
 static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
 {
-	return &engine->channel->card->type->ops;
+	return pciedma_ops(engine->channel->card);
 }
 
 /**
@@ -24,6 +24,19 @@ unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
 }
 
 /**
+ * pciedma_engine_flights() - the size of the ring of segments that the hardware has
+ * @engine: the engine
+ *
+ * A power of two, so that it goes on when the segments' numbers wrap.
+ *
+ * Return: at least as many as there can be.
+ */
+unsigned int pciedma_engine_flights(const struct pciedma_engine *engine)
+{
+	return roundup_pow_of_two(engine->desc->segments);
+}
+
+/**
  * pciedma_engine_ready() - whether a request would start at once, behind no other
  * @engine: the engine
  *
@@ -32,8 +45,8 @@ unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
  */
 bool pciedma_engine_ready(struct pciedma_engine *engine)
 {
-	return engine->state == PCIEDMA_ENGINE_RUN && list_empty(&engine->waiters) &&
-	       engine->free_count == engine->desc->buffers;
+	return engine->state == PCIEDMA_ENGINE_RUN && !engine->failed &&
+	       list_empty(&engine->waiters) && engine->free_count == engine->desc->buffers;
 }
 
 /* The hardware has, or must not have, all of the window: read on behind it. */
@@ -130,6 +143,11 @@ static void window_take(struct pciedma_engine *engine, struct pciedma_window *wi
 	}
 }
 
+static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 number)
+{
+	return &engine->flights[number & (pciedma_engine_flights(engine) - 1)];
+}
+
 /**
  * pciedma_cursor_next() - the next segment for the hardware
  * @cursor:  handed to start
@@ -154,7 +172,7 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	if (!pciedma_engine_inflight(engine))
 		engine->busy_since = ktime_get();
 	window_take(engine, window, segment);
-	flight = &engine->flights[engine->flight_head % engine->desc->segments];
+	flight = engine_flight(engine, engine->flight_head);
 	flight->window = window;
 	flight->length = segment->length;
 	WRITE_ONCE(engine->flight_head, engine->flight_head + 1);
@@ -171,7 +189,7 @@ static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
 {
 	struct pciedma_flight *flight;
 
-	flight = &engine->flights[engine->flight_tail % engine->desc->segments];
+	flight = engine_flight(engine, engine->flight_tail);
 	WRITE_ONCE(engine->flight_tail, engine->flight_tail + 1);
 	flight->window->inflight--;
 	return flight;
@@ -251,14 +269,14 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 {
 	u32 head;
 
-	while (engine->state == PCIEDMA_ENGINE_RUN && engine->cursor.window &&
+	while (engine->state == PCIEDMA_ENGINE_RUN && !engine->failed && engine->cursor.window &&
 	       pciedma_engine_inflight(engine) < engine->desc->segments) {
 		if (engine->irq_on != !!engine->sleepers) {
 			engine->irq_on = !!engine->sleepers;
 			engine_ops(engine)->irq(engine, engine->irq_on);
 		}
 		head = engine->flight_head;
-		engine_ops(engine)->start(engine, &engine->cursor, false);
+		engine_ops(engine)->start(engine, &engine->cursor);
 		if (head == engine->flight_head)
 			break;
 	}
@@ -271,6 +289,7 @@ static void engine_queue(struct pciedma_engine *engine, struct pciedma_window *w
 	window_rewind(window, 0);
 	window->done = 0;
 	window->error = 0;
+	window->inflight = 0;
 	window->ended = false;
 	window->cancelled = false;
 	window->since = ktime_get();
@@ -305,22 +324,27 @@ int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *
 
 /**
  * pciedma_engine_submit_async() - hand in all windows of an asynchronous request
- * @engine: the engine
- * @async:  the request
+ * @request: the request
+ * @async:   the same, in its first window
  *
  * It may be over before this returns.
  *
  * Context: process.
- * Return: 0, or the engine's errno while it is broken; then the caller keeps
- * the windows.
+ * Return: 0; the engine's errno while it is broken, or -ECANCELED: then the
+ * caller keeps the windows.
  */
-int pciedma_engine_submit_async(struct pciedma_engine *engine, struct pciedma_async *async)
+int pciedma_engine_submit_async(const struct pciedma_request *request,
+				struct pciedma_async *async)
 {
+	struct pciedma_engine *engine = request->engine;
 	struct pciedma_window *window;
 
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
+	if (pciedma_async_cancelled(request, async->iocb))
+		return -ECANCELED;
+	pciedma_async_watch_by(engine, async->timeout);
 	list_add_tail(&async->node, &engine->asyncs);
 	list_for_each_entry(window, &async->windows, sibling) {
 		async->pending++;
@@ -371,19 +395,19 @@ void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *wi
 }
 
 /**
- * pciedma_engine_cancel_file() - let the owners of windows give up
+ * pciedma_engine_cancel_owner() - let those who wait for windows give up
  * @engine:    the engine
  * @direction: of those that move data this way
  * @file:      and work for this open file
  *
- * Context: process.
+ * Context: engine lock held.
  */
-void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
-				const void *file)
+void pciedma_engine_cancel_owner(struct pciedma_engine *engine, enum pciedma_direction direction,
+				 const void *file)
 {
 	struct pciedma_window *window;
 
-	guard(spinlock_irqsave)(&engine->lock);
+	lockdep_assert_held(&engine->lock);
 	list_for_each_entry(window, &engine->queue, node) {
 		if (window->leader || window->file != file || window->direction != direction)
 			continue;
@@ -452,12 +476,31 @@ bool pciedma_engine_stray(struct pciedma_engine *engine)
 }
 
 /**
+ * pciedma_engine_look_late() - look in place of an interrupt that should have come
+ * @engine:    the engine
+ * @direction: of what is waited for
+ *
+ * Context: process.
+ */
+void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction)
+{
+	int found = pciedma_engine_look(engine);
+
+	if (!found) {
+		pciedma_engine_stray(engine);
+		return;
+	}
+	guard(spinlock_irqsave)(&engine->lock);
+	engine->stats[direction].looks += found;
+}
+
+/**
  * pciedma_engine_abort() - ask recovery to end a window that the hardware has
  * @engine: the engine
  * @window: submitted by the caller
  * @error:  errno for its request
  *
- * The caller then waits for window->finished: the ladder always ends.
+ * The caller then waits until it is not queued: the ladder always ends.
  *
  * Context: process.
  */
@@ -468,7 +511,10 @@ void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *
 	if (window->state != PCIEDMA_WINDOW_QUEUED)
 		return;
 	window->error = error;
-	engine_recover(engine, error);
+	if (window->taken)
+		engine_recover(engine, error);
+	else
+		engine_remove(engine, window); /* the ladder has taken it back meanwhile */
 }
 
 /**

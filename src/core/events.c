@@ -11,11 +11,6 @@
 
 #include "core.h"
 
-static const struct pciedma_card_ops *card_ops(struct pciedma_card *card)
-{
-	return &card->type->ops;
-}
-
 /* Events lock held; the card is there. */
 static void events_arm(struct pciedma_card *card, u32 lines)
 {
@@ -24,7 +19,7 @@ static void events_arm(struct pciedma_card *card, u32 lines)
 		return;
 	card->events_armed |= lines;
 	if (!card->events_silent)
-		card_ops(card)->arm_events(card, lines);
+		pciedma_ops(card)->arm_events(card, lines);
 }
 
 /**
@@ -148,7 +143,7 @@ bool pciedma_events_interrupt(struct pciedma_card *card)
 	scoped_guard(spinlock_irqsave, &card->events_lock) {
 		if (card->events_silent)
 			return false;
-		lines = card_ops(card)->events(card) & card->events_armed;
+		lines = pciedma_ops(card)->events(card) & card->events_armed;
 		card->events_armed &= ~lines;
 		list_for_each_entry(listener, &card->listeners, node) {
 			if (!(listener->lines & lines))

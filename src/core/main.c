@@ -77,7 +77,10 @@ static int driver_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 
 static void driver_remove(struct pci_dev *pdev)
 {
-	pciedma_card_remove(pci_get_drvdata(pdev));
+	struct pciedma_card *card = pci_get_drvdata(pdev);
+
+	if (card) /* none after a shutdown */
+		pciedma_card_remove(card);
 }
 
 /* One "vendor:device[:subvendor:subdevice]". */

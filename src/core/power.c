@@ -63,6 +63,7 @@ static pci_ers_result_t slot_reset(struct pci_dev *pdev)
 	struct pciedma_card *card = pci_get_drvdata(pdev);
 
 	if (card) {
+		pciedma_card_freeze(card); /* a neighbour wanted the reset, or RESET came first */
 		pciedma_card_restore_config(card);
 		atomic64_inc(&card->resets);
 	}

@@ -25,11 +25,6 @@ enum proof {
 	PROOF_NONE,
 };
 
-static const struct pciedma_card_ops *card_ops(struct pciedma_card *card)
-{
-	return &card->type->ops;
-}
-
 static u32 all_engines(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
@@ -125,7 +120,7 @@ static u32 engines_drain(struct pciedma_card *card, u32 mask)
 /* Does it still touch memory? An engine that reads all ones has not proven that it does not. */
 static bool engine_idle(struct pciedma_engine *engine)
 {
-	return card_ops(engine->channel->card)->idle(engine) == 1;
+	return pciedma_ops(engine->channel->card)->idle(engine) == 1;
 }
 
 static u32 engines_not_idle(struct pciedma_card *card, u32 mask)
@@ -165,7 +160,7 @@ static bool card_halts_whole(struct pciedma_card *card, u32 mask)
 static void engine_halt(struct pciedma_engine *engine)
 {
 	trace_pciedma_halt(engine);
-	card_ops(engine->channel->card)->halt(engine);
+	pciedma_ops(engine->channel->card)->halt(engine);
 	guard(spinlock_irqsave)(&engine->lock);
 	engine->stats[engine->direction].halts++;
 }
@@ -178,7 +173,7 @@ static u32 engines_halt(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
 
-	if (!card_ops(card)->halt)
+	if (!pciedma_ops(card)->halt)
 		return engines_not_idle(card, mask);
 	if (card_halts_whole(card, mask))
 		engines_set_state(card, mask, PCIEDMA_ENGINE_DEAF);
@@ -197,7 +192,7 @@ static int card_init(struct pciedma_card *card)
 	struct pciedma_engine *engine;
 	int ret;
 
-	ret = card_ops(card)->init(card);
+	ret = pciedma_ops(card)->init(card);
 	if (ret)
 		return ret;
 	pciedma_for_each_engine(card, engine) {
@@ -371,7 +366,7 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 {
 	bool whole = card_halts_whole(card, troubled);
 	u32 scope = whole ? all_engines(card) : troubled;
-	enum proof proof = PROOF_USABLE;
+	enum proof proof = whole ? PROOF_USABLE : PROOF_HALTED;
 	u32 busy;
 
 	engines_pause(card, scope);
@@ -382,8 +377,6 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 			busy = scope;
 		if (!busy)
 			engines_unproven(card, scope);
-		if (!whole)
-			proof = PROOF_HALTED;
 	}
 	if (busy)
 		card_climb(card, false);
@@ -437,6 +430,7 @@ void pciedma_recovery_work(struct work_struct *work)
  */
 int pciedma_card_reset(struct pciedma_card *card)
 {
+	guard(mutex)(&card->reset_lock);
 	scoped_guard(mutex, &card->recovery_lock)
 		card->reset_wanted = true;
 	queue_work(pciedma_workqueue, &card->recovery);
@@ -514,9 +508,12 @@ void pciedma_card_freeze(struct pciedma_card *card)
 	u32 all = all_engines(card);
 
 	guard(mutex)(&card->recovery_lock);
+	if (card->frozen)
+		return;
 	card->frozen = true;
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
 	engines_settle(card, all, PROOF_NONE, -EIO);
+	dev_err(&card->dev, "the bus has failed; memory that the card may reach is quarantined until it recovers\n");
 }
 
 /**

@@ -8,11 +8,6 @@
 
 #include "core.h"
 
-static struct device *request_dma_device(struct pciedma_request *request)
-{
-	return &request->engine->channel->card->pdev->dev;
-}
-
 /*
  * Bytes of the next piece to copy whose user memory is there. A piece that is
  * not is found out before the card is asked for data that nobody could take.
@@ -53,7 +48,7 @@ static int feed_copy(struct pciedma_request *request, struct pciedma_window *win
 	} else if (copy_from_iter(window->buffer, length, iter) < length) {
 		return -EFAULT;
 	}
-	dma_sync_single_for_device(request_dma_device(request), window->dma, length,
+	dma_sync_single_for_device(pciedma_dma_device(request->engine), window->dma, length,
 				   request->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE :
 								       DMA_TO_DEVICE);
 	return 0;
@@ -152,7 +147,7 @@ static ssize_t window_collect(struct pciedma_request *request, struct pciedma_wi
 
 	if (window->direct || request->direction == PCIEDMA_H2C || !window->done)
 		return window->done;
-	dma_sync_single_for_cpu(request_dma_device(request), window->dma, window->done,
+	dma_sync_single_for_cpu(pciedma_dma_device(request->engine), window->dma, window->done,
 				DMA_FROM_DEVICE);
 	copied = copy_to_iter(window->buffer, window->done, &window->iter);
 	return copied ?: -EFAULT;
@@ -224,11 +219,6 @@ static void count_timeout(struct pciedma_request *request)
 	request->engine->stats[request->direction].timeouts++;
 }
 
-static bool request_cancelled(struct pciedma_request *request)
-{
-	return atomic_read(request->cancels) != request->cancels_seen;
-}
-
 /**
  * pciedma_transfer() - run a request
  * @request: engine, direction, file, cancels, mode, nonblock and timeout set
@@ -245,7 +235,7 @@ ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter,
 
 	do {
 		request_feed_all(request, iter, end_address);
-		if (!request->reason && request_cancelled(request))
+		if (!request->reason && pciedma_request_cancelled(request))
 			request_give_up(request, -ECANCELED);
 		if (!request->count)
 			break;

@@ -94,14 +94,7 @@ static bool window_finished(struct pciedma_engine *engine, struct pciedma_window
 /* Look in place of an interrupt that should have come. */
 static bool wait_look(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	int found = pciedma_engine_look(engine);
-
-	if (found) {
-		guard(spinlock_irqsave)(&engine->lock);
-		engine->stats[window->direction].looks += found;
-	} else {
-		pciedma_engine_stray(engine);
-	}
+	pciedma_engine_look_late(engine, window->direction);
 	return window_finished(engine, window);
 }
 

@@ -12,10 +12,12 @@
 
 /* Below it the copy is cheaper than pinning and mapping (make bench). */
 #define COPY_THRESHOLD	4096
+/* The number of the first segment: soon the numbers wrap, where tests see it. */
+#define FIRST_FLIGHT	((u32)-3000)
 
 static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *window)
 {
-	struct device *dev = &engine->channel->card->pdev->dev;
+	struct device *dev = pciedma_dma_device(engine);
 
 	window->buffer = dma_alloc_noncoherent(dev, engine->desc->buffer_size, &window->dma,
 					       engine->dma_direction, GFP_KERNEL);
@@ -34,7 +36,7 @@ static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *wi
 /* What of the engine and the machine matters for working on user memory. */
 static void engine_set_direct(struct pciedma_engine *engine)
 {
-	struct device *dev = &engine->channel->card->pdev->dev;
+	struct device *dev = pciedma_dma_device(engine);
 	const struct pciedma_engine_desc *desc = engine->desc;
 
 	engine->direct = engine->channel->kind == PCIEDMA_KIND_MEMORY && desc->address_bits >= 32;
@@ -50,7 +52,7 @@ static int engine_alloc_memory(struct pciedma_engine *engine)
 {
 	if (!engine->desc->memory_size)
 		return 0;
-	engine->memory = dma_alloc_coherent(&engine->channel->card->pdev->dev,
+	engine->memory = dma_alloc_coherent(pciedma_dma_device(engine),
 					    engine->desc->memory_size, &engine->memory_dma,
 					    GFP_KERNEL);
 	return engine->memory ? 0 : -ENOMEM;
@@ -68,9 +70,12 @@ int pciedma_windows_alloc(struct pciedma_engine *engine)
 	int ret;
 	int i;
 
-	engine->flights = kvcalloc(engine->desc->segments, sizeof(*engine->flights), GFP_KERNEL);
+	engine->flights = kvcalloc(pciedma_engine_flights(engine), sizeof(*engine->flights),
+				   GFP_KERNEL);
 	if (!engine->flights)
 		return -ENOMEM;
+	engine->flight_head = FIRST_FLIGHT;
+	engine->flight_tail = FIRST_FLIGHT;
 	engine_set_direct(engine);
 	ret = engine_alloc_memory(engine);
 	for (i = 0; i < engine->desc->buffers && !ret; i++)
@@ -88,7 +93,7 @@ int pciedma_windows_alloc(struct pciedma_engine *engine)
  */
 void pciedma_windows_free(struct pciedma_engine *engine)
 {
-	struct device *dev = &engine->channel->card->pdev->dev;
+	struct device *dev = pciedma_dma_device(engine);
 	struct pciedma_window *window;
 
 	for (window = engine->windows; window < engine->windows + PCIEDMA_MAX_BUFFERS; window++) {
@@ -141,7 +146,7 @@ static int request_ask(struct pciedma_request *request)
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
-	if (atomic_read(request->cancels) != request->cancels_seen)
+	if (pciedma_request_cancelled(request))
 		return -ECANCELED;
 	if (request->nonblock && !pciedma_engine_ready(engine))
 		return -EAGAIN;
@@ -235,6 +240,7 @@ static bool window_parks(struct pciedma_engine *engine, struct pciedma_window *w
 	if (!window->quarantined)
 		return false;
 	window->state = PCIEDMA_WINDOW_PARKED;
+	pciedma_direct_sync(engine, window);
 	return true;
 }
 
@@ -251,10 +257,8 @@ void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window
 {
 	bool ready;
 
-	if (window_parks(engine, window)) {
-		pciedma_direct_sync(engine, window);
+	if (window_parks(engine, window))
 		return;
-	}
 	if (window->direct) {
 		pciedma_direct_unmap(engine, window);
 		pciedma_direct_unpin(window, may_sleep);

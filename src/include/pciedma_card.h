@@ -134,10 +134,9 @@ struct pciedma_card_ops {
 	int (*init)(struct pciedma_card *card);
 	/**
 	 * @start: Take as many segments from the cursor as the engine holds
-	 * now, and start them. @more: another start follows at once, the
-	 * doorbell may wait for it.
+	 * now, and start them.
 	 */
-	void (*start)(struct pciedma_engine *engine, struct pciedma_cursor *cursor, bool more);
+	void (*start)(struct pciedma_engine *engine, struct pciedma_cursor *cursor);
 	/**
 	 * @reap: Call pciedma_segment_done() for each finished segment, in
 	 * order, after it was acknowledged to the card. Only called while

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from .conftest import Lab
@@ -75,7 +77,18 @@ def test_buffer_that_changes_hands_during_the_transfer(lab: Lab, how: str) -> No
 
 
 def test_16_threads_on_one_file_do_not_mix(lab: Lab) -> None:
-    assert lab.call("memory:many_threads", path=lab.memory) == []
+    assert lab.call("memory:many_threads", path=lab.memory) == {"wrong": [], "failed": 0}
+
+
+def test_errors_under_load_fail_only_whom_they_hit(lab: Lab) -> None:
+    """Other requests are handed in between an error and its recovery."""
+    load = lab.start("memory:many_threads", path=lab.memory, rounds=40, tolerated=["EIO"])
+    for number in range(60):
+        lab.xdma.control.set_fault(("read_error", "descriptor_error")[number % 2] + "*1")
+        time.sleep(0.05)
+    found = load.value(300)
+    assert found["wrong"] == []
+    assert found["failed"] > 5
 
 
 def test_nonblocking_moves_on_an_idle_card_and_is_eagain_on_a_busy_one(lab: Lab) -> None:

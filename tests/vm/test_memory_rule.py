@@ -42,6 +42,21 @@ def test_late_dma_at_unbind_is_waited_for() -> None:
         assert capric.control.counters()["c2h_dmas"] == 1
 
 
+def test_memory_in_quarantine_is_left_alone_when_it_goes_back() -> None:
+    """With all DMA bounced, what the bounce buffer has must not be copied over what its owner has made of the page."""
+    xdma = EmulatedCard("xdma")
+    with Machine(KERNEL, cards=[xdma], swiotlb_force=True, time_limit_s=300) as vm:
+        lab = make_lab(vm, xdma)
+        reader = lab.begin_stalled("memory:left_alone", path=lab.memory, card=lab.nodes["xdma"])
+        xdma.control.set_fault("all_ones_config")
+        xdma.control.set_fault("all_ones")
+        vm.wait_log("the card does not answer")
+        assert lab.sysfs("xdma", "quarantined_bytes") > 0
+        xdma.control.clear_faults()
+        assert reader.value() == {"result": "ENODEV", "same": True, "again": 65536}
+        assert lab.sysfs("xdma", "quarantined_bytes") == 0
+
+
 @pytest.mark.stock_kernel
 def test_each_copied_transfer_syncs_its_buffer_once_for_the_card_and_a_read_once_for_the_processor() -> None:
     """Newer kernels skip the call where it does nothing, as on x86; 6.1 always makes it, so it can be counted."""
