@@ -293,7 +293,7 @@ static int reap_running(struct pciedma_engine *engine)
 	return ret;
 }
 
-/* Behind an error: the first descriptor that is not completed has failed, the others have not begun. */
+/* Behind an error: the first descriptor not completed has failed, the others have not begun. */
 static int reap_failed(struct pciedma_engine *engine)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);

@@ -202,12 +202,9 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 	div_u64_rem(position, max(desc->address_alignment, 1U), &rest);
 	if (rest)
 		return -EINVAL;
-	if (position >= channel->size)
-		left = 0;
-	else if (channel->size - position >= count)
+	if (position < channel->size && channel->size - position >= count)
 		return count;
-	else
-		left = channel->size - position;
+	left = position < channel->size ? channel->size - position : 0;
 	left -= left % max(desc->length_granularity, 1U);
 	if (left)
 		return left;
@@ -477,7 +474,7 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 	return ret;
 }
 
-/* io_uring cannot take back what it has handed in: the exit of its process does, if it has not closed the file. */
+/* io_uring cannot take back what it has handed in: the exit of its process does. */
 static int channel_flush(struct file *file, fl_owner_t id)
 {
 	struct channel_file *cf = file->private_data;

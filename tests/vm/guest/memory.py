@@ -499,8 +499,8 @@ def left_alone(path: str, card: str, length: int = 65536) -> dict[str, Any]:
                 break
             except OSError:
                 time.sleep(0.1)
-        again = pread(channel.fileno(), buffers.anonymous(length).address, length, 0)
-    return {"result": result, "same": buffer.mapping[:] == bytes([_CANARY]) * length, "again": again}
+        same = buffer.mapping[:] == bytes([_CANARY]) * length
+        return {"result": result, "same": same, "again": pread(channel.fileno(), buffer.address, length, 0)}
 
 
 def wraps(path: str, pieces: int = 64, rounds: int = 1024) -> list[str]:
