@@ -24,6 +24,16 @@ def test_linux_aio_of_depth_64(lab: Lab) -> None:
     assert lab.call("memory:aio", path=lab.memory, depth=64, length=300_001, rounds=2) == {"bad": []}
 
 
+def test_numbers_of_segments_wrap(lab: Lab) -> None:
+    """They begin 3000 before their end; requests of one segment each are under way when they pass it."""
+    lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.find()
+    lab.xdma.control.counters(reset=True)
+    assert lab.call("memory:uring", path=lab.memory, length=5000, rounds=500) == {"bad": []}
+    assert lab.xdma.control.counters()["c2h0_descriptors"] == 4000
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_one_request_longer_than_all_windows(lab: Lab, way: str) -> None:
     length = 40 * MIB + 5
