@@ -187,8 +187,7 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
     Its pages must not become somebody else's before the card has let go of them.
     """
     length = 4 << 20
-    buffer = buffers.anonymous(length)
-    ctypes.memset(buffer.address, 1, length)
+    buffer = buffers.small_pages(length)
     with pciedma.Channel(path) as channel:
         fd = channel.fileno()
         results: list[Any] = []
@@ -198,7 +197,7 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
         child = None
         if how == "munmap":
             buffers.unmap(buffer.address, length)
-            heir = buffers.small_pages(2 * length)
+            heir = buffers.small_pages(16 * length)
             ctypes.memset(heir.address, _CANARY, heir.length)
         else:
             child = os.fork()
