@@ -192,9 +192,10 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
         fd = channel.fileno()
         results: list[Any] = []
         thread = threading.Thread(target=lambda: results.append(pread(fd, buffer.address, length, 0)))
+        acquired, _ = pinned()
         thread.start()
-        time.sleep(0.05)
-        child = None
+        while thread.is_alive() and pinned()[0] < acquired + length // PAGE:
+            time.sleep(0.005)
         if how == "munmap":
             buffers.unmap(buffer.address, length)
             heir = buffers.small_pages(16 * length)
