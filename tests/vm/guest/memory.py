@@ -198,7 +198,7 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
             time.sleep(0.005)
         if how == "munmap":
             buffers.unmap(buffer.address, length)
-            heir = buffers.small_pages(16 * length)
+            heir = buffers.small_pages(4 * length)
             ctypes.memset(heir.address, _CANARY, heir.length)
         else:
             child = os.fork()
@@ -206,6 +206,7 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
                 ctypes.memset(buffer.address, 0xEE, length)
                 os._exit(0)
             os.waitpid(child, 0)
+        before_the_end = thread.is_alive()
         thread.join()
         if how == "munmap":
             same = heir.mapping[:] == bytes([_CANARY]) * heir.length
@@ -213,7 +214,7 @@ def changed_while_under_way(path: str, how: str) -> dict[str, Any]:
             again = buffers.anonymous(length)
             pread(fd, again.address, length, 0)
             same = ctypes.string_at(again.address, length) == ctypes.string_at(buffer.address, length)
-    return {"result": results[0], "same": same}
+    return {"result": results[0], "same": same, "before_the_end": before_the_end}
 
 
 def uring(path: str, *, depth: int = 8, length: int = 65536, rounds: int = 4, fixed: bool = False) -> dict[str, Any]:
