@@ -25,13 +25,13 @@ def test_linux_aio_of_depth_64(lab: Lab) -> None:
 
 
 def test_numbers_of_segments_wrap(lab: Lab) -> None:
-    """They begin 3000 before their end; requests of one segment each are under way when they pass it."""
+    """They begin 3000 before their end; seven requests of one segment each are under way when they pass it."""
     lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
     lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
     lab.find()
     lab.xdma.control.counters(reset=True)
-    assert lab.call("memory:uring", path=lab.memory, length=5000, rounds=500) == {"bad": []}
-    assert lab.xdma.control.counters()["c2h0_descriptors"] == 4000
+    assert lab.call("memory:uring", path=lab.memory, depth=7, length=5000, rounds=500) == {"bad": []}
+    assert lab.xdma.control.counters()["c2h0_descriptors"] == 3500
 
 
 @pytest.mark.parametrize("way", WAYS)
