@@ -39,7 +39,7 @@ unit: mmdebstrap ## the tests that need no virtual machine
 soak: mmdebstrap ## 1,000,000 messages, 100,000 aborts, 10 GiB of mixed load; 900 unbinds, 50 unplugs, 50 deaths under load
 	PCIEDMA_SOAK_MESSAGES=1000000 PCIEDMA_SOAK_ABORTS=100000 PCIEDMA_SOAK_EDU_ABORTS=300 \
 	PCIEDMA_SOAK_LOAD_MIB=10240 PCIEDMA_SOAK_UNBINDS=900 PCIEDMA_SOAK_DEVICE_DELS=50 PCIEDMA_SOAK_DEATHS=50 \
-	$(PYTEST) tests/vm/test_soak.py
+	PCIEDMA_TIME_LIMIT_S=14400 $(PYTEST) tests/vm/test_soak.py
 
 .PHONY: lint
 lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy

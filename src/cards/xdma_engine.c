@@ -238,7 +238,7 @@ static void engine_error(struct pciedma_engine *engine, u32 status)
 			    h2c ? "H2C" : "C2H", pciedma_engine_desc(engine)->number,
 			    error_place(status, h2c), error_name(status, h2c), status,
 			    readl(priv->regs + COMPLETED_COUNT));
-	if (priv->state == XDMA_RUNNING)
+	if (priv->state != XDMA_STOPPED)
 		priv->state = XDMA_FAILED;
 	pciedma_engine_fail(engine, -EIO);
 }
@@ -304,18 +304,34 @@ static int reap_failed(struct pciedma_engine *engine)
 		return -ENODEV;
 	if (status & STATUS_BUSY)
 		return 0;
-	priv->state = XDMA_STOPPED;
 	done = report(engine, readl(priv->regs + COMPLETED_COUNT) & RECORD_COUNT);
-	if (done < 0 || priv->head == priv->tail)
+	if (done < 0)
+		return done;
+	priv->state = XDMA_STOPPED;
+	if (priv->head == priv->tail)
 		return done;
 	pciedma_segment_done(engine, 0, -EIO);
 	return done + 1;
 }
 
+/* Told to stop: the last descriptor that it finishes may fail, too. */
+static int reap_halted(struct pciedma_engine *engine)
+{
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+	u32 status = readl(priv->regs + STATUS);
+	u32 count;
+
+	if (PCI_POSSIBLE_ERROR(status))
+		return -ENODEV;
+	if (check_error(engine, status))
+		return reap_failed(engine);
+	count = readl(priv->regs + COMPLETED_COUNT);
+	return PCI_POSSIBLE_ERROR(count) ? -ENODEV : report(engine, count & RECORD_COUNT);
+}
+
 int xdma_reap(struct pciedma_engine *engine)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
-	u32 count;
 
 	switch (priv->state) {
 	case XDMA_RUNNING:
@@ -323,8 +339,7 @@ int xdma_reap(struct pciedma_engine *engine)
 	case XDMA_FAILED:
 		return reap_failed(engine);
 	case XDMA_HALTED:
-		count = readl(priv->regs + COMPLETED_COUNT);
-		return PCI_POSSIBLE_ERROR(count) ? -ENODEV : report(engine, count & RECORD_COUNT);
+		return reap_halted(engine);
 	default:
 		return 0;
 	}

@@ -22,4 +22,9 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 #define eventfd_signal(ctx)	eventfd_signal(ctx, 1)
 #endif
 
+#ifndef HAVE_KTHREAD_RUN_WORKER
+/* Before 6.14 a worker ran as soon as it was created. */
+#define kthread_run_worker	kthread_create_worker
+#endif
+
 #endif /* PCIEDMA_COMPAT_H */

@@ -111,6 +111,7 @@ static int async_cancel_iocb(struct kiocb *iocb)
 	bool found;
 
 	guard(spinlock_irqsave)(&engine->lock);
+	iocb->private = NULL;
 	found = pciedma_postponed_cancel(engine, iocb, NULL, NULL);
 	list_for_each_entry(async, &engine->asyncs, node) {
 		if (async->iocb != iocb)
@@ -121,8 +122,6 @@ static int async_cancel_iocb(struct kiocb *iocb)
 	}
 	if (found)
 		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
-	else
-		iocb->private = NULL;
 	return 0;
 }
 
@@ -166,6 +165,17 @@ s64 pciedma_async_timeout(const struct pciedma_request *request)
 	return request->timeout < 0 ? TIMEOUT_MAX_NS : min_t(s64, request->timeout, TIMEOUT_MAX_NS);
 }
 
+/* A look that comes sooner stays: one that is queued has no timer any more. */
+static void watch_within(struct pciedma_engine *engine, unsigned long delay)
+{
+	struct delayed_work *watch = &engine->watch;
+
+	if (timer_pending(&watch->timer) ?
+	    time_before(jiffies + delay, READ_ONCE(watch->timer.expires)) :
+	    !work_pending(&watch->work))
+		mod_delayed_work(pciedma_workqueue, watch, delay);
+}
+
 /**
  * pciedma_async_watch_by() - look after asynchronous requests before a time-out is over
  * @engine:  the engine
@@ -175,12 +185,8 @@ s64 pciedma_async_timeout(const struct pciedma_request *request)
  */
 void pciedma_async_watch_by(struct pciedma_engine *engine, s64 timeout)
 {
-	s64 delay_ns = min(timeout, pciedma_engine_drain_bound_ns(engine));
-	unsigned long delay = nsecs_to_jiffies(delay_ns) + 1;
-
-	if (!delayed_work_pending(&engine->watch) ||
-	    time_before(jiffies + delay, READ_ONCE(engine->watch.timer.expires)))
-		mod_delayed_work(pciedma_workqueue, &engine->watch, delay);
+	watch_within(engine, nsecs_to_jiffies(min(timeout,
+						  pciedma_engine_drain_bound_ns(engine))) + 1);
 }
 
 /**
@@ -264,7 +270,7 @@ void pciedma_async_watch(struct work_struct *work)
 	delay = engine_watch(engine);
 	pciedma_async_complete(engine);
 	if (delay)
-		queue_delayed_work(pciedma_workqueue, &engine->watch, delay);
+		watch_within(engine, delay);
 }
 
 /* A window more, for a request that has some; an ERR_PTR if there is none. */
@@ -295,6 +301,7 @@ static int async_add(struct pciedma_request *request, struct pciedma_async **asy
 	ssize_t ret;
 
 	window->direction = request->direction;
+	window->owner = NULL;
 	window->file = request->file;
 	window->address = address;
 	window->polled = false;
@@ -370,10 +377,12 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 	unsigned int has;
 	int ret;
 
+	ret = wait ? 0 : async_may_begin(request);
+	if (ret)
+		return ret;
 	if (!pciedma_direct_possible(engine, iter) ||
 	    iov_iter_count(iter) > (u64)engine->desc->buffers * PCIEDMA_WINDOW_SIZE)
 		return -EAGAIN;
-	ret = wait ? 0 : async_may_begin(request);
 	for (has = 0; !ret && iov_iter_count(iter); has++) {
 		window = async_acquire(request, has, wait);
 		ret = IS_ERR(window) ? PTR_ERR(window) :

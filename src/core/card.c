@@ -160,7 +160,7 @@ static void card_free_windows(struct pciedma_card *card)
 	struct pciedma_engine *engine;
 
 	pciedma_for_each_engine(card, engine) {
-		cancel_work_sync(&engine->take_up);
+		pciedma_taker_destroy(engine);
 		cancel_delayed_work_sync(&engine->watch);
 		pciedma_windows_free(engine);
 	}

@@ -65,7 +65,6 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->unmap);
 	INIT_DELAYED_WORK(&engine->watch, pciedma_async_watch);
 	INIT_LIST_HEAD(&engine->postponed);
-	INIT_WORK(&engine->take_up, pciedma_postponed_work);
 	engine->spin_us = DEFAULT_SPIN_US;
 	engine->drain_ms = desc->drain_ms;
 	channel->by_direction[direction] = engine;

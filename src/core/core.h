@@ -30,6 +30,7 @@
 #include <linux/completion.h>
 #include <linux/device.h>
 #include <linux/dma-direction.h>
+#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -122,6 +123,7 @@ struct pciedma_async {
  * @direction:   which way its data goes
  * @id:          number for tracing
  * @file:        the open file that it works for, for CANCEL
+ * @owner:       the synchronous request that it works for
  * @buffer:      the DMA buffer, as the processor sees it
  * @dma:         the same, as the engine sees it
  * @pages:       room for PCIEDMA_WINDOW_PAGES pages of user memory
@@ -163,6 +165,7 @@ struct pciedma_window {
 	enum pciedma_direction direction;
 	u32 id;
 	const void *file;
+	const void *owner;
 	void *buffer;
 	dma_addr_t dma;
 	struct page **pages;
@@ -236,6 +239,7 @@ struct pciedma_cursor {
  * @trouble:         0 or the errno for which recovery was asked
  * @failed:          the card reported the trouble: waiting would not help, and nothing
  *                   may be started before recovery
+ * @unknown:         during recovery the card could not say how far it came
  * @queue:           windows handed in and not finished, in order
  * @cursor:          the next window for the hardware
  * @flights:         ring of segments that the hardware has
@@ -256,8 +260,9 @@ struct pciedma_cursor {
  * @unmap:           windows out of quarantine whose user memory goes back
  * @watch:           looks after asynchronous requests
  * @postponed:       asynchronous requests that found no room, in order
- * @taken_up:        the one of them that @take_up has, or NULL
- * @take_up:         takes them up
+ * @taken_up:        the one of them that @taker has, or NULL
+ * @taker:           the thread that takes them up
+ * @take_up:         its work
  * @memory:          coherent memory for the back end
  * @memory_dma:      the same, as the engine sees it
  * @unproven:        hardware may still use it
@@ -283,6 +288,7 @@ struct pciedma_engine {
 	int broken_error;
 	int trouble;
 	bool failed;
+	bool unknown;
 	struct list_head queue;
 	struct pciedma_cursor cursor;
 	struct pciedma_flight *flights;
@@ -304,7 +310,8 @@ struct pciedma_engine {
 	struct delayed_work watch;
 	struct list_head postponed;
 	struct pciedma_postponed *taken_up;
-	struct work_struct take_up;
+	struct kthread_worker *taker;
+	struct kthread_work take_up;
 	void *memory;
 	dma_addr_t memory_dma;
 	bool unproven;
@@ -607,6 +614,7 @@ int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *
 			int reason);
 
 /* transfer.c */
+void pciedma_request_count_timeout(struct pciedma_request *request);
 ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* async.c */
@@ -623,7 +631,9 @@ void pciedma_async_watch(struct work_struct *work);
 /* postpone.c */
 int pciedma_postpone(const struct pciedma_request *request, struct kiocb *iocb,
 		     struct iov_iter *iter);
-void pciedma_postponed_work(struct work_struct *work);
+int pciedma_taker_create(struct pciedma_engine *engine);
+void pciedma_taker_destroy(struct pciedma_engine *engine);
+void pciedma_postponed_kill(struct pciedma_engine *engine);
 bool pciedma_engine_postpones(const struct pciedma_engine *engine);
 bool pciedma_postponed_cancel(struct pciedma_engine *engine, const struct kiocb *iocb,
 			      const void *file, const void *files);

@@ -46,7 +46,8 @@ unsigned int pciedma_engine_flights(const struct pciedma_engine *engine)
 bool pciedma_engine_ready(struct pciedma_engine *engine)
 {
 	return engine->state == PCIEDMA_ENGINE_RUN && !engine->failed &&
-	       list_empty(&engine->waiters) && engine->free_count == engine->desc->buffers;
+	       !pciedma_engine_postpones(engine) && list_empty(&engine->waiters) &&
+	       engine->free_count == engine->desc->buffers;
 }
 
 /* The hardware has, or must not have, all of the window: read on behind it. */
@@ -417,6 +418,12 @@ void pciedma_engine_cancel_owner(struct pciedma_engine *engine, enum pciedma_dir
 	pciedma_waiters_refuse(engine, file, -ECANCELED);
 }
 
+static void engine_progress(struct pciedma_engine *engine)
+{
+	engine->busy_since = ktime_get();
+	pciedma_engine_kick(engine);
+}
+
 static int engine_reap(struct pciedma_engine *engine)
 {
 	int ret;
@@ -426,12 +433,13 @@ static int engine_reap(struct pciedma_engine *engine)
 		return 0;
 	ret = engine_ops(engine)->reap(engine);
 	if (ret > 0) {
-		engine->busy_since = ktime_get();
-		pciedma_engine_kick(engine);
+		engine_progress(engine);
 		return ret;
 	}
 	if (ret < 0 && engine->state == PCIEDMA_ENGINE_RUN)
 		pciedma_engine_fail(engine, ret);
+	else if (ret < 0)
+		engine->unknown = true;
 	return 0;
 }
 
@@ -463,13 +471,17 @@ int pciedma_engine_look(struct pciedma_engine *engine)
 bool pciedma_engine_stray(struct pciedma_engine *engine)
 {
 	bool ret;
+	u32 tail;
 
 	if (!engine_ops(engine)->stray)
 		return false;
 	scoped_guard(spinlock_irqsave, &engine->lock) {
 		if (engine->state > PCIEDMA_ENGINE_PAUSED)
 			return false;
+		tail = engine->flight_tail;
 		ret = engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
+		if (tail != engine->flight_tail)
+			engine_progress(engine);
 	}
 	pciedma_async_complete(engine);
 	return ret;
@@ -580,14 +592,33 @@ static struct pciedma_window *queue_first(struct pciedma_engine *engine)
 	return list_first_entry_or_null(&engine->queue, struct pciedma_window, node);
 }
 
+static bool window_ended(const struct pciedma_window *window)
+{
+	return window->error || window->ended;
+}
+
 static struct pciedma_window *queue_first_ended(struct pciedma_engine *engine)
 {
 	struct pciedma_window *window;
 
 	list_for_each_entry(window, &engine->queue, node)
-		if (window->error || window->ended)
+		if (window_ended(window))
 			return window;
 	return NULL;
+}
+
+/* A synchronous request goes no further behind a window that was not whole. */
+static void engine_drop(struct pciedma_engine *engine, const void *owner)
+{
+	struct pciedma_window *window, *next;
+
+	list_for_each_entry_safe(window, next, &engine->queue, node) {
+		if (window->leader || window->owner != owner || window->taken ||
+		    window_ended(window))
+			continue;
+		engine_remove(engine, window);
+		complete(&window->finished);
+	}
 }
 
 /**
@@ -631,10 +662,13 @@ void pciedma_engine_rewind(struct pciedma_engine *engine)
 	while (pciedma_engine_inflight(engine))
 		engine_take_flight(engine);
 
-	while ((window = queue_first_ended(engine)))
-		engine_finish(engine, window);
 	list_for_each_entry(window, &engine->queue, node)
-		window_rewind(window, window->done);
+		if (!window_ended(window))
+			window_rewind(window, window->done);
+	while ((window = queue_first_ended(engine))) {
+		engine_finish(engine, window);
+		engine_drop(engine, window->owner);
+	}
 	engine->cursor.window = queue_first(engine);
 }
 
@@ -654,4 +688,5 @@ void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error)
 		engine_finish(engine, window);
 	}
 	pciedma_waiters_refuse(engine, NULL, error);
+	pciedma_postponed_kill(engine);
 }

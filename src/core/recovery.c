@@ -270,6 +270,7 @@ static void engine_resume(struct pciedma_engine *engine, enum proof proof, int e
 		pciedma_engine_finish_inflight(engine, error, proof != PROOF_NONE);
 	engine->trouble = 0;
 	engine->failed = false;
+	engine->unknown = false;
 	engine->unproven = proof == PROOF_NONE;
 	if (proof != PROOF_NONE)
 		pciedma_windows_unpark(engine);
@@ -361,12 +362,23 @@ static int card_climb(struct pciedma_card *card, bool locked)
 	return card->lost ? -ENODEV : -EIO;
 }
 
+/* Has a card that is halted said how far it came? */
+static bool engines_unknown(struct pciedma_card *card, u32 mask)
+{
+	struct pciedma_engine *engine;
+
+	pciedma_for_each_engine(card, engine)
+		if ((mask & BIT(engine->index)) && READ_ONCE(engine->unknown))
+			return true;
+	return false;
+}
+
 /* The first rungs, for engines in trouble and whatever one halt hits. */
 static void card_help(struct pciedma_card *card, u32 troubled)
 {
 	bool whole = card_halts_whole(card, troubled);
 	u32 scope = whole ? all_engines(card) : troubled;
-	enum proof proof = whole ? PROOF_USABLE : PROOF_HALTED;
+	u32 unreported = 0;
 	u32 busy;
 
 	engines_pause(card, scope);
@@ -376,12 +388,14 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 		if (!busy && whole && card_init(card))
 			busy = scope;
 		if (!busy)
-			engines_unproven(card, scope);
+			unreported = engines_unproven(card, scope);
 	}
-	if (busy)
+	if (busy || engines_unknown(card, scope))
 		card_climb(card, false);
+	else if (whole || (unreported && !pciedma_ops(card)->halt))
+		engines_settle(card, scope, PROOF_USABLE, -EIO);
 	else
-		engines_settle(card, scope, proof, -EIO);
+		engines_settle(card, scope, PROOF_HALTED, -EIO);
 }
 
 static u32 engines_in_trouble(struct pciedma_card *card)

@@ -85,6 +85,7 @@ static int feed_window(struct pciedma_request *request, struct pciedma_window *w
 	int ret;
 
 	window->leader = NULL;
+	window->owner = request;
 	window->file = request->file;
 	window->direction = request->direction;
 	window->address = address;
@@ -213,7 +214,13 @@ static void request_feed_all(struct pciedma_request *request, struct iov_iter *i
 		request->end = ret;
 }
 
-static void count_timeout(struct pciedma_request *request)
+/**
+ * pciedma_request_count_timeout() - a request ends with ETIMEDOUT
+ * @request: the request
+ *
+ * Context: any; no lock held.
+ */
+void pciedma_request_count_timeout(struct pciedma_request *request)
 {
 	guard(spinlock_irqsave)(&request->engine->lock);
 	request->engine->stats[request->direction].timeouts++;
@@ -248,6 +255,6 @@ ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter,
 	if (done)
 		return done;
 	if (request->end == -ETIMEDOUT)
-		count_timeout(request);
+		pciedma_request_count_timeout(request);
 	return request->end;
 }

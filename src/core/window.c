@@ -59,11 +59,12 @@ static int engine_alloc_memory(struct pciedma_engine *engine)
 }
 
 /**
- * pciedma_windows_alloc() - allocate an engine's buffers and its ring of segments
+ * pciedma_windows_alloc() - allocate an engine's buffers, its ring of segments, its thread
  * @engine: the engine
  *
  * Context: process.
- * Return: 0 or -ENOMEM; then pciedma_windows_free() undoes what was done.
+ * Return: 0 or an errno; then pciedma_windows_free() and pciedma_taker_destroy()
+ * undo what was done.
  */
 int pciedma_windows_alloc(struct pciedma_engine *engine)
 {
@@ -77,7 +78,9 @@ int pciedma_windows_alloc(struct pciedma_engine *engine)
 	engine->flight_head = FIRST_FLIGHT;
 	engine->flight_tail = FIRST_FLIGHT;
 	engine_set_direct(engine);
-	ret = engine_alloc_memory(engine);
+	ret = pciedma_taker_create(engine);
+	if (!ret)
+		ret = engine_alloc_memory(engine);
 	for (i = 0; i < engine->desc->buffers && !ret; i++)
 		ret = window_alloc(engine, &engine->windows[i]);
 	return ret;

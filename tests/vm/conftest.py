@@ -17,6 +17,9 @@ from pciedma_lab.machine import Machine, Process
 #: The kernel of the full tests.
 KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 
+#: Of the machine that most tests share.
+TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "3000"))
+
 GUEST = "tests.vm.guest"
 #: What a debug kernel says when memory that a dead card may still use stays mapped for ever, as it must.
 DELIBERATE_LEAK = ["DMA-API: .*(pending DMA allocations|Mapped at)", "WARNING: .* at kernel/dma/debug.c", "Call Trace:"]
@@ -171,7 +174,7 @@ def machine() -> Iterator[Lab]:
     """One booted guest with the IOMMU strict, for all tests that leave it in order."""
     modules.build(KERNEL)
     cards = [EmulatedCard("capric", seed=1), EmulatedCard("xdma", seed=1)]
-    with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=3000) as vm:
+    with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=TIME_LIMIT_S) as vm:
         yield make_lab(vm, *cards)
 
 

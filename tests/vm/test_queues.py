@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from .conftest import Lab
@@ -88,6 +90,41 @@ def test_unbind_ends_what_waits(lab: Lab, way: str) -> None:
     assert set(blocked.value()["results"]) <= {"ENODEV", "EIO"}
     lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
     lab.find()
+
+
+@pytest.mark.parametrize(
+    ("end", "timeout_s", "result"),
+    [("cancel", 20, "ECANCELED"), ("io_cancel", 20, "ECANCELED"), ("", 0.5, "ETIMEDOUT")],
+)
+def test_pages_that_never_come_do_not_stop_others(lab: Lab, end: str, timeout_s: float, result: str) -> None:
+    assert lab.call("queues:stuck", path=lab.memory, end=end, timeout_s=timeout_s) == result
+    lab.settled()
+    assert lab.call("memory:aio", path=lab.memory, depth=16, rounds=1) == {"bad": []}
+
+
+def test_exit_ends_the_wait_for_pages_that_never_come(lab: Lab) -> None:
+    lab.start("queues:stuck", path=lab.memory, end="exit").wait(60)
+    lab.settled()
+
+
+def test_unbind_ends_the_wait_for_pages_that_never_come(lab: Lab) -> None:
+    stuck = lab.start("queues:stuck", path=lab.memory, end="")
+    time.sleep(2 * lab.vm.patience)
+    lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    assert stuck.value() == "ENODEV"
+    lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.find()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_broken_card_says_so_to_files_that_do_not_block(lab: Lab, way: str) -> None:
+    lab.capric.control.set_fault("all_ones_config")
+    lab.capric.control.set_fault("all_ones")
+    assert lab.call("transfers:one", path=lab.data, direction="write", timeout_s=0.5)["errno"] in (19, 110)
+    lab.vm.wait_log("pciedma0: the card does not answer")
+    assert lab.call("queues:nonblocking", path=lab.data, way=way, depth=3, length=100) == {"ENODEV": 3}
+    lab.capric.control.clear_faults()
+    lab.call("resets:reset", card=lab.nodes["capric"])
 
 
 @pytest.mark.parametrize(("way", "waits"), [("aio", "EAGAIN"), ("io_uring", "65536")])

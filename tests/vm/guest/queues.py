@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import mmap
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +18,9 @@ import pciedma
 
 from . import buffers, io_uring
 from .linux_aio import PREAD, PWRITE, Context, Iocb
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_USERFAULTFD, _UFFDIO_API, _UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00  # <linux/userfaultfd.h>
 
 
 class _Aio:
@@ -128,14 +134,44 @@ def ended(path: str, way: str, end: str, depth: int = 20, timeout_s: float = 20.
         return {"results": _names(queue.wait(depth)), "took": took}
 
 
-def nonblocking(path: str, way: str, depth: int = 20) -> dict[str, int]:
+def nonblocking(path: str, way: str, depth: int = 20, length: int = 65536) -> dict[str, int]:
     """Submit reads by a file that does not block; returns what they led to."""
-    area = buffers.anonymous(depth * 65536)
+    area = buffers.anonymous(depth * length)
     with pciedma.Channel(path, nonblocking=True) as channel, _queue(way, depth) as queue:
         channel.timeout_s = 1.0
         for n in range(depth):
-            queue.submit("read", channel.fileno(), area.address + n * 65536, 65536, n * 65536, n)
+            queue.submit("read", channel.fileno(), area.address + n * length, length, n * length, n)
         return _names(queue.wait(depth))
+
+
+def stuck(path: str, end: str, timeout_s: float = 20.0) -> str:
+    """Read into memory whose pages never come; *end* as of ended(), and "" to wait for what else happens.
+
+    The memory belongs to a userfaultfd that nobody serves. The request is longer than all windows together.
+    """
+    length = 32 << 20
+    area = buffers.small_pages(length)
+    fd = _libc.syscall(_USERFAULTFD, os.O_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "userfaultfd")
+    try:
+        fcntl.ioctl(fd, _UFFDIO_API, struct.pack("=QQQ", 0xAA, 0, 0))
+        fcntl.ioctl(fd, _UFFDIO_REGISTER, struct.pack("=QQQQ", area.address, length, 1, 0))
+        area.mapping.madvise(mmap.MADV_DONTNEED)
+        with pciedma.Channel(path) as channel, _queue("aio", 1) as queue:
+            assert isinstance(queue, _Aio)
+            channel.timeout_s = timeout_s
+            queue.submit("read", channel.fileno(), area.address, length, 0, 0)
+            time.sleep(0.3)
+            if end == "cancel":
+                channel.cancel()
+            elif end == "io_cancel":
+                queue.cancel()
+            elif end == "exit":
+                os._exit(0)
+            return next(iter(_names(queue.wait(1))))
+    finally:
+        os.close(fd)
 
 
 def fixed_part(path: str, length: int, registered: int) -> int:
