@@ -14,12 +14,13 @@ _BAD = re.compile(
     r"|kmemleak: (Cannot|Memory pool empty|Failed|Kernel memory leak detector disabled)"  # blind from here on
 )
 
-#: Messages that match and mean nothing: processor mitigations that are off, debuggers that introduce themselves.
+#: Messages that match and mean nothing: processor mitigations that are off, debuggers that introduce themselves,
+#: functions of a debugger in the backtrace below a report.
 _HARMLESS = re.compile(
     r"^\[[ \d.]+\] ((RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: "
     r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by"
     r"|dma_debug_entry pool grown to)"
-    r"|kasan: KernelAddressSanitizer initialized)"
+    r"|kasan: KernelAddressSanitizer initialized| *(\? )?[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+)"
 )
 
 #: In the backtrace of an allocation: one of our modules, or what has no name any more since it was unloaded, or was

@@ -78,6 +78,8 @@ def test_suspicious_line_is_found(message: str) -> None:
         "[   64.640206] kmemleak: Kernel memory leak detector initialized (mem pool available: 15082)",
         "[  664.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "WARNING: a program says this on the console",
+        "[   58.736538]  ? lockdep_hardirqs_on_prepare+0x37b/0x3a0",
+        "[   58.740911]  kasan_report.part.0+0xb0/0x110",
     ],
 )
 def test_harmless_line_is_passed(line: str) -> None:

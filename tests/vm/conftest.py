@@ -113,6 +113,13 @@ class Lab:
         assert not folder
         return int(self.vm.run(["cat", path]).stdout)
 
+    def set_drain(self, card: str, milliseconds: int) -> int:
+        """Set the drain bound of a card's first channel; returns what it was."""
+        bound = self.sysfs(card, "c0/h2c/drain_ms")
+        folder = f"/sys/class/pciedma/{self.nodes[card].removeprefix('/dev/')}c0"
+        self.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
+        return bound
+
     def find(self) -> None:
         """Learn the cards' nodes and addresses anew."""
         script = 'for c in /sys/class/pciedma/*/card; do d=${c%/card}; echo $(cat $c) $d $(readlink $d/device); done'

@@ -43,18 +43,12 @@ _ABORTS_CHUNK = 2000
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
 
 
-def _set_drain(lab: Lab, path: str, milliseconds: int) -> None:
-    folder = f"/sys/class/pciedma/{path.removeprefix('/dev/')}"
-    lab.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
-
-
 @pytest.mark.parametrize("card", ["capric", "xdma"])
 def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
     """Time-outs, signals, kills and CANCEL at random moments of DMAs that end early, late, and after the halt."""
     model = lab.cards[card]
     path = f"{lab.nodes[card]}c0"
-    bound = lab.sysfs(card, "c0/h2c/drain_ms")
-    _set_drain(lab, path, 2)
+    bound = lab.set_drain(card, 2)
     halts = lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts")
     for number in range(0, ABORTS // 2, _ABORTS_CHUNK):
         model.control.clear_faults()
@@ -63,7 +57,7 @@ def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
         found = lab.call("aborts:abort", 900, path=path, count=count, lengths=LENGTHS[card], seed=number)
         assert found["wrong"] == [], found
         assert model.control.violations() == []
-    _set_drain(lab, path, bound)
+    lab.set_drain(card, bound)
     assert lab.sysfs(card, "c0/c2h/halts") + lab.sysfs(card, "c0/h2c/halts") > halts + ABORTS // 200
     lab.settled()
 
