@@ -65,6 +65,8 @@ class CardModel(ABC):
         self.memory = GuestMemory()
         self.config = ConfigSpace(self.identity, self.function_reset)
         self.interrupts = Interrupts()
+        #: Ends the connection in order; the server puts its own in place.
+        self.hang_up: Callable[[], None] = lambda: None
         self.random = random.Random(seed)
         self.clock: Callable[[], float] = time.monotonic
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -268,4 +270,5 @@ class CardModel(ABC):
 
     def die(self) -> None:
         """End the process at once, as a card does that falls off the bus."""
+        self.hang_up()
         os._exit(86)

@@ -65,6 +65,7 @@ class Server:
         self.model = model
         self.lines = InterruptLines()
         model.interrupts = self.lines
+        model.hang_up = self._hang_up
         self.control = control
         self.stopped = False
         self._connection: Connection | None = None
@@ -118,6 +119,10 @@ class Server:
         self._connection = Connection(client)
         self._poll.register(self._connection, select.POLLIN)
         self._poll.unregister(self._listener)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.hang_up()
 
     def _forget_client(self) -> None:
         """The client has gone: nothing of it stays, and the next one finds the card after a reset."""

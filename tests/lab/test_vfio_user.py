@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pciedma_lab.cards.capric import Model
+from pciedma_lab.vfio_connection import Connection
 
 from .bench import (
     C2H,
@@ -545,3 +547,19 @@ def test_no_file_descriptor_is_left_over(served: Served, ram: Ram, eventfd: int)
         client.unmap(MEMORY, MEMORY_SIZE)
     client.close()
     assert eventually(lambda: open_files() <= before)
+
+
+def test_hanging_up_is_an_end_and_no_error_although_something_was_not_read() -> None:
+    for hangs_up in (False, True):
+        here, there = socket.socketpair()
+        connection = Connection(there)
+        here.sendall(bytes(100_000))
+        if hangs_up:
+            connection.hang_up()
+        connection.close()
+        with here:
+            if hangs_up:
+                assert here.recv(1) == b""
+            else:
+                with pytest.raises(ConnectionResetError):
+                    here.recv(1)
