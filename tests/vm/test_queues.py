@@ -78,7 +78,7 @@ def test_time_out_ends_what_waits(lab: Lab, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_exit_ends_what_waits(lab: Lab, way: str) -> None:
     process = lab.begin_stalled("queues:ended", path=lab.memory, way=way, end="exit", timeout_s=None)
-    process.wait(30)
+    assert process.wait(30) == 7
     lab.wait_stalled(False)
     lab.settled()
 
@@ -103,7 +103,7 @@ def test_pages_that_never_come_do_not_stop_others(lab: Lab, end: str, timeout_s:
 
 
 def test_exit_ends_the_wait_for_pages_that_never_come(lab: Lab) -> None:
-    lab.start("queues:stuck", path=lab.memory, end="exit").wait(60)
+    assert lab.start("queues:stuck", path=lab.memory, end="exit").wait(60) == 7
     lab.settled()
 
 
