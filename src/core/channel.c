@@ -211,10 +211,10 @@ static ssize_t transfer_limit(const struct pciedma_request *request, u64 positio
 }
 
 /* io_uring's first attempt always says IOCB_NOWAIT. */
-static bool asks_for_nowait(const struct kiocb *iocb)
+static bool asks_for_nowait(struct kiocb *iocb)
 {
 	return (iocb->ki_flags & IOCB_NOWAIT) &&
-	       (is_sync_kiocb((struct kiocb *)iocb) || (iocb->ki_flags & IOCB_AIO_RW));
+	       (is_sync_kiocb(iocb) || (iocb->ki_flags & IOCB_AIO_RW));
 }
 
 static bool engine_is_ready(struct pciedma_engine *engine)
@@ -423,7 +423,7 @@ static void channel_cancel_direction(struct channel_file *cf, enum pciedma_direc
 	if (!engine)
 		return;
 	scoped_guard(spinlock_irqsave, &engine->lock)
-		pciedma_engine_cancel_owner(engine, direction, cf);
+		pciedma_engine_cancel_file(engine, direction, cf);
 	pciedma_async_cancel(engine, cf, NULL);
 }
 

@@ -122,7 +122,7 @@ struct pciedma_async {
  * @cancelled:   its owner shall give up
  * @direction:   which way its data goes
  * @id:          number for tracing
- * @file:        the open file that it works for, for CANCEL
+ * @file:        the open file, or the postponed request, that it works for, for CANCEL
  * @owner:       the synchronous request that it works for
  * @buffer:      the DMA buffer, as the processor sees it
  * @dma:         the same, as the engine sees it
@@ -559,8 +559,8 @@ int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *
 int pciedma_engine_submit_async(const struct pciedma_request *request,
 				struct pciedma_async *async);
 bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_engine_cancel_owner(struct pciedma_engine *engine, enum pciedma_direction direction,
-				 const void *file);
+void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
+				const void *file);
 void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window);
 int pciedma_engine_look(struct pciedma_engine *engine);
 void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction);

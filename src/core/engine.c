@@ -396,15 +396,15 @@ void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *wi
 }
 
 /**
- * pciedma_engine_cancel_owner() - let those who wait for windows give up
+ * pciedma_engine_cancel_file() - let those who wait for windows give up
  * @engine:    the engine
  * @direction: of those that move data this way
- * @file:      and work for this open file
+ * @file:      and work for this open file, or postponed request
  *
  * Context: engine lock held.
  */
-void pciedma_engine_cancel_owner(struct pciedma_engine *engine, enum pciedma_direction direction,
-				 const void *file)
+void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
+				const void *file)
 {
 	struct pciedma_window *window;
 

@@ -297,7 +297,7 @@ bool pciedma_postponed_cancel(struct pciedma_engine *engine, const struct kiocb 
 	lockdep_assert_held(&engine->lock);
 	if (postponed && postponed_matches(postponed, iocb, file, files)) {
 		atomic_inc(&postponed->cancels);
-		pciedma_engine_cancel_owner(engine, postponed->request.direction, postponed);
+		pciedma_engine_cancel_file(engine, postponed->request.direction, postponed);
 		pciedma_postponed_kill(engine);
 		found = true;
 	}
