@@ -70,11 +70,14 @@ class Lab:
     def hold_open(self, path: str) -> Process:
         """Start a process that keeps a channel open until its card is gone, and wait until it does."""
         process = self.start("memory:left_open", path=path)
-        end = time.monotonic() + 30 * self.vm.patience
-        script = f"ls -l /proc/{process.pid}/fd | grep -q {path}"
-        while self.vm.run(["sh", "-c", script]).returncode:
-            assert time.monotonic() < end, f"{path} is not opened"
+        self.wait_until(f"ls -l /proc/{process.pid}/fd | grep -q {path}")
         return process
+
+    def wait_until(self, script: str) -> None:
+        """Wait until a line of shell succeeds in the guest."""
+        end = time.monotonic() + 30 * self.vm.patience
+        while self.vm.run(["sh", "-c", script]).returncode:
+            assert time.monotonic() < end, script
 
     def wait_stalled(self, stalled: bool = True) -> None:
         """Wait until an engine of the XDMA card has stopped dead, or none is so any more."""

@@ -24,11 +24,14 @@ def test_signal_lets_a_dma_end(lab: Lab, way: str, direction: str) -> None:
 
 
 def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> None:
-    """All windows are with an engine that has hung; their requests give up after the signal came."""
-    blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="", timeout_s=1.0)
-    found = lab.call("memory:signalled", path=lab.memory, way="sync", restart=True)
-    assert found == {"result": 65536, "signals": 1}
-    blockers.value()
+    """All windows are with an engine that has hung until after the signal came."""
+    blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="")
+    caller = lab.start("memory:signalled", path=lab.memory, way="sync", restart=True)
+    lab.wait_until(f"grep -q pciedma_window_acquire /proc/{caller.pid}/wchan")
+    time.sleep(1)
+    blockers.signal(9)
+    blockers.wait(30)
+    assert caller.value() == {"result": 65536, "signals": 1}
 
 
 def test_signal_ends_a_call_whose_dma_hangs(lab: Lab) -> None:
