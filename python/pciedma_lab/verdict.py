@@ -60,7 +60,7 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     expected = list(expected)
     problems = suspicious(log, expected)
     problems += [line for line in suspicious(console, expected) if line not in problems]
-    excused = set(suspicious(log)) - set(suspicious(log, expected))
+    excused = {*suspicious(log), *suspicious(console)} - set(problems)
     flags = (1 << 9 if excused else 0) | (1 << 5 if any("KASAN: " in line for line in excused) else 0)
     if bits := bad_taint(tainted) & ~flags:
         problems.append(f"the kernel is tainted: {bits:#x}")

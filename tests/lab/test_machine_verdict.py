@@ -125,5 +125,6 @@ def test_judge_expected_report_of_kasan_excuses_its_flags_alone() -> None:
     log = CLEAN + "[    9.000000] BUG: KASAN: slab-use-after-free in acpi_ns_get_attached_object+0x71/0xc0\n"
     tainted, expected = TAINT_OUT_OF_TREE | 1 << 5 | 1 << 9, ["KASAN: .* in acpi_"]
     assert verdict.judge(log, log + SENTINEL, tainted, SENTINEL, expected) == []
+    assert verdict.judge(CLEAN, log + SENTINEL, tainted, SENTINEL, expected) == []  # dmesg has forgotten it
     assert len(verdict.judge(log, log + SENTINEL, tainted, SENTINEL)) == 2
     assert len(verdict.judge(log, log + SENTINEL, tainted | 1 << 7, SENTINEL, expected)) == 1
