@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pciedma
@@ -27,9 +29,11 @@ def _percentiles(nanoseconds: list[int]) -> dict[str, float]:
 
 def echo(
     path: str, count: int = 100, seed: int = 1, size: int | None = None, wait_mode: str = "INTERRUPT",
-    timeout_s: float = 10.0, pause_us: float = 0,
+    timeout_s: float = 10.0, pause_us: float = 0, processors: Iterable[int] | None = None,
 ) -> dict[str, Any]:
     """Send *count* random messages through the loop-back of a message channel and compare each."""
+    if processors is not None:
+        os.sched_setaffinity(0, processors)
     rng = random.Random(seed)
     pool = rng.randbytes(1 << 16)
     area = bytearray(LONGEST + _GUARD)
