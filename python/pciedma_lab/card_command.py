@@ -62,11 +62,11 @@ def main(argv: list[str]) -> int:
     # Whoever sees the first socket may count on the second.
     control = ControlServer(model, arguments.control) if arguments.control else None
     server = Server(model, arguments.socket, control)
-    print("attach it to QEMU 10.1 or newer with")
-    print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
-    print(f"  -device '{device_arguments(arguments.socket, arguments.card)}'", flush=True)
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):
+        print("attach it to QEMU 10.1 or newer with")
+        print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
+        print(f"  -device '{device_arguments(arguments.socket, arguments.card)}'", flush=True)
         server.serve()
     server.close()
     arguments.socket.unlink(missing_ok=True)
