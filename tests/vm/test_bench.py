@@ -35,11 +35,13 @@ def test_direct_costs_fewer_instructions_than_the_copy() -> None:
 
 
 def test_rows_have_all_figures() -> None:
-    sync, four = measure(Case("strict", 64 * KIB), Case("strict", 64 * KIB, channels=4))
-    for row in (sync, four):
+    huge = Case("strict", 64 * KIB, pages="huge")
+    sync, four, whole = measure(Case("strict", 64 * KIB), Case("strict", 64 * KIB, channels=4), huge)
+    for row in (sync, four, whole):
         assert 0 < row["share"] < 1
         assert 0 < row["p50_us"] <= row["p99_us"]
         assert 0 <= row["idle_share"] < 1
         assert row["mmio_reads"] <= row["interrupts"] <= 1
         assert row["instructions"] is None
     assert four["link_mb_s"] == 4 * sync["link_mb_s"]
+    assert whole["descriptors"] == 1

@@ -90,7 +90,8 @@ def small_pages(length: int) -> Buffer:
 
 def transparent_huge(length: int) -> Buffer:
     """Return private memory that wants huge pages, aligned to them."""
-    mapping = mmap.mmap(-1, length + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = length + -length % HUGE  # there is none at an end that is not whole
+    mapping = mmap.mmap(-1, room + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     mapping.madvise(_MADV_HUGEPAGE)
     start = -address_of(mapping) % HUGE
     buffer = Buffer(mapping, address_of(mapping) + start, length)
