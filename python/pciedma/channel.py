@@ -88,13 +88,13 @@ class Channel(Node):
     """
 
     def __init__(self, path: str, *, exclusive: bool = False, nonblocking: bool = False) -> None:
-        """Open the node *path*.
+        """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
 
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
         have to queue raises BlockingIOError.
         """
         flags = (os.O_EXCL if exclusive else 0) | (os.O_NONBLOCK if nonblocking else 0)
-        super().__init__(path, os.O_RDWR | flags)
+        super().__init__(path, *(access | flags for access in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)))
         with self._closed_on_error():
             self.info = self._get_info()
         self.kind = self.info.kind
@@ -131,8 +131,8 @@ class Channel(Node):
         Fewer than the buffer holds: the end of the card's memory, the longest message, or a signal.
 
         Raises DmaTimeoutError, BlockingIOError (non-blocking, or time-out 0, and it would queue),
-        CardGoneError, OSError with EIO (the card reported an error), EFAULT or EINVAL; TypeError or
-        ValueError for an unsuitable buffer or address.
+        CardGoneError, OSError with EIO (the card reported an error), EBADF (the channel has no such direction),
+        EFAULT or EINVAL; TypeError or ValueError for an unsuitable buffer or address.
         """
         view = _bytes_of(buffer)
         if view.readonly:

@@ -17,27 +17,38 @@ from .errors import NoCardError, NotPermittedError, translated
 _Structure = TypeVar("_Structure", bound=ctypes.Structure)
 
 
-def open_node(path: str, flags: int) -> int:
-    """Open a device node; raises NoCardError, NotPermittedError, or another OSError."""
+def open_node(path: str, flags: int, *others: int) -> int:
+    """Open a device node; raises NoCardError, NotPermittedError, or another OSError.
+
+    Where it does not support *flags* (EOPNOTSUPP), the *others* are tried.
+    """
     try:
         with translated(path):
             return os.open(path, flags | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP and others:
+            return open_node(path, *others)
+        raise _explained(error, path) from None
+
+
+def _explained(error: OSError, path: str) -> OSError:
+    if isinstance(error, FileNotFoundError):
         text = "no such card: is its driver loaded (lsmod), and does `ls /dev/pciedma*` show it?"
-        raise NoCardError(errno.ENOENT, text, path) from None
-    except PermissionError as error:
+        return NoCardError(errno.ENOENT, text, path)
+    if isinstance(error, PermissionError):
         text = "not permitted: be a member of the group pciedma (adduser USER pciedma, then log in again)"
-        raise NotPermittedError(error.errno, text, path) from None
+        return NotPermittedError(error.errno, text, path)
+    return error
 
 
 class Node:
     """A device node, open until close(). Threads may share it, but none may close what another uses."""
 
-    def __init__(self, path: str, flags: int) -> None:
-        """Open *path*."""
+    def __init__(self, path: str, *flags: int) -> None:
+        """Open *path* with the first of the *flags* that it supports."""
         self._fd: int | None = None
         self.path = path
-        self._fd = open_node(path, flags)
+        self._fd = open_node(path, *flags)
 
     def fileno(self) -> int:
         """Return the file descriptor; raises ValueError if closed."""

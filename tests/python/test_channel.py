@@ -167,6 +167,35 @@ def test_unclosed_channel_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         del del_me
 
 
+@pytest.mark.parametrize("there", [os.O_RDWR, os.O_RDONLY, os.O_WRONLY])
+def test_channel_is_opened_for_the_directions_that_it_has(
+    there: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refuse(path: str, flags: int) -> int:
+        if flags & os.O_ACCMODE != there:
+            raise OSError(errno.EOPNOTSUPP, "not that way")
+        return opened(path, flags)
+
+    (tmp_path / "node").touch()
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 4096).ioctl)
+    monkeypatch.setattr(os, "open", refuse)
+    with pciedma.Channel(str(tmp_path / "node")) as channel:
+        monkeypatch.undo()
+        assert fcntl.fcntl(channel.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == there
+
+
+def test_channel_that_opens_no_way_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(errno.EOPNOTSUPP, "a stream")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="not supported") as caught:
+        pciedma.Channel(str(tmp_path / "node"))
+    assert caught.value.errno == errno.EOPNOTSUPP
+
+
 @pytest.mark.filterwarnings("error")
 def test_failed_open_closes_the_node(tmp_path: Path) -> None:
     node = tmp_path / "node"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -50,4 +51,15 @@ def _try(path: str, found: dict[str, Any]) -> str:
             wrong += memory.there_and_back(path, lengths, skews=skews, card_address=64 * unit, wait_mode=mode)
         return "; ".join(wrong) or "right"
     one = memory.one_way(path, "read" if found["c2h"] else "write", 100_000)
-    return "right" if one == 100_000 else str(one)
+    return _one_way_by_the_binding(path, found["c2h"]) if one == 100_000 else str(one)
+
+
+def _one_way_by_the_binding(path: str, c2h: bool) -> str:
+    with pciedma.Channel(path) as channel:
+        there = [channel.readinto, channel.write] if c2h else [channel.write, channel.readinto]
+        moved = there[0](bytearray(5000))
+        try:
+            there[1](bytearray(1))
+        except OSError as error:
+            return "right" if moved == 5000 and error.errno == errno.EBADF else repr((moved, error))
+    return "the other direction is there"
