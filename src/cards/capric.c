@@ -73,18 +73,28 @@ static const struct pciedma_channel_desc capric_channel = {
 	.h2c	= &capric_engine,
 };
 
+/* driver_data of the id with another subsystem; of an id that the user adds it is 0 */
+#define CAPRIC_ID_SHARED	1
+
+static const struct pci_device_id capric_ids[] = {
+	{ PCI_DEVICE_SUB(CAPRIC_VENDOR_ID, CAPRIC_DEVICE_ID,
+			 CAPRIC_SUBVENDOR_ID, CAPRIC_SUBDEVICE_ID) },
+	{ PCI_DEVICE(CAPRIC_VENDOR_ID, CAPRIC_DEVICE_ID), .driver_data = CAPRIC_ID_SHARED },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, capric_ids);
+
 /*
  * 10EE:0007 is also the default id of the Xilinx XAPP1052 reference design.
- * There is no identity register: the subsystem id and the BAR's length decide.
+ * There is no identity register: the subsystem id and the BAR's length decide,
+ * and the user, who may have added an id (ids=, new_id).
  */
 static int capric_identify(struct pciedma_card *card, const struct pci_device_id *id)
 {
 	struct pci_dev *pdev = pciedma_card_pdev(card);
 	struct capric *capric = pciedma_card_priv(card);
 
-	if (id->driver_data == PCIEDMA_ID_KNOWN &&
-	    (pdev->subsystem_vendor != CAPRIC_SUBVENDOR_ID ||
-	     pdev->subsystem_device != CAPRIC_SUBDEVICE_ID)) {
+	if (id->driver_data == CAPRIC_ID_SHARED) {
 		pci_info(pdev, "not a capric card: subsystem id %04x:%04x\n",
 			 pdev->subsystem_vendor, pdev->subsystem_device);
 		return -ENODEV;
@@ -219,12 +229,6 @@ static const struct pciedma_card_type capric_type = {
 		.irq		= capric_irq,
 	},
 };
-
-static const struct pci_device_id capric_ids[] = {
-	{ PCI_DEVICE(CAPRIC_VENDOR_ID, CAPRIC_DEVICE_ID), .driver_data = PCIEDMA_ID_KNOWN },
-	{ }
-};
-MODULE_DEVICE_TABLE(pci, capric_ids);
 
 static struct pciedma_driver capric_driver = {
 	.pci	= {

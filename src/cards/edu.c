@@ -181,7 +181,7 @@ static const struct pciedma_card_type edu_type = {
 };
 
 static const struct pci_device_id edu_ids[] = {
-	{ PCI_DEVICE(EDU_VENDOR_ID, EDU_DEVICE_ID), .driver_data = PCIEDMA_ID_KNOWN },
+	{ PCI_DEVICE(EDU_VENDOR_ID, EDU_DEVICE_ID) },
 	{ }
 };
 MODULE_DEVICE_TABLE(pci, edu_ids);

@@ -287,7 +287,7 @@ static const struct pciedma_card_type xdma_type = {
 };
 
 #define XDMA_ID(_device)							\
-	{ PCI_DEVICE(XDMA_VENDOR_ID, _device), .driver_data = PCIEDMA_ID_KNOWN }
+	{ PCI_DEVICE(XDMA_VENDOR_ID, _device) }
 
 /* Family, 0, generation, lanes (f: 16). Unrelated designs have these ids as well. */
 static const struct pci_device_id xdma_ids[] = {
@@ -305,8 +305,8 @@ static const struct pci_device_id xdma_ids[] = {
 	XDMA_ID(0x6a28), XDMA_ID(0x6a30), XDMA_ID(0x6d30),
 	XDMA_ID(0x4808), XDMA_ID(0x4828), XDMA_ID(0x4908), XDMA_ID(0x4a28), XDMA_ID(0x4b28),
 	XDMA_ID(0x2808),
-	{ PCI_DEVICE(0x1d0f, 0xf000), .driver_data = PCIEDMA_ID_KNOWN },
-	{ PCI_DEVICE(0x1d0f, 0xf001), .driver_data = PCIEDMA_ID_KNOWN },
+	{ PCI_DEVICE(0x1d0f, 0xf000) },
+	{ PCI_DEVICE(0x1d0f, 0xf001) },
 	{ }
 };
 MODULE_DEVICE_TABLE(pci, xdma_ids);

@@ -123,8 +123,8 @@ static bool card_type_valid(const struct pciedma_card_type *type)
 	const struct pciedma_card_ops *ops = &type->ops;
 
 	return type->name && strlen(type->name) < 16 && type->vectors && type->card_priv &&
-	       type->engine_priv && type->vectors <= PCIEDMA_MAX_VECTORS && ops->identify &&
-	       ops->init && ops->start && ops->reap && ops->idle && ops->irq &&
+	       type->vectors <= PCIEDMA_MAX_VECTORS && ops->identify && ops->init &&
+	       ops->start && ops->reap && ops->idle && ops->irq &&
 	       type->event_lines <= PCIEDMA_MAX_EVENTS &&
 	       !type->event_lines == !ops->events && !type->event_lines == !ops->arm_events;
 }

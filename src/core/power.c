@@ -49,7 +49,9 @@ static pci_ers_result_t error_detected(struct pci_dev *pdev, pci_channel_state_t
 	pciedma_card_freeze(card);
 	if (state == pci_channel_io_frozen)
 		return PCI_ERS_RESULT_NEED_RESET;
-	pciedma_card_go_on(card); /* finds it gone: every call ends */
+	/* Newer kernels say so of a card that did not recover, too: only a reset brings it back. */
+	if (!pci_device_is_present(pdev))
+		pciedma_card_go_on(card); /* finds it gone: every call ends */
 	return PCI_ERS_RESULT_DISCONNECT;
 }
 

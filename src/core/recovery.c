@@ -474,8 +474,8 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 
 	guard(mutex)(&card->recovery_lock);
 	engines_pause(card, all);
-	busy = engines_drain(card, all) | engines_with_memory(card);
-	if (busy && card_present(card)) {
+	busy = card->frozen ? all : engines_drain(card, all) | engines_with_memory(card);
+	if (busy && !card->frozen && card_present(card)) {
 		busy = engines_halt(card, all);
 		engines_unproven(card, all);
 	}
@@ -513,7 +513,7 @@ void pciedma_card_hold(struct pciedma_card *card)
  * @card: the card
  *
  * All requests fail with EIO, and so do new ones before pciedma_card_go_on() or
- * a reset: whoever recovers the bus does not say that it did not succeed.
+ * a reset: not every kernel says that the bus did not recover.
  *
  * Context: process.
  */
@@ -548,8 +548,8 @@ int pciedma_card_go_on(struct pciedma_card *card)
 	if (!card->held && !card->frozen)
 		return 0;
 	card->held = false;
-	card->frozen = false;
 	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
+		card->frozen = false;
 		pci_set_master(card->pdev);
 		engines_settle(card, all, PROOF_USABLE, -EIO);
 	} else {

@@ -183,7 +183,7 @@ struct pciedma_card_ops {
  * struct pciedma_card_type - one kind of card
  * @name:         its name: at most 15 characters
  * @card_priv:    bytes of zeroed private memory for each card
- * @engine_priv:  bytes of zeroed private memory for each engine
+ * @engine_priv:  bytes of zeroed private memory for each engine; may be 0
  * @vectors:      most interrupt vectors that the card can use
  * @event_lines:  interrupt lines of the user's own logic
  * @ops:          its operations
@@ -196,14 +196,6 @@ struct pciedma_card_type {
 	u8 event_lines;
 	struct pciedma_card_ops ops;
 };
-
-/**
- * PCIEDMA_ID_KNOWN - driver_data of the ids in a back end's own table
- *
- * An id that a user added (module parameter ids=, new_id, driver_override)
- * does not have it: then identify does not insist on the subsystem id.
- */
-#define PCIEDMA_ID_KNOWN	1
 
 /* For identify */
 void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size_t min,

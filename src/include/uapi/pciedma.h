@@ -14,7 +14,9 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/** PCIEDMA_ABI_VERSION - rises when something is added; nothing is ever taken away. */
+/**
+ * PCIEDMA_ABI_VERSION - rises when something is added; nothing is ever taken away
+ */
 #define PCIEDMA_ABI_VERSION	1
 
 /**
@@ -43,16 +45,24 @@ enum pciedma_wait_mode {
 	PCIEDMA_WAIT_ADAPTIVE	= 2,
 };
 
-/** PCIEDMA_TIMEOUT_NONE - value of timeout_ns: wait without bound */
+/**
+ * PCIEDMA_TIMEOUT_NONE - value of timeout_ns: wait without bound
+ */
 #define PCIEDMA_TIMEOUT_NONE	(-1)
 
-/** PCIEDMA_MAX_EVENTS - event lines that a card can have */
+/**
+ * PCIEDMA_MAX_EVENTS - event lines that a card can have
+ */
 #define PCIEDMA_MAX_EVENTS	32
 
-/** PCIEDMA_SIZE_UNKNOWN - size of card memory if neither the card nor an option says it */
+/**
+ * PCIEDMA_SIZE_UNKNOWN - size of card memory if neither the card nor an option says it
+ */
 #define PCIEDMA_SIZE_UNKNOWN	0x7fffffffffffffffULL
 
-/** PCIEDMA_ENGINE_PRESENT - flag of struct pciedma_engine_info: this direction exists */
+/**
+ * PCIEDMA_ENGINE_PRESENT - flag of struct pciedma_engine_info: this direction exists
+ */
 #define PCIEDMA_ENGINE_PRESENT	0x00000001
 
 /**
