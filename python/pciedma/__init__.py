@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from .card import Card, CardInfo, list_cards, open
 from .channel import Channel, ChannelInfo, EngineInfo, Kind, WaitMode
-from .errors import CardGoneError, DmaTimeoutError, MessageTooLongError, NoCardError, NotPermittedError
+from .errors import (
+    CardGoneError,
+    DmaTimeoutError,
+    MessageTooLongError,
+    NoCardError,
+    NotPermittedError,
+    RequestCancelledError,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "EngineInfo", "Kind",
-    "MessageTooLongError", "NoCardError", "NotPermittedError", "WaitMode", "list_cards", "open",
+    "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError", "WaitMode", "list_cards",
+    "open",
 ]

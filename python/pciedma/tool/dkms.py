@@ -1,0 +1,91 @@
+"""DKMS: the sources that it has, the kernels that it leaves alone, its key, and the log of a build that failed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .system import System
+
+#: While it is there, DKMS and the package build nothing by themselves.
+NO_AUTOINSTALL = "/etc/dkms/no-autoinstall"
+
+_TREE = "/var/lib/dkms"
+_SOURCES = "/usr/src"
+_FRAMEWORK = "/etc/dkms/framework.conf"
+_VERSION = re.compile(r"pciedma-(\d.*)")
+_ASSIGNMENT = re.compile(r"""\s*(\w+)=(?:"([^"]*)"|'([^']*)'|([^\s#;]*))""")
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Why DKMS skips a kernel: ``lacking`` options, older than ``oldest``, or else unknown to the sources."""
+
+    lacking: tuple[str, ...] = ()
+    oldest: str | None = None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def _settings(system: System, *files: str) -> dict[str, str]:
+    """Return what a shell that sources *files* would know; of two assignments the last counts."""
+    matches = (_ASSIGNMENT.match(line) for file in files for line in system.lines(file))
+    return {match[1]: match[2] or match[3] or match[4] or "" for match in matches if match}
+
+
+def source_version(system: System) -> str | None:
+    """Return the newest version whose sources are here; a purge may leave a folder with what was built in it."""
+    matches = (_VERSION.fullmatch(name) for name in system.names(_SOURCES))
+    found = [match[1] for match in matches if match and system.exists(f"{_SOURCES}/{match[0]}/dkms.conf")]
+    return max(found, key=_numbers) if found else None
+
+
+def certificate(system: System, release: str) -> str:
+    """Return the file of the key with which DKMS signs modules for a kernel."""
+    more = [f"{_FRAMEWORK}.d/{name}" for name in system.names(f"{_FRAMEWORK}.d", "*.conf")]
+    given = _settings(system, _FRAMEWORK, *more).get("mok_certificate") or f"{_TREE}/mok.pub"
+    return given.replace("${kernelver}", release).replace("$kernelver", release)
+
+
+def failed_build(system: System, version: str | None, release: str) -> tuple[str, str] | None:
+    """Return the log of a build for a kernel that failed, and its last line that tells why."""
+    name = f"{_TREE}/pciedma/{version}/build/make.log"
+    lines = system.lines(name)
+    kernel = next((match[1] for line in lines[:3] if (match := re.search(r"for kernel (\S+)", line))), release)
+    if not lines or kernel != release:
+        return None
+    telling = [line for line in lines if "error:" in line.lower()] or [line for line in lines if "***" in line]
+    return name, (telling or lines)[-1].strip()
+
+
+def _oldest(known: re.Pattern[str]) -> str | None:
+    """Return the first kernel that *known* matches."""
+    names = (f"{major}.{minor}" for major in range(2, 20) for minor in range(100))
+    return next((name for name in names if known.search(f"{name}.0")), None)
+
+
+def _set_options(system: System, release: str) -> set[str] | None:
+    """Return the options with which a kernel was built; None if they cannot be told."""
+    build = f"/lib/modules/{release}/build"
+    for file in (f"{build}/include/config/auto.conf", f"{build}/.config", f"/boot/config-{release}"):
+        if settings := _settings(system, file):
+            return {name for name, value in settings.items() if value in ("y", "m")}
+    return None
+
+
+def exclusion(system: System, version: str | None, release: str) -> Exclusion | None:
+    """Return why the sources' dkms.conf keeps DKMS from building for a kernel; None: nothing does."""
+    told = _settings(system, f"{_SOURCES}/pciedma-{version}/dkms.conf")
+    try:
+        known = re.compile(told.get("BUILD_EXCLUSIVE_KERNEL", ""))
+    except re.error:  # the shell's expressions are not quite Python's
+        known = re.compile("")
+    if not known.search(release):
+        oldest = _oldest(known)
+        return Exclusion(oldest=oldest if oldest and _numbers(release)[:2] < _numbers(oldest) else None)
+    options = _set_options(system, release)
+    needed = [word for word in told.get("BUILD_EXCLUSIVE_CONFIG", "").split() if not word.startswith("!")]
+    lacking = tuple(word for word in needed if options is not None and word not in options)
+    return Exclusion(lacking=lacking) if lacking else None

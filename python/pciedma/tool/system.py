@@ -1,0 +1,145 @@
+"""The machine that a command looks at: files under a root folder, and the few programs that it asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROGRAM_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program printed, and its exit status."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Owner:
+    """To whom a node belongs, and its permission bits."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+@dataclass(frozen=True)
+class User:
+    """Who runs the command; ``groups`` are those of the session, not of the database."""
+
+    name: str
+    uid: int
+    groups: frozenset[int]
+
+
+def run_program(command: Sequence[str]) -> Output | None:
+    """Return what a program prints, root's programs included; None if it is missing or hangs."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        return None
+    try:
+        result = subprocess.run(
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROGRAM_TIMEOUT_S,
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Output(result.returncode, result.stdout)
+
+
+def may_use(path: Path) -> bool:
+    """Return whether this process may read and write *path*."""
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def owner_of(path: Path) -> Owner | None:
+    """Return to whom *path* belongs; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return Owner(status.st_uid, status.st_gid, status.st_mode & 0o777)
+
+
+@dataclass(frozen=True)
+class System:
+    """A machine. Names of files are absolute, and looked up under ``root``; nothing here changes anything."""
+
+    root: Path = Path("/")
+    run: Callable[[Sequence[str]], Output | None] = run_program
+    may_use: Callable[[Path], bool] = may_use
+    owner_of: Callable[[Path], Owner | None] = owner_of
+
+    def path(self, name: str) -> Path:
+        """Return where the file *name* is."""
+        return self.root / name.lstrip("/")
+
+    def text(self, name: str) -> str | None:
+        """Return a file's text without white space around it; None if it is absent or may not be read."""
+        content = self.content(name)
+        return None if content is None else content.decode(errors="replace").strip()
+
+    def number(self, name: str) -> int:
+        """Return the number in a file, decimal or with 0x; 0 if there is none."""
+        try:
+            return int(self.text(name) or "0", 0)
+        except ValueError:
+            return 0
+
+    def lines(self, name: str) -> list[str]:
+        """Return a file's lines; none if it is absent or may not be read."""
+        content = self.content(name)
+        return [] if content is None else content.decode(errors="replace").splitlines()
+
+    def content(self, name: str, size: int = -1) -> bytes | None:
+        """Return a file's first *size* bytes, or all; None if it is absent or may not be read."""
+        try:
+            with self.path(name).open("rb") as file:
+                return file.read(size)
+        except OSError:
+            return None
+
+    def exists(self, name: str) -> bool:
+        """Return whether *name* is there and, if a link, leads somewhere."""
+        return self.path(name).exists()
+
+    def names(self, folder: str, pattern: str = "*") -> list[str]:
+        """Return the names in *folder* that match, sorted; none if it is absent."""
+        try:
+            return sorted(path.name for path in self.path(folder).glob(pattern))
+        except OSError:
+            return []
+
+    def link(self, name: str) -> str | None:
+        """Return the last part of where a symbolic link leads; None if *name* is none."""
+        try:
+            return self.path(name).readlink().name
+        except OSError:
+            return None
+
+    @property
+    def release(self) -> str:
+        """The running kernel's release."""
+        return self.text("/proc/sys/kernel/osrelease") or ""
+
+    def user(self) -> User:
+        """Return who runs this."""
+        status = dict(line.split(":", 1) for line in self.lines("/proc/self/status") if ":" in line)
+        uid = int(status.get("Uid", "0 0").split()[1])
+        groups = {int(word) for word in (*status.get("Groups", "").split(), *status.get("Gid", "").split())}
+        passwd = [line.split(":") for line in self.lines("/etc/passwd")]
+        name = next((fields[0] for fields in passwd if len(fields) > 2 and fields[2] == str(uid)), "$USER")
+        return User(name, uid, frozenset(groups))
