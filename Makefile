@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: MIT
 # Everything that one does with this project; `make help` lists it.
 
 LAB := PYTHONPATH=python python3 -m pciedma_lab
@@ -20,8 +20,8 @@ bench: mmdebstrap ## measure about 120 kinds of requests; build/bench.json and b
 	$(LAB) bench
 
 .PHONY: check
-check: lint modules ## what CI runs: lint, modules for all kernels, all tests
-	$(PYTEST) tests
+check: lint docs modules ## what CI runs: lint, documentation, modules for all kernels, all tests
+	$(PYTEST) tests/lab tests/python tests/vm
 
 .PHONY: check-debug
 check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any report fails; the driver's line coverage
@@ -30,6 +30,10 @@ check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any repo
 	PCIEDMA_SOAK_LOAD_MIB=64 PCIEDMA_SOAK_UNBINDS=18 PCIEDMA_SOAK_DEVICE_DELS=3 PCIEDMA_SOAK_DEATHS=4 \
 	$(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
 	$(LAB) coverage --tests build/debug/tests.xml
+
+.PHONY: check-kernels
+check-kernels: mmdebstrap ## modules for every kernel, arm64 too, the tests on each; KERNELS_CHECKED="trixie ..."
+	$(LAB) kernels $(KERNELS_CHECKED:%=--kernel %)
 
 .PHONY: unit
 unit: mmdebstrap ## the tests that need no virtual machine
@@ -45,17 +49,29 @@ soak: mmdebstrap ## 1,000,000 messages, 100,000 aborts, 10 GiB of mixed load; 90
 lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy
 	$(LAB) lint
 
+.PHONY: docs
+docs: mmdebstrap ## the documentation: build/docs/html and build/docs/man
+	$(LAB) docs
+
 .PHONY: format
 format: mmdebstrap ## sort imports and mend what ruff can mend
-	$(LAB) tools -- ruff check --fix python tests
+	$(LAB) tools -- ruff check --fix python tests docs examples
 
 .PHONY: modules
 modules: mmdebstrap ## build the modules for the lab's kernels; with KDIR=... for that kernel tree, without the lab
 	$(if $(KDIR),$(MAKE) -C $(KDIR) M=$(CURDIR)/src modules,$(LAB) modules $(KERNELS:%=--kernel %))
 
+.PHONY: deb
+deb: mmdebstrap ## the Debian packages, for Debian 12 and 13, built twice and compared; dist/
+	$(LAB) deb
+
+.PHONY: check-install
+check-install: deb ## install, upgrade and remove the packages on Debian 12 and 13, and run their own tests
+	$(PYTEST) tests/install
+
 .PHONY: clean
 clean: ## remove what was built here; downloads stay in the cache
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist python/*.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find src -name '*.o' -o -name '*.ko' -o -name '*.mod*' -o -name '.*.cmd' -o -name '.*.d' -o -name modules.order \
 	     -o -name Module.symvers | xargs rm -f
 	find python tests -name __pycache__ -prune -exec rm -rf {} +

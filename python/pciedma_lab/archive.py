@@ -29,10 +29,17 @@ def parse_mirror(targets: str) -> str | None:
     return None
 
 
-def parse_proxies(dump: str) -> list[str]:
-    """Return the proxy settings in the lines of ``apt-config dump``, as options for apt."""
+def parse_settings(dump: str) -> list[str]:
+    """Return what of ``apt-config dump`` is needed to reach the archive, as options for apt.
+
+    That is the proxies, and whether an old index is good enough, for who has a mirror that lags behind.
+    """
     lines = (line.strip() for line in dump.splitlines())
-    return [line for line in lines if line.startswith("Acquire::http") and "Proxy" in line and '""' not in line]
+    return [line for line in lines if _is_needed(line) and '""' not in line]
+
+
+def _is_needed(line: str) -> bool:
+    return (line.startswith("Acquire::http") and "Proxy" in line) or line.startswith("Acquire::Check-Valid-Until ")
 
 
 def mirror() -> str | None:
@@ -42,9 +49,9 @@ def mirror() -> str | None:
     return parse_mirror(described) or parse_mirror(_output([*listing, "$(REPO_URI)", "--no-release-info"]))
 
 
-def proxy_options() -> list[str]:
-    """Return the host's apt proxy settings as options for apt, e.g. ``Acquire::http::Proxy "..."``."""
-    return parse_proxies(_output(["apt-config", "dump", "--format", '%F "%v";%n']))
+def settings() -> list[str]:
+    """Return what the host's apt needs to reach the archive, as options for apt: ``Acquire::http::Proxy "...";``."""
+    return parse_settings(_output(["apt-config", "dump", "--format", '%F "%v";%n']))
 
 
 def certificates() -> Path | None:

@@ -17,7 +17,7 @@ from .cache import LabError
 from .card_process import EmulatedCard
 from .machine import Machine, MachineFailed, prepare
 
-_GUEST = "tests.vm.guest.benchmark"
+_GUEST = "pciedma_lab.guest.benchmark"
 BOOTS = ("off", "strict", "icount")
 #: What the emulated link of each engine moves, in MB/s.
 LINK_MB_S = 1000

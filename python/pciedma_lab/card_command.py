@@ -27,7 +27,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="pciedma_lab card",
         description="Emulate a card until interrupted; the exit status is 1 if it saw a violation.",
     )
-    parser.add_argument("card", choices=cards.names())
+    known = f"{', '.join(cards.names())}, or the path of a model"
+    parser.add_argument("card", metavar="NAME", help=known)
     parser.add_argument("--socket", type=Path, required=True, help="where QEMU connects")
     parser.add_argument("--control", type=Path, help="where tests connect")
     parser.add_argument("--variant", help="another form of the card")
@@ -38,7 +39,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> CardModel:
-    kind = cards.model(arguments.card)
+    try:
+        kind = cards.model(arguments.card)
+    except KeyError as error:
+        parser.error(error.args[0])
     if arguments.variant not in (None, *kind.variants):
         parser.error(f"the variants of {arguments.card} are {', '.join(kind.variants)}")
     model = kind(arguments.variant, arguments.seed)
@@ -66,7 +70,7 @@ def main(argv: list[str]) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         print("attach it to QEMU 10.1 or newer with")
         print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
-        print(f"  -device '{device_arguments(arguments.socket, arguments.card)}'", flush=True)
+        print(f"  -device '{device_arguments(arguments.socket, model.name)}'", flush=True)
         server.serve()
     server.close()
     arguments.socket.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import cards
 from .card_command import device_arguments
 from .control import Control
 
@@ -27,22 +28,24 @@ class EmulatedCard:
 
     def __init__(
         self,
-        name: str,
+        card: str,
         *,
         variant: str | None = None,
         faults: Sequence[str] = (),
         seed: int = 0,
         directory: Path | None = None,
     ) -> None:
-        """Prepare the card *name*; nothing runs before start().
+        """Prepare *card*, a name or ``PATH/NAME.py``; nothing runs before start().
 
         Sockets and the model's output lie in *directory*, or in a temporary one that stop() removes.
         """
-        self.name = name
+        #: The file of a model that is not the lab's own.
+        self.source = cards.source(card)
+        self.name = card if self.source is None else self.source.stem
         self.variant = variant
         self.faults = list(faults)
         self.seed = seed
-        self.identifier = f"{name}{next(_numbers)}"
+        self.identifier = f"{self.name}{next(_numbers)}"
         self.process: subprocess.Popen[bytes] | None = None
         self._directory = directory
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -74,7 +77,8 @@ class EmulatedCard:
         self._control = Control(self.folder / "control")
 
     def _command(self) -> list[str]:
-        argv = [sys.executable, "-m", "pciedma_lab", "card", self.name, "--seed", str(self.seed)]
+        argv = [sys.executable, "-P", "-m", "pciedma_lab"]  # -P: nothing of the current folder's hides a module
+        argv += ["card", str(self.source or self.name), "--seed", str(self.seed)]
         argv += ["--socket", str(self.socket), "--control", str(self.folder / "control")]
         argv += ["--variant", self.variant] if self.variant else []
         for fault in self.faults:

@@ -7,19 +7,25 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from . import archive, cache
+from . import archive, cache, project
 from .cache import LabError
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = project.FOLDER
 
 #: The variable that tells a command in which chroot it runs.
 INSIDE = "PCIEDMA_LAB_CHROOT"
 
 _DPKG = tuple(f"path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info"))
+#: For apt's preferences, in printf's words: as good as sid's.
+_KERNELS_OF_EXPERIMENTAL = r"Package: linux-*\nPin: release a=experimental\nPin-Priority: 500\n"
+#: Beside the definitions, what makes other chroots than before: raise it when Chroot._hooks() does something else.
+_EDITION = 1
 _APT = ('Acquire::Languages "none";', 'APT::Sandbox::User "root";', 'Dir::Cache::srcpkgcache "";')
 
 
@@ -28,7 +34,8 @@ class Chroot:
     """A distribution's folder, as data. Threads and processes may share one.
 
     ``backports`` are packages taken from the suite's backports, ``pip`` packages from the Python index;
-    ``keeps_lists`` leaves apt's knowledge of the archive inside, for commands that ask for it.
+    ``keeps_lists`` leaves apt's knowledge of the archive inside, for commands that ask for it. For those, sid has
+    experimental in place of backports, and of the kernels in both the newest is the one to install.
     """
 
     name: str
@@ -40,8 +47,10 @@ class Chroot:
 
     @property
     def path(self) -> Path:
-        """The folder; it changes with the definition."""
-        key = hashlib.sha256(repr((astuple(self), _DPKG, _APT)).encode()).hexdigest()[:12]
+        """The folder; it changes with the definition, and each month where the distribution itself changes."""
+        rolling = (time.strftime("%Y-%m"), _KERNELS_OF_EXPERIMENTAL) if self.suite == "sid" else ()
+        edition = (_EDITION,) if _EDITION != 1 else ()  # all that the first one made is still good
+        key = hashlib.sha256(repr((astuple(self), _DPKG, _APT, *rolling, *edition)).encode()).hexdigest()[:12]
         return cache.root() / f"chroot-{self.name}-{key}"
 
     def provide(self) -> Path:
@@ -69,7 +78,7 @@ class Chroot:
         """Return the command line that makes the chroot in *target*."""
         mirror = archive.mirror()
         command = ["mmdebstrap", "--variant=minbase", "--mode=auto", f"--include={','.join(self.packages)}"]
-        command += [f"--aptopt={option}" for option in (*_APT, *archive.proxy_options())]
+        command += [f"--aptopt={option}" for option in (*_APT, *archive.settings())]
         command += [f"--dpkgopt={option}" for option in _DPKG]
         command += [f"--customize-hook={hook}" for hook in self._hooks()]
         command += ["--skip=cleanup/apt/lists"] if self.keeps_lists else []
@@ -82,10 +91,12 @@ class Chroot:
         if trusted is not None and "ca-certificates" in self.packages:
             hooks.append(f"upload {trusted} /etc/ssl/certs/ca-certificates.crt")
         if self.backports or self.keeps_lists:
-            backports = f"{self.suite}-backports"
+            backports = "experimental" if self.suite == "sid" else f"{self.suite}-backports"
             edit = shlex.quote(f"s/ {self.suite} main.*/ {backports} main/p")
             sources = '"$1"/etc/apt/sources.list'
             hooks.append(f'sed -n {edit} {sources} > {sources}.d/backports.list && chroot "$1" apt-get update')
+        if self.suite == "sid" and self.keeps_lists:
+            hooks.append(f"printf '{_KERNELS_OF_EXPERIMENTAL}' > \"$1\"/etc/apt/preferences.d/kernels")
         if self.backports:
             install = f"apt-get install -y --no-install-recommends -t {backports}"
             hooks.append(f'chroot "$1" {install} {shlex.join(self.backports)}')
@@ -94,22 +105,60 @@ class Chroot:
             hooks.append(f'chroot "$1" {install} {shlex.join(self.pip)}')
         return hooks
 
-    def command(self, argv: Sequence[str], cwd: Path | None = None) -> list[str]:
+    def command(
+        self,
+        argv: Sequence[str],
+        cwd: Path | None = None,
+        *,
+        scratch: Path | None = None,
+        mounts: Mapping[str, Path] | None = None,
+    ) -> list[str]:
         """Return the command line that runs *argv* inside, with the project and the cache at their own places.
 
         It is one process from beginning to end, which is killed when the thread that starts it ends.
-        Give it environment().
+        Give it environment(). With *scratch*, an empty folder, all that *argv* changes inside is gone when it ends.
+        *mounts* are more of the host's folders, by their places inside.
         """
         folder = shlex.quote(str(self.provide()))
+        PROJECT.mkdir(parents=True, exist_ok=True)  # an installed lab's own is empty at first
         script = ["set -e"]
+        if scratch is not None:
+            _check_overlay(self.path, scratch)
+            top = shlex.quote(str(scratch))
+            script.append(f"mount -t tmpfs scratch {top}; mkdir {top}/upper {top}/work {top}/root")
+            layers = f"lowerdir={folder},upperdir={top}/upper,workdir={top}/work"
+            own = ",userxattr" if cache.user_namespace() else ""  # others' attributes are root's alone
+            script.append(f"mount -t overlay -o {layers}{own} overlay {top}/root")
+            folder = f"{top}/root"
         script += [f"mount --rbind /{part} {folder}/{part}" for part in ("dev", "proc", "sys", "tmp")]
-        for path in (shlex.quote(str(path)) for path in (PROJECT, cache.root())):
-            script.append(f"mkdir -p {folder}{path}; mount --rbind {path} {folder}{path}")
+        places = {str(path): path for path in (PROJECT, cache.root())} | dict(mounts or {})
+        for place, path in places.items():
+            inside = f"{folder}{shlex.quote(place)}"
+            script.append(f"mkdir -p {inside}; mount --rbind {shlex.quote(str(path))} {inside}")
         script.append(f"mount --rbind {folder} {folder}")  # unshare inside wants its root to be a mount point
         inside = f"cd {shlex.quote(str(cwd or PROJECT))} && exec setpriv --pdeathsig KILL {shlex.join(argv)}"
         script.append(f"{INSIDE}={self.name} exec chroot {folder} /bin/sh -c {shlex.quote(inside)}")
         namespace = cache.user_namespace() or ["unshare"]
         return ["setpriv", "--pdeathsig", "KILL", *namespace, "--mount", "sh", "-c", "\n".join(script)]
+
+    def run_scratch(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script inside, of which nothing remains; returns its status and output, errors included."""
+        with tempfile.TemporaryDirectory(prefix="pciedma-scratch-") as scratch:
+            return self.attempt(["bash", "-c", script], Path("/"), scratch=Path(scratch))
+
+    def attempt(
+        self, argv: Sequence[str], cwd: Path | None = None, *, scratch: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run *argv* inside, as command() has it; returns its status and output, errors among it."""
+        return subprocess.run(
+            self.command(argv, cwd, scratch=scratch),
+            text=True,
+            check=False,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def run(self, argv: Sequence[str], cwd: Path | None = None) -> str:
         """Run *argv* inside and return its standard output; raises LabError with the end of its words if it fails."""
@@ -124,6 +173,14 @@ class Chroot:
         if result.returncode:
             raise LabError(f"{shlex.join(argv)} in {self.name} failed:\n{_tail(result.stdout + result.stderr)}")
         return result.stdout
+
+
+def _check_overlay(*folders: Path) -> None:
+    """Raise LabError for folders that mount cannot be told of."""
+    for folder in folders:
+        if set(str(folder)) & set(",:\\"):
+            text = "a folder with a comma, colon or backslash in its path cannot be a layer of an overlay"
+            raise LabError(f"{folder}: {text}; set XDG_CACHE_HOME and TMPDIR to others")
 
 
 def _missing() -> str:
@@ -172,7 +229,54 @@ BUILDERS = {
         packages=("ca-certificates", "make", "gcc", "libc6-dev", "kmod", "sparse", "bc", "libelf1"),
         keeps_lists=True,
     )
+    for suite in ("bookworm", "trixie", "sid")
+}
+#: Those that compile for arm64.
+CROSS_BUILDERS = {
+    suite: Chroot(
+        name=f"build-arm64-{suite}",
+        suite=suite,
+        packages=("ca-certificates", "make", "gcc", "gcc-aarch64-linux-gnu", "libc6-dev", "bc", "libelf1", "perl"),
+        keeps_lists=True,
+    )
     for suite in ("bookworm", "trixie")
+}
+PACKAGERS = {
+    suite: Chroot(
+        name=f"package-{suite}",
+        suite=suite,
+        packages=(
+            "ca-certificates", "build-essential", "debhelper", "dh-dkms", "dh-python", "git", "lintian",
+            "linux-headers-amd64", "pybuild-plugin-pyproject", "python3-all", "python3-myst-parser",
+            "python3-setuptools", "python3-sphinx",
+        ),
+    )
+    for suite in ("bookworm", "trixie")
+}
+#: What a machine has on which the packages are installed.
+INSTALLED = {
+    suite: Chroot(
+        name=f"installed-{suite}",
+        suite=suite,
+        packages=(
+            "adduser", "ca-certificates", "dkms", "e2fsprogs", "initramfs-tools", "kmod", "libjs-sphinxdoc",
+            "libpam-systemd", "linux-headers-amd64", "linux-image-amd64", "mokutil", "openssl", "pciutils", "python3",
+            "sudo", "systemd-sysv", "udev",
+        ),
+    )
+    for suite in ("bookworm", "trixie")
+}
+#: The same with Debian's own runner of package tests, and with all that these need, since they have no network.
+PACKAGE_TESTERS = {
+    suite: replace(
+        machine,
+        name=f"package-tests-{suite}",
+        packages=(
+            *machine.packages,
+            "autodep8", "autopkgtest", "dctrl-tools", "g++", "gcc", "linux-doc", "mmdebstrap", "pkgconf", "uidmap",
+        ),
+    )
+    for suite, machine in INSTALLED.items()
 }
 KERNEL_BUILDER = Chroot(
     name="build-kernel",
@@ -199,8 +303,23 @@ TOOLS = Chroot(
         "make",
         "git",
         "perl",
+        "pkgconf",
+        "python3-setuptools",
         "mmdebstrap",
         "uidmap",
     ),
     pip=("ruff",),
 )
+FIRMWARE = Chroot(
+    name="firmware",
+    suite="trixie",
+    packages=("grub-efi-amd64-signed", "ovmf", "python3-virt-firmware", "shim-signed"),
+)
+DOCS = {
+    suite: Chroot(
+        name=f"docs-{suite}",
+        suite=suite,
+        packages=("python3-sphinx", "python3-myst-parser", f"linux-kbuild-{series}"),
+    )
+    for suite, series in (("bookworm", "6.1"), ("trixie", "6.12"))
+}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
-from xml.etree import ElementTree
 
-from . import cache, modules
+from . import cache, junit, modules, project
 from .cache import LabError
 from .chroot import KERNEL_BUILDER
 from .machine import VERDICT
 
-_SOURCES = modules.BUILD / "debug" / "src"
+_BUILT = modules.BUILD / "debug"
+_FILE = re.compile(r"/debug/[^/]+/((?:core|cards)/[^/]+)$")
 
 #: By file, by line: how often it ran.
 Lines = dict[str, dict[int, int]]
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
         return 1
     for row in table(lines):
         print(row)
-    tests = passed(arguments.tests.read_text()) if arguments.tests else None
+    tests = junit.parse(arguments.tests.read_text()).passed if arguments.tests else None
     reports = count_reports(machines)
     print(closing_line(lines, len(machines), reports, tests))
     return 0 if lines and reports == 0 else 1
@@ -44,38 +45,44 @@ def main(argv: list[str]) -> int:
 def collect(folders: list[Path]) -> Lines:
     """Return the sum over the data of several machines; raises LabError if gcov fails."""
     total: Lines = defaultdict(lambda: defaultdict(int))
-    with cache.locked(modules.BUILD / "debug" / "lock"):
+    with cache.locked(_BUILT / "lock"):
         for folder in folders:
-            if folder.is_dir():  # else no module was loaded there
-                for name, counts in _of_machine(folder).items():
+            for built in sorted(folder.glob("*/")):  # none if no module was loaded there
+                for name, counts in _of_modules(built).items():
                     for line, count in counts.items():
                         total[name][line] += count
     return total
 
 
-def _of_machine(folder: Path) -> Lines:
-    """Let gcov read what one machine has left beside what the compiler has; what has left nothing did not run."""
+def _of_modules(folder: Path) -> Lines:
+    """Let gcov read what a machine's modules have left beside what the compiler has; what has left nothing did not run.
+
+    *folder* has the name of the one in which they were built.
+    """
+    sources = _BUILT / folder.name
     objects = []
-    for notes in sorted(_SOURCES.glob("c*/*.gcno")):
+    for notes in sorted(sources.glob("c*/*.gcno")):
         place = notes.with_suffix(".gcda")
         place.unlink(missing_ok=True)
-        data = folder / place.relative_to(_SOURCES)
+        data = folder / place.relative_to(sources)
         if data.exists():
             shutil.copy(data, place)
-        objects.append(str(notes.relative_to(_SOURCES)))
-    text = KERNEL_BUILDER.run(["gcov", "--json-format", "--stdout", *objects], cwd=_SOURCES)
+        objects.append(str(notes.relative_to(sources)))
+    if not objects:
+        return {}
+    text = KERNEL_BUILDER.run(["gcov", "--json-format", "--stdout", *objects], cwd=sources)
     return merged(text.splitlines())
 
 
 def merged(documents: list[str]) -> Lines:
-    """Return the counts in gcov's JSON *documents*, of our own files alone."""
+    """Return the counts in gcov's JSON *documents*, of the driver's own files alone."""
     lines: Lines = defaultdict(lambda: defaultdict(int))
     for document in documents:
         for file in json.loads(document)["files"]:
-            name = file["file"].split("/debug/src/")[-1]
-            if name.startswith(("core/", "cards/")):
+            found = _FILE.search(file["file"])
+            if found and (project.SOURCE / found[1]).exists():
                 for line in file["lines"]:
-                    lines[name][line["line_number"]] += line["count"]
+                    lines[found[1]][line["line_number"]] += line["count"]
     return lines
 
 
@@ -84,15 +91,6 @@ def table(lines: Lines) -> list[str]:
     rows = [(name, sum(map(bool, counts.values())), len(counts)) for name, counts in sorted(lines.items())]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     return [f"{name:24} {ran:5} of {count:5} lines {100 * ran / max(count, 1):5.1f} %" for name, ran, count in rows]
-
-
-def passed(report: str) -> int:
-    """Return how many tests passed, of pytest's JUnit *report*."""
-    suites = list(ElementTree.fromstring(report).iter("testsuite"))
-    return sum(
-        int(suite.get("tests", 0)) - sum(int(suite.get(name, 0)) for name in ("failures", "errors", "skipped"))
-        for suite in suites
-    )
 
 
 def count_reports(machines: list[Path]) -> int:

@@ -15,8 +15,8 @@ from .cache import LabError
 from .card_process import EmulatedCard
 from .machine import Machine, MachineFailed, prepare
 
-_GUEST = "tests.vm.guest.transfers"
-_COPY = "tests.vm.guest.verified_load:checked_copy"
+_GUEST = "pciedma_lab.guest.transfers"
+_COPY = "pciedma_lab.guest.verified_load:checked_copy"
 #: Card memory that the demo goes round in. It is written once before: a model's memory is slow the first time.
 _SPAN = 256 << 20
 _CHUNK_BYTES = 32 << 20  # of one call

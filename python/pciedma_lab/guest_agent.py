@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path("/mnt/project")
+#: Where a folder of the user's is, if there is one.
+WORK = "/mnt/work"
 PORT_NAME = "pciedma.agent"
 SENTINEL = "pciedma-lab: the guest ends in order"
 RB_POWER_OFF = 0x4321FEDC
@@ -137,6 +139,9 @@ class Agent:
         tainted = int(Path("/proc/sys/kernel/tainted").read_text())
         self.send(id=id, event="done", tainted=tainted, log=kernel_log())
         Path("/dev/kmsg").write_text(f"{SENTINEL}\n")
+        if Path("/run/systemd/system").exists():
+            subprocess.run(["systemctl", "--no-block", "poweroff"], check=True)
+            return
         os.sync()
         ctypes.CDLL(None).reboot(RB_POWER_OFF)
 
@@ -196,13 +201,22 @@ def open_port() -> int:
     raise SystemExit(f"there is no port {PORT_NAME}")
 
 
+def set_paths() -> None:
+    """Let commands find the user's modules and the project's, and the agent the latter alone.
+
+    Else a module of the user's would become a part of it.
+    """
+    ours = [str(PROJECT), str(PROJECT / "python")]
+    os.environ["PYTHONPATH"] = ":".join([*([WORK] if os.path.ismount(WORK) else []), *ours])
+    sys.path[:0] = ours
+
+
 def main() -> None:
     """Serve the host for ever."""
     os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
-    os.environ["PYTHONPATH"] = f"{PROJECT}:{PROJECT / 'python'}"
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    sys.path[:0] = [str(PROJECT), str(PROJECT / "python")]
     sys.dont_write_bytecode = True
+    set_paths()
     with contextlib.suppress(ImportError):
         importlib.import_module("pciedma")
     Agent(open_port()).serve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import shlex
 import shutil
 from pathlib import Path
 
@@ -34,10 +35,11 @@ mount -t ext4 -o ro,noatime /dev/vda /lower
 mount -t tmpfs rw /rw
 mkdir /rw/upper /rw/work
 mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
-mkdir -p /new/mnt/project /new/mnt/results
+mkdir -p /new/mnt/project /new/mnt/results /new/mnt/work
 nine=trans=virtio,version=9p2000.L,msize=262144
 mount -t 9p -o ro,$nine,cache=loose project /new/mnt/project
 mount -t 9p -o $nine,cache=mmap results /new/mnt/results
+if grep -q work /sys/bus/virtio/devices/*/mount_tag; then mount -t 9p -o ro,$nine,cache=loose work /new/mnt/work; fi
 for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
 for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s /proc/self/${name#*:} /new/dev/${name%:*}; done
@@ -83,7 +85,7 @@ def _make_initramfs(kernel: Kernel, target: Path) -> None:
         data = path.read_bytes()
         (stage / "modules" / name).write_bytes(lzma.decompress(data) if path.suffix == ".xz" else data)
     (stage / "modules/order").write_text("".join(f"{name}\n" for name in order))
-    EMULATOR.run(["sh", "-c", f"find . | cpio --quiet -o -H newc > {target}"], cwd=stage)
+    EMULATOR.run(["sh", "-c", f"find . | cpio --quiet -o -H newc > {shlex.quote(str(target))}"], cwd=stage)
     cache.remove(stage)
     cache.prune("initramfs-", cache.final_name(target))
 

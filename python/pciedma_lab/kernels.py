@@ -13,7 +13,7 @@ from typing import Any
 
 from . import cache, debug_kernel
 from .cache import LabError
-from .chroot import BUILDERS, KERNEL_BUILDER, Chroot
+from .chroot import BUILDERS, CROSS_BUILDERS, KERNEL_BUILDER, Chroot
 
 _CHECK_SECONDS = 24 * 3600
 _RETRY_SECONDS = 3600
@@ -33,18 +33,44 @@ _APT_OPTIONS = (
 class Series:
     """A kernel that a distribution ships, by the name of its image's and headers' metapackages.
 
-    With the flavour ``debug`` it is built here from the distribution's source.
+    Where ``release`` is ``suite`` it is the newest of the chroot's own, which for sid is that of experimental too.
+    With the flavour ``debug`` it is built here from the distribution's source. Of another architecture there are
+    headers alone, to compile for: the lab has no machine that boots its image.
     """
 
     name: str
     suite: str
     release: str
     flavour: str = "amd64"
+    architecture: str = "amd64"
 
     @property
     def builder(self) -> Chroot:
         """The chroot whose compiler the kernel's modules are built with."""
-        return KERNEL_BUILDER if self.is_debug else BUILDERS[self.suite]
+        if self.is_debug:
+            return KERNEL_BUILDER
+        return (BUILDERS if self.boots else CROSS_BUILDERS)[self.suite]
+
+    @property
+    def boots(self) -> bool:
+        """Whether the lab's machines run it."""
+        return self.architecture == "amd64"
+
+    @property
+    def make_options(self) -> tuple[str, ...]:
+        """What make needs to know to build modules for it."""
+        return () if self.boots else ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-")
+
+    @property
+    def packages(self) -> list[str]:
+        """The metapackages of what the lab needs of it."""
+        image = f"linux-image-{self.flavour}"
+        return [image, self.headers_package] if self.boots else [self.headers_package]
+
+    @property
+    def headers_package(self) -> str:
+        """The metapackage of its headers."""
+        return f"linux-headers-{self.flavour}" + ("" if self.boots else f":{self.architecture}")
 
     @property
     def is_debug(self) -> bool:
@@ -65,9 +91,16 @@ SERIES = {
         Series("trixie-rt", "trixie", "trixie", "rt-amd64"),
         Series("backports", "trixie", "trixie-backports"),
         Series("backports-rt", "trixie", "trixie-backports", "rt-amd64"),
+        Series("newest", "sid", "sid"),
+        Series("bookworm-arm64", "bookworm", "bookworm", "arm64", "arm64"),
+        Series("trixie-arm64", "trixie", "trixie", "arm64", "arm64"),
+        Series("backports-arm64", "trixie", "trixie-backports", "arm64", "arm64"),
         Series("debug", "trixie", "trixie", "debug"),
     )
 }
+
+#: How the packages begin that compiling needs, of all that a kernel's headers depend on.
+_TO_COMPILE = ("linux-headers-", "linux-kbuild-")
 
 #: The kernels that the modules are always built for.
 SUPPORTED = ("bookworm", "trixie", "backports")
@@ -83,7 +116,12 @@ class Kernel:
     @property
     def release(self) -> str:
         """What ``uname -r`` says, e.g. ``6.12.107+deb13-amd64``."""
-        return self.modules.name
+        return self.modules.name if self.series.boots else self.headers.name.removeprefix("linux-headers-")
+
+    @property
+    def version(self) -> str:
+        """The version of its packages, e.g. ``6.12.107-1``."""
+        return self.folder.name.removeprefix(f"kernel-{self.series.name}-")
 
     @property
     def modules(self) -> Path:
@@ -99,7 +137,20 @@ class Kernel:
     @property
     def headers(self) -> Path:
         """The folder to build modules against."""
-        return self.folder / "usr/src" / f"linux-headers-{self.release}"
+        sources = self.folder / "usr/src"
+        if self.series.boots:
+            return sources / f"linux-headers-{self.release}"
+        return next(sources.glob(f"linux-headers-*-{self.series.flavour}"))
+
+
+def find(name: str, *, to_boot: bool = False) -> Series:
+    """Return the series *name*; raises LabError if there is none, or none that a machine can run *to_boot*."""
+    if name not in SERIES:
+        raise LabError(f"there is no kernel {name!r}: known are {', '.join(SERIES)}")
+    series = SERIES[name]
+    if to_boot and not series.boots:
+        raise LabError(f"{name} is a kernel for {series.architecture}: the lab builds for it, but cannot run it")
+    return series
 
 
 def provide(name: str) -> Kernel:
@@ -108,18 +159,33 @@ def provide(name: str) -> Kernel:
     The archive is asked once a day; if it does not answer, the newest that the cache has will do.
     Raises LabError for an unknown name, or if there is nothing to go on with.
     """
-    if name not in SERIES:
-        raise LabError(f"there is no kernel {name!r}: known are {', '.join(SERIES)}")
+    series = find(name)
     with cache.locked(cache.root() / f"kernel-{name}.lock"):
-        return _provide(SERIES[name])
+        return _provide(series)
+
+
+def known(name: str) -> Kernel | None:
+    """Return the kernel that provide() returned last, without asking the archive; None if the cache has it not."""
+    series = find(name)
+    folder = cache.root() / _read_note(series).get("folder", "-")
+    return Kernel(series, folder) if folder.exists() else None
+
+
+def _note(series: Series) -> Path:
+    return cache.root() / f"kernel-{series.name}.json"
+
+
+def _read_note(series: Series) -> dict[str, Any]:
+    path = _note(series)
+    noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return noted
 
 
 def _provide(series: Series) -> Kernel:
-    note = cache.root() / f"kernel-{series.name}.json"
-    known: dict[str, Any] = json.loads(note.read_text()) if note.exists() else {}
-    folder = cache.root() / known.get("folder", "-")
+    noted = _read_note(series)
+    folder = cache.root() / noted.get("folder", "-")
     stale = series.is_debug and not folder.name.endswith(debug_kernel.key())
-    if folder.exists() and time.time() < known.get("check_at", 0) and not stale:
+    if folder.exists() and time.time() < noted.get("check_at", 0) and not stale:
         return Kernel(series, folder)
     wait = _CHECK_SECONDS
     try:
@@ -129,7 +195,7 @@ def _provide(series: Series) -> Kernel:
             raise
         cache.say(f"going on with {folder.name}, since the archive does not answer: {error}")
         wait = _RETRY_SECONDS
-    cache.write(note, json.dumps({"folder": folder.name, "check_at": time.time() + wait}))
+    cache.write(_note(series), json.dumps({"folder": folder.name, "check_at": time.time() + wait}))
     return Kernel(series, folder)
 
 
@@ -137,7 +203,7 @@ def _newest(series: Series) -> Path:
     if series.is_debug:
         return _newest_debug(series)
     packages = _list(series)
-    version = dict(packages)[f"linux-headers-{series.flavour}"]
+    version = dict(packages)[series.headers_package]
     target = cache.root() / f"kernel-{series.name}-{version.replace(':', '_')}"
     made = cache.provide(target, lambda temporary: _unpack(series, packages, temporary))
     cache.prune(f"kernel-{series.name}-", made)
@@ -154,23 +220,38 @@ def _newest_debug(series: Series) -> Path:
 
 def _list(series: Series) -> list[tuple[str, str]]:
     """Return name and version of each package that the newest kernel consists of."""
-    return parse_uris(_print_uris(series, [f"linux-image-{series.flavour}", f"linux-headers-{series.flavour}"]))
+    packages = parse_uris(_print_uris(series, series.packages))
+    return packages if series.boots else [package for package in packages if package[0].startswith(_TO_COMPILE)]
 
 
 def _print_uris(series: Series, wanted: list[str]) -> str:
     """Return what apt would download to install *wanted*."""
-    options = ["install", "--no-install-recommends", "--print-uris", "--reinstall", "-t", series.release]
+    options = ["install", "--no-install-recommends", "--print-uris", "--reinstall"]
+    options += ["-t", series.release] if series.release != series.suite else []
     builder = series.builder
+    asking = ["apt-get", "-qq", *_apt_options(series)]
     with cache.locked(cache.root() / f"{builder.path.name}.apt.lock"):
-        builder.run(["apt-get", "-qq", *_APT_OPTIONS, "update"])
-        return builder.run(["apt-get", "-qq", *options, *wanted])
+        builder.run([*asking, "update"])
+        return builder.run([*asking, *options, *wanted])
+
+
+def _apt_options(series: Series) -> list[str]:
+    """Return apt's options for a chroot in which the series' architecture may be foreign."""
+    architectures = ("amd64", series.architecture) if not series.boots else ()
+    return [*_APT_OPTIONS, *(f"-oAPT::Architectures::={name}" for name in architectures)]
 
 
 def parse_uris(text: str) -> list[tuple[str, str]]:
-    """Return name and version of each kernel package in the output of ``apt-get install --print-uris``."""
-    found = re.findall(r"^'\S+' (linux-[^_\s]+)_([^_\s]+)_\S+\.deb ", text, re.MULTILINE)
-    others = ("linux-base", "linux-libc-dev")
-    return [(name, version.replace("%3a", ":")) for name, version in found if name not in others]
+    """Return name and version of each kernel package in the output of ``apt-get install --print-uris``.
+
+    The names of a foreign architecture's have it at their end: ``linux-headers-arm64:arm64``.
+    """
+    found = re.findall(r"^'\S+' (linux-[^_\s]+)_([^_\s]+)_(\w+)\.deb ", text, re.MULTILINE)
+    return [
+        (name if architecture in ("amd64", "all") else f"{name}:{architecture}", version.replace("%3a", ":"))
+        for name, version, architecture in found
+        if name not in ("linux-base", "linux-libc-dev")
+    ]
 
 
 def _unpack(series: Series, packages: list[tuple[str, str]], target: Path) -> None:
@@ -178,10 +259,11 @@ def _unpack(series: Series, packages: list[tuple[str, str]], target: Path) -> No
     names = [f"{name}={version}" for name, version in packages]
     run = series.builder.run
     with cache.step(f"downloading the kernel {series.name}", " ".join(names)):
-        run(["apt-get", "-qq", *_APT_OPTIONS, "download", *names], cwd=target)
+        run(["apt-get", "-qq", *_apt_options(series), "download", *names], cwd=target)
         run(["sh", "-ec", "for deb in *.deb; do dpkg-deb -x $deb .; rm $deb; done"], cwd=target)
         _merge(target)
-        run(["depmod", "-b", str(target / "usr"), Kernel(series, target).release])
+        if series.boots:
+            run(["depmod", "-b", str(target / "usr"), Kernel(series, target).release])
 
 
 def _merge(target: Path) -> None:

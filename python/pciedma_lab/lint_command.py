@@ -20,12 +20,15 @@ _SPARSE = ("bookworm", "trixie")
 _IGNORED = "MACRO_ARG_REUSE"
 _IGNORED_IN_TRACE = f"{_IGNORED},OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT"
 
+#: The card of docs/add-a-card.md.
+_EXAMPLE = chroot.PROJECT / "examples/card/loop.py"
+
 
 def main(argv: list[str]) -> int:
     """Run all checkers; returns 1 if any found something."""
     argparse.ArgumentParser(prog="pciedma_lab lint", description=__doc__).parse_args(argv)
     results = {
-        "ruff": _tool(["ruff", "check", "--no-cache", "python", "tests"]),
+        "ruff": _tool(["ruff", "check", "--no-cache", "python", "tests", "docs", "examples"]),
         "mypy": _tool(["mypy", "--no-error-summary"]),
         "checkpatch": _checkpatch(),
         "kernel-doc": _kernel_doc(),
@@ -52,7 +55,8 @@ def _checkpatch() -> bool:
 
 
 def _sources() -> list[Path]:
-    return sorted(path for path in (chroot.PROJECT / "src").rglob("*.[ch]") if not path.name.endswith(".mod.c"))
+    found = [*(chroot.PROJECT / "src").rglob("*.[ch]"), *_EXAMPLE.parent.glob("*.[ch]")]
+    return sorted(path for path in found if not path.name.endswith(".mod.c"))
 
 
 def _kernel_doc() -> bool:
@@ -82,7 +86,7 @@ def _modules() -> bool:
     clean = True
     for series in kernels.SUPPORTED:
         try:
-            modules.build(series, warnings_are_errors=True, sparse=series in _SPARSE)
+            modules.build(series, [_EXAMPLE], warnings_are_errors=True, sparse=series in _SPARSE)
         except LabError as error:
             print(error, file=sys.stderr)
             clean = False

@@ -20,10 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from . import cache, chroot, guest_image, kernels, modules, verdict
+from . import cache, chroot, guest_image, kernels, modules, project, secure_boot, verdict
 from .control import ControlError
-from .guest_agent import SENTINEL
+from .guest_agent import PROJECT, SENTINEL, WORK
 from .guest_process import GuestError, MachineFailed, Process
+from .installed import Installed
 from .qemu import ROOT_PORTS, Guest
 from .qmp import Qmp, QmpError
 
@@ -33,17 +34,19 @@ _BOOT_SECONDS = 180
 _END_SECONDS = 60
 _REPORT_SECONDS = 120  # for what a debug kernel has to say at the end
 _KEPT_FOLDERS = 30
+_INSTALLED_PATIENCE = 4  # a whole distribution takes longer for everything than our own init
 #: In the folder of a machine that was judged: what was wrong, as a list.
 VERDICT = "verdict.json"
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _numbers = itertools.count()
 
 _DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug\n"
-#: What ran of our modules, as the compiler's instrumentation has counted.
-_COVERAGE_SCRIPT = _DEBUGFS + """
+#: What ran of our modules, as the compiler's instrumentation has counted, by the folders that they were built in: with
+#: cards from outside, or with all warnings, that is not src.
+COVERAGE_SCRIPT = _DEBUGFS + """
 cd /sys/kernel/debug/gcov || exit
-find . -name '*.gcda' -path '*/src/c*' | while read file; do
-    name=${file##*/src/}
+find . -name '*.gcda' -path '*/build/debug/*/c*/*' | while read file; do
+    name=${file##*/build/debug/}
     mkdir -p /mnt/results/gcda/${name%/*}
     cat $file > /mnt/results/gcda/$name
 done
@@ -65,6 +68,8 @@ class Card(Protocol):
     """An emulated card that can be plugged into the machine."""
 
     name: str
+    #: The file of a model outside the project, beside which its back end lies.
+    source: Path | None
     process: subprocess.Popen[bytes] | None
 
     @property
@@ -89,11 +94,12 @@ class Machine:
     """A guest, from power-on to the verdict. Use it as a context manager; threads may share it.
 
     ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
-    ``/mnt/results``; the whole project is at ``/mnt/project``, read-only. Leaving the context shuts the guest
-    down in order and raises MachineFailed unless the guest ended in order, its kernel's log and taint flags are
-    clean, and no card's model crashed or saw a violation. The guest ends with the thread that entered the
-    context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for
-    everything.
+    ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only. The whole project (of an installed lab:
+    its packages and what it has built) is at ``/mnt/project``, read-only. ``installed`` boots a whole distribution from
+    its own disk in place of the lab's small system. Leaving the context shuts the guest down in order and raises
+    MachineFailed unless the guest ended in order, its kernel's log and taint flags are clean, and no card's model
+    crashed or saw a violation. The guest ends with the thread that entered the context, whatever happens, and after
+    ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for everything.
     """
 
     def __init__(
@@ -108,12 +114,16 @@ class Machine:
         edu: int = 0,
         icount: bool = False,
         native_hotplug: bool = False,
+        installed: Installed | None = None,
         results: Path | None = None,
+        work: Path | None = None,
         time_limit_s: float = 600,
     ) -> None:
         """Prepare; nothing runs before the context is entered."""
         self.series = kernel
         self.cards = list(cards)
+        #: The files of cards from outside the project, as modules.build() wants them.
+        self.back_ends = list(dict.fromkeys(card.source for card in cards if card.source))
         #: What ``uname -r`` says in the guest.
         self.kernel_release = ""
         self._options: dict[str, Any] = {
@@ -124,7 +134,13 @@ class Machine:
             "edu": edu,
             "icount": icount,
             "native_hotplug": native_hotplug,
+            "work": work is not None,
         }
+        #: Folders of the caller's, by the places where QEMU finds them.
+        self._mounts = {WORK: work.resolve()} if work else {}
+        if results:
+            self._mounts[str(results.resolve())] = results.resolve()
+        self._installed = installed
         self._results = results
         self._time_limit_s = time_limit_s
         self._out_of_time = False
@@ -135,13 +151,23 @@ class Machine:
         self._requests = itertools.count(1)
         self._processes: dict[int, Process] = {}
         self._qemu: subprocess.Popen[bytes] | None = None
+        self._timer: threading.Timer | None = None
         self._agent: socket.socket | None = None
         self._lock = threading.Lock()
 
     @property
     def patience(self) -> int:
         """The factor by which its waits and its time limit are longer than said, since the kernel is slower."""
-        return kernels.SERIES[self.series].patience
+        return _INSTALLED_PATIENCE if self._installed else kernels.SERIES[self.series].patience
+
+    @property
+    def _built(self) -> Path:
+        return modules.built(self.series, self.back_ends)
+
+    @property
+    def _place(self) -> str:
+        """The folder of the guest's in which commands run."""
+        return WORK if WORK in self._mounts else str(PROJECT)
 
     @property
     def _is_debug(self) -> bool:
@@ -161,26 +187,31 @@ class Machine:
 
     def _prepare(self) -> Guest:
         """Provide all that the guest is made of."""
-        root, kernel = cache.together(guest_image.root_image, lambda: kernels.provide(self.series))
+        project.provide()
         folder = _make_folder(self.series)
         self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-")
         results = (self._results or folder / "results").resolve()
         results.mkdir(parents=True, exist_ok=True)
-        return Guest(
-            kernel.image,
-            guest_image.initramfs(kernel),
-            root,
-            folder,
-            results,
-            Path(self._sockets.name),
-            **self._options,
-        )
+        sockets = Path(self._sockets.name)
+        guest = Guest(**self._boot(folder), folder=folder, results=results, sockets=sockets, **self._options)
+        if guest.firmware is not None:
+            words = guest.kernel_command_line()
+            secure_boot.fill_boot_folder(guest.firmware.boot, guest.image, guest.initramfs, words)
+        return guest
+
+    def _boot(self, folder: Path) -> dict[str, Any]:
+        """Return what of the guest says what it boots."""
+        if self._installed is not None:
+            return self._installed.boot(folder)
+        kernels.find(self.series, to_boot=True)
+        root, kernel = cache.together(guest_image.root_image, lambda: kernels.provide(self.series))
+        return {"image": kernel.image, "initramfs": guest_image.initramfs(kernel), "root": root}
 
     def _start_qemu(self) -> None:
         cards = [card.qemu_device_arguments(f"port{number}") for number, card in enumerate(self.cards)]
         with (self.guest.folder / "qemu.log").open("wb") as log:
             self._qemu = subprocess.Popen(
-                chroot.EMULATOR.command(self.guest.command(cards)),
+                chroot.EMULATOR.command(self.guest.command(cards), mounts=self._mounts),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -241,12 +272,12 @@ class Machine:
         argv: Sequence[str],
         *,
         input: str | None = None,
-        cwd: str = "/mnt/project",
+        cwd: str | None = None,
         env: dict[str, str] | None = None,
     ) -> Process:
-        """Start a command in the guest; *input* is its whole standard input."""
+        """Start a command in the guest, in ``/mnt/work`` if there is one; *input* is its whole standard input."""
         process = self._process(next(self._requests))
-        self.send("run", process.number, argv=list(argv), cwd=cwd, env=env or {}, stdin=input or "")
+        self.send("run", process.number, argv=list(argv), cwd=cwd or self._place, env=env or {}, stdin=input or "")
         return process
 
     def run(self, argv: Sequence[str], timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -270,7 +301,7 @@ class Machine:
         """Load the modules built for this kernel, core first; parameters by module name without ``pciedma_``."""
         for name in self._modules():
             words = parameters.get(name.removeprefix("pciedma_"), "").split()
-            self._must(["insmod", f"/mnt/project/build/{self.series}/modules/{name}.ko", *words])
+            self._must(["insmod", f"/mnt/project/build/{self.series}/{self._built.name}/{name}.ko", *words])
 
     def unload_modules(self) -> None:
         """Unload them."""
@@ -279,7 +310,7 @@ class Machine:
         self._must(["rmmod", *reversed(self._modules())])
 
     def _modules(self) -> list[str]:
-        names = sorted(path.stem for path in modules.built(self.series).glob("*.ko"))
+        names = sorted(path.stem for path in self._built.glob("*.ko"))
         if not names:
             raise cache.LabError(f"build the modules first: python3 -m pciedma_lab modules --kernel {self.series}")
         return names  # the core's name is the beginning of all others
@@ -386,7 +417,7 @@ class Machine:
 
     def _debug_reports(self) -> list[str]:
         """Keep the coverage of our modules in the folder of the results; return the memory that they leaked."""
-        coverage = self.run(["sh", "-c", _COVERAGE_SCRIPT], _REPORT_SECONDS)
+        coverage = self.run(["sh", "-c", COVERAGE_SCRIPT], _REPORT_SECONDS)
         self._look_for_leaks()
         return [*self._leaks, *([f"no coverage: {coverage.stderr}"] if coverage.returncode else [])]
 
@@ -452,17 +483,20 @@ class Machine:
             if hasattr(self, "qmp"):
                 stack.callback(self.qmp.close)
             if self._qemu is not None:
-                self._timer.cancel()
                 self._qemu.kill()
                 self._qemu.wait()
+            if self._timer is not None:  # else an interrupt came before it was made
+                self._timer.cancel()
 
 
-def prepare(*series: str) -> None:
+def prepare(*series: str, back_ends: Sequence[Path] = ()) -> None:
     """Provide what machines with these kernels need and build the modules for them, several things at a time.
 
     Machine does by itself what is missing, but one thing after the other, and does not build modules.
     """
-    builds = [functools.partial(modules.build, name) for name in series]
+    for name in series:
+        kernels.find(name, to_boot=True)
+    builds = [functools.partial(modules.build, name, back_ends) for name in series]
     cache.together(guest_image.root_image, chroot.EMULATOR.provide, *builds)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-import subprocess
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from . import cache, kernels
-from .chroot import PROJECT, environment
+from pciedma import __version__
+
+from . import cache, kernels, project
+from .chroot import PROJECT
 
 BUILD = PROJECT / "build"
 
@@ -17,33 +20,92 @@ _HARMLESS = ("BTF generation", "compiler differs", "pahole version differs", "Th
 
 
 class BuildFailed(cache.LabError):
-    """The compiler refused, or warned where warnings are errors; the text is what it said."""
+    """The compiler refused, or warned where warnings are errors; the text is what it said.
+
+    ``warnings`` counts them if nothing worse happened.
+    """
+
+    def __init__(self, text: str, warnings: int = 0) -> None:
+        """Keep what the compiler said."""
+        super().__init__(text)
+        self.warnings = warnings
 
 
-def built(series: str) -> Path:
-    """Return the folder of the modules built for a kernel series."""
-    return BUILD / series / "modules"
+def built(series: str, cards: Sequence[Path] = ()) -> Path:
+    """Return the folder of the modules built for a kernel series, with the back ends of *cards* as for build()."""
+    return BUILD / series / _folder("modules", cards)
 
 
-def build(series: str, *, warnings_are_errors: bool = False, sparse: bool = False) -> Path:
+def build(
+    series: str, cards: Sequence[Path] = (), *, warnings_are_errors: bool = False, sparse: bool = False
+) -> Path:
     """Build the modules for a kernel series and return their folder.
 
-    Only what has changed is compiled again, unless *sparse* or *warnings_are_errors* asks for all of it: then
-    the work is done in a folder beside. Threads and processes that build for the same series wait for each
-    other. Raises BuildFailed with the compiler's output, LabError if the kernel cannot be had.
+    *cards* are the files of models outside the project: the back ends beside them are built as if they were in
+    ``src/cards``, in place of those that have the same names there. Only what has changed is compiled again, unless
+    *sparse* or *warnings_are_errors* asks for all of it: then the work is done in a folder beside. Threads and
+    processes that build for the same series wait for each other. Raises BuildFailed with the compiler's output,
+    LabError if the kernel cannot be had.
     """
     kernel = kernels.provide(series)
     checked = sparse or warnings_are_errors
-    copy = BUILD / series / ("checked" if checked else "src")
+    copy = BUILD / series / _folder("checked" if checked else "src", cards)
     with cache.locked(BUILD / series / "lock"):
         if checked:
             cache.remove(copy)
-        mirror(PROJECT / "src", copy)
+        back_ends, replaced = _back_ends(cards), _replaced(cards)
+        for name in sorted({path.stem.partition("_")[0] for path in replaced}):
+            cache.say(f"the card {name} is not the driver's own, but yours")
+        mirror(project.SOURCE, copy, back_ends, replaced)
         output = _make(kernel, copy, sparse)
-        if warnings_are_errors and warnings(output):
-            raise BuildFailed(f"the modules for {series} ({kernel.release}) have warnings:\n{output}")
-        _publish(copy, built(series))
-    return built(series)
+        if warnings_are_errors and (lines := warnings(output)):
+            text = f"the modules for {series} ({kernel.release}) have warnings:\n{output}"
+            raise BuildFailed(text, count_warnings(lines))
+        _publish(copy, built(series, cards))
+    return built(series, cards)
+
+
+def _folder(name: str, cards: Sequence[Path]) -> str:
+    """Return the name of a folder that cards of the same names from elsewhere do not share."""
+    if not cards:
+        return name
+    key = hashlib.sha256("\0".join(str(card.resolve()) for card in cards).encode()).hexdigest()[:8]
+    return "-".join([name, *(card.stem for card in cards), key])
+
+
+def _check_name(card: Path) -> None:
+    """Raise LabError if a card has no back end, or has a name by which that would not be built."""
+    if "_" in card.stem:
+        whole = card.stem.partition("_")[0]
+        raise cache.LabError(f"{card}: {card.stem}.c would be a part of a card {whole}; name yours with no underscore")
+    if not card.with_suffix(".c").exists():
+        raise cache.LabError(f"{card} has no back end beside it: {card.stem}.c")
+
+
+def _of_card(folder: Path, name: str) -> list[Path]:
+    """Return the sources that a card has in a folder."""
+    return [path for pattern in (f"{name}.[ch]", f"{name}_*.[ch]") for path in folder.glob(pattern)]
+
+
+def _replaced(cards: Sequence[Path]) -> set[Path]:
+    """Return the places in ``src`` of the driver's cards that have the names of *cards*: no mixture is built."""
+    found = [path for card in cards for path in _of_card(project.SOURCE / "cards", card.stem)]
+    return {path.relative_to(project.SOURCE) for path in found}
+
+
+def _back_ends(cards: Sequence[Path]) -> dict[Path, Path]:
+    """Return the sources beside the models *cards*, by their places in ``src``.
+
+    Raises LabError if there are none, or for names that the driver cannot have, or not at once.
+    """
+    found: dict[Path, Path] = {}
+    names: dict[str, Path] = {}
+    for card in cards:
+        _check_name(card)
+        if (other := names.setdefault(card.stem, card)).resolve() != card.resolve():
+            raise cache.LabError(f"{other} and {card} are two cards {card.stem}; rename one")
+        found |= {Path("cards") / path.name: path for path in _of_card(card.parent, card.stem)}
+    return found
 
 
 def build_folder(series: str, source: Path) -> Path:
@@ -58,21 +120,15 @@ def build_folder(series: str, source: Path) -> Path:
 def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
     """Run make and return what it said."""
     command = ["make", "-s", "-C", str(kernel.headers), f"M={copy}", f"-j{os.cpu_count()}", "W=1"]
+    command.append(f"PCIEDMA_VERSION={__version__}")
+    command += kernel.series.make_options
     command.append("CONFIG_DEBUG_INFO_BTF_MODULES=")  # needs tools and the kernel's own image, for nothing here
     if kernel.series.is_debug:
         command.append("GCOV_PROFILE=y")
     if sparse:
         # guard() releases locks where sparse does not look for it
         command += ["C=1", "CHECK=sparse -Wno-context"]
-    result = subprocess.run(
-        kernel.series.builder.command([*command, "modules"]),
-        text=True,
-        check=False,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    result = kernel.series.builder.attempt([*command, "modules"])
     if sparse and "C=1 specified, but" in result.stdout:
         raise BuildFailed(f"sparse does not understand the kernel {kernel.release}")
     if result.returncode:
@@ -85,24 +141,50 @@ def warnings(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.strip() and not any(word in line for word in _HARMLESS)]
 
 
-def mirror(source: Path, target: Path) -> None:
-    """Make *target* have the files of *source*, times included; products of the build beside them stay."""
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
-    for path in [*target.rglob("*.[ch]")]:
-        relative = path.relative_to(target)
-        if relative not in wanted and not path.name.endswith(".mod.c"):
+def count_warnings(lines: list[str]) -> int:
+    """Return how many warnings there are in such lines, of which one may take several."""
+    return sum("warning:" in line.lower() for line in lines) or len(lines)
+
+
+def mirror(
+    source: Path, target: Path, added: Mapping[Path, Path] | None = None, left_out: Container[Path] = ()
+) -> None:
+    """Make *target* have the sources in *source*, times included; products of the build stay where they are.
+
+    *added* are further files by their places in *target*, and what would be at *left_out* is not taken. make takes an
+    older file for no news: then all is compiled again.
+    """
+    found = {path.relative_to(source): path for path in _sources(source)}
+    wanted = {relative: path for relative, path in found.items() if relative not in left_out} | dict(added or {})
+    went_back = False
+    for path in _sources(target):
+        if path.relative_to(target) not in wanted:
             path.unlink()
-    for relative in wanted:
-        old, new = source / relative, target / relative
+    for relative, old in wanted.items():
+        new = target / relative
         if not new.exists() or new.stat().st_mtime_ns != old.stat().st_mtime_ns:
+            went_back |= new.exists() and new.stat().st_mtime_ns > old.stat().st_mtime_ns
             new.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(old, new)
+    if went_back:
+        for path in [*target.rglob("*.o")]:
+            path.unlink()
+
+
+def _sources(folder: Path) -> list[Path]:
+    """Return a folder's sources; what was built beside them, here or by ``make modules KDIR=...``, is none."""
+    found = [*folder.rglob("Kbuild"), *folder.rglob("*.[ch]")]
+    return [path for path in found if path.is_file() and not path.name.endswith(".mod.c")]
 
 
 def _publish(copy: Path, target: Path) -> None:
-    """Make *target* have the modules in *copy*, each replaced as a whole: a guest may be loading them."""
+    """Make *target* have the modules in *copy*, each replaced as a whole: a guest may be loading them.
+
+    Those are what the last build lists; a card that is gone has left its module behind.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    fresh = {path.name: path for path in copy.glob("*.ko")}
+    names = [f"{Path(line).stem}.ko" for line in (copy / "modules.order").read_text().splitlines()]
+    fresh = {name: copy / name for name in names}
     for name, path in fresh.items():
         temporary = target / f"{name}.new"
         shutil.copy2(path, temporary)

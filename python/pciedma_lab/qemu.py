@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from .chroot import PROJECT
-from .guest_agent import PORT_NAME
+from .guest_agent import PORT_NAME, WORK
 
 #: Ports for cards: more than a test needs, so that cards can be added while the guest runs.
 ROOT_PORTS = 4
+
+#: By which an installed system's kernel finds its root.
+ROOT_LABEL = "pciedma"
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """UEFI with Secure Boot: its code, its variables (a file of its guest's own), and the folder that it boots from."""
+
+    code: Path
+    variables: Path
+    boot: Path
 
 
 @dataclass(frozen=True)
@@ -19,8 +31,10 @@ class Guest:
 
     ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
     path short enough for UNIX sockets. ``icount`` makes the guest's clock count instructions, one a nanosecond.
+    ``work``: there is a folder to share at WORK, where the guest finds it at the same place.
     With ``native_hotplug`` the kernel itself serves the ports' slots, not ACPI, and the ports report whether their
-    links are active.
+    links are active. If it ``is_installed``, the root is a whole system that may write to it; ``words`` go to the end
+    of the kernel's command line; ``firmware`` boots what it finds, in place of QEMU the kernel.
     """
 
     image: Path
@@ -29,6 +43,9 @@ class Guest:
     folder: Path
     results: Path
     sockets: Path
+    is_installed: bool = False
+    words: tuple[str, ...] = ()
+    firmware: Firmware | None = None
     memory_mib: int = 1024
     cpus: int = 2
     iommu: bool = False
@@ -36,6 +53,7 @@ class Guest:
     edu: int = 0
     icount: bool = False
     native_hotplug: bool = False
+    work: bool = False
 
     @property
     def qmp(self) -> Path:
@@ -60,31 +78,32 @@ class Guest:
     def kernel_command_line(self) -> str:
         """Return what the kernel is told."""
         words = ["console=ttyS0", "loglevel=7", "oops=panic", "panic=-1", "nokaslr", "mitigations=off"]
-        words += ["rdinit=/init", "random.trust_cpu=on"]
+        words += [f"root=LABEL={ROOT_LABEL}", "rw"] if self.is_installed else ["rdinit=/init"]
+        words += ["random.trust_cpu=on"]
         words += ["tsc=reliable", "no_timer_check"]  # else a busy host is taken for a bad clock or a dead timer
         if self.iommu:
             words += ["intel_iommu=on", "iommu.strict=1"]
         if self.swiotlb_force:
             words.append("swiotlb=force")
-        return " ".join(words)
+        return " ".join([*words, *self.words])
 
     def command(self, cards: Sequence[str] = ()) -> list[str]:
         """Return the whole command line; *cards* are arguments of -device, each naming its bus."""
+        readonly = "off" if self.is_installed else "on"
         return [
             "qemu-system-x86_64",
-            *("-machine", "q35,memory-backend=ram,kernel-irqchip=off"),
+            *("-machine", ",".join(["q35,memory-backend=ram,kernel-irqchip=off", *self._machine()])),
             *self._accelerator(),
             *("-cpu", "max,la57=off", "-smp", str(self.cpus)),
             *("-m", f"{self.memory_mib}M"),
             *("-object", f"memory-backend-memfd,id=ram,size={self.memory_mib}M,share=on"),
             *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none"),
-            *("-kernel", str(self.image), "-initrd", str(self.initramfs)),
-            *("-append", self.kernel_command_line()),
+            *self._boot(),
             *("-chardev", f"file,id=console,path={_quoted(self.console)}", "-serial", "chardev:console"),
             *("-qmp", f"unix:{_quoted(self.qmp)},server=on,wait=off", "-D", str(self.trace)),
             *self._iommu(),
             *self._hotplug(),
-            *("-drive", f"if=none,id=root,file={_quoted(self.root)},format=raw,readonly=on"),
+            *("-drive", f"if=none,id=root,file={_quoted(self.root)},format=raw,readonly={readonly}"),
             *("-device", "virtio-blk-pci,drive=root"),
             *("-device", "virtio-serial-pci,id=ports"),
             *("-chardev", f"socket,id=agent,path={_quoted(self.agent)},server=on,wait=off"),
@@ -92,6 +111,23 @@ class Guest:
             *self._devices(cards),
             *_share("project", PROJECT, "readonly=on,", ROOT_PORTS + 1),
             *_share("results", self.results, "", ROOT_PORTS + 2),
+            *(_share("work", Path(WORK), "readonly=on,", ROOT_PORTS + 3) if self.work else []),
+        ]
+
+    def _machine(self) -> list[str]:
+        return ["smm=on", "pflash0=code", "pflash1=variables"] if self.firmware else []
+
+    def _boot(self) -> list[str]:
+        if self.firmware is None:
+            kernel = ["-kernel", str(self.image), "-initrd", str(self.initramfs)]
+            return [*kernel, "-append", self.kernel_command_line()]
+        code, variables, boot = (_quoted(path) for path in astuple(self.firmware))
+        return [
+            *("-blockdev", f"driver=file,node-name=code,read-only=on,filename={code}"),
+            *("-blockdev", f"driver=file,node-name=variables,filename={variables}"),
+            *("-global", "driver=cfi.pflash01,property=secure,value=on"),
+            *("-drive", f"if=none,id=boot,file=fat:{boot},format=raw,readonly=on"),
+            *("-device", "virtio-blk-pci,drive=boot,bootindex=0"),
         ]
 
     def _accelerator(self) -> list[str]:

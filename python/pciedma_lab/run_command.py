@@ -6,43 +6,56 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import kernels
+from . import guest_agent, kernels
 from .cache import LabError
 from .card_process import EmulatedCard
+from .chroot import PROJECT
 from .machine import Machine, MachineFailed, prepare
 
 #: The exit status that says that the lab, not the command, failed.
 LAB_FAILED = 125
 
+_CARD = "add a card, by name or by the path of a model beside its back end; edu is QEMU's own"
+_TIME_LIMIT = "how long the machine may run, its boot included; default: %(default)s"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pciedma_lab run",
-        description="Run a command in a virtual machine, in the project's folder and with the driver loaded. The exit "
-        f"status is the command's, or {LAB_FAILED} if the machine failed or its verdict was bad.",
+        description="Run a command in a virtual machine, in the current folder (read-only there) and with the driver "
+        f"loaded. The exit status is the command's, or {LAB_FAILED} if the machine failed or its verdict was bad.",
     )
     parser.add_argument("--kernel", default="trixie", choices=list(kernels.SERIES))
     parser.add_argument("--iommu", action="store_true", help="with an IOMMU, strict")
     parser.add_argument("--swiotlb", action="store_true", help="with swiotlb=force")
-    parser.add_argument("--card", action="append", default=[], metavar="NAME", help="add a card; edu is QEMU's own")
+    parser.add_argument("--card", action="append", default=[], metavar="CARD", help=_CARD)
     parser.add_argument("--fault", action="append", default=[], metavar="CARD:FAULT", help="what cards do wrong")
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="seen in the guest as /mnt/results")
-    parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS")
+    parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS", help=_TIME_LIMIT)
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser
 
 
 def make_cards(names: list[str], faults: list[str]) -> list[EmulatedCard]:
     """Return the emulated cards for ``--card`` and ``--fault CARD:FAULT``; raises ValueError for an absent card."""
-    by_card: dict[str, list[str]] = {name: [] for name in names if name != "edu"}
+    emulated = [EmulatedCard(name) for name in names if name != "edu"]
     for text in faults:
         name, _, fault = text.partition(":")
-        if name not in by_card or not fault:
+        meant = [card for card in emulated if card.name == name and fault]
+        if not meant:
             raise ValueError(f"--fault {text}: there is no --card {name} that has faults")
-        by_card[name].append(fault)
-    return [EmulatedCard(name, faults=by_card[name]) for name in names if name != "edu"]
+        for card in meant:
+            card.faults.append(fault)
+    return emulated
+
+
+def place(folder: Path) -> tuple[Path | None, str]:
+    """Return what of the host the guest must see for a command to run in *folder*, and the folder's name there."""
+    if folder.is_relative_to(PROJECT):
+        return None, str(guest_agent.PROJECT / folder.relative_to(PROJECT))
+    return folder, guest_agent.WORK
 
 
 def _machine(arguments: argparse.Namespace) -> Machine:
@@ -55,6 +68,7 @@ def _machine(arguments: argparse.Namespace) -> Machine:
         cards=make_cards(arguments.card, arguments.fault),
         edu=arguments.card.count("edu"),
         results=arguments.results,
+        work=place(Path.cwd())[0],
         time_limit_s=arguments.time_limit,
     )
 
@@ -67,7 +81,7 @@ def _pass_on(stream: str, text: str) -> None:
 
 def _run(vm: Machine, arguments: argparse.Namespace) -> int:
     vm.load_modules()
-    process = vm.start_run(arguments.command)
+    process = vm.start_run(arguments.command, cwd=place(Path.cwd())[1])
     process.on_output = _pass_on
     return process.wait(arguments.time_limit)
 
@@ -81,7 +95,7 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        prepare(arguments.kernel)
+        prepare(arguments.kernel, back_ends=machine.back_ends)
         with machine as vm:
             status = _run(vm, arguments)
     except (LabError, MachineFailed, RuntimeError) as error:  # RuntimeError: a model that did not start

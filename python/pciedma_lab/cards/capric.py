@@ -140,6 +140,7 @@ class Model(CardModel):
         "intx": dataclasses.replace(_IDENTITY, msi_vectors=0),
         "foreign-subsystem": dataclasses.replace(_IDENTITY, subsystem_device=0x1234),
         "foreign-bar": dataclasses.replace(_IDENTITY, bars=(65536, 0, 0, 0, 0, 0)),
+        "own-id": dataclasses.replace(_IDENTITY, vendor=0x1234, device=0x5678, subsystem_device=0x1234),
     }
 
     def __init__(self, variant: str | None = None, seed: int = 0) -> None:
