@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a C or C++ program needs to use a card beside read(), write() and
+ * poll(): finding and opening, the ioctls, and transfers that go on after
+ * short counts.
+ *
+ * Nothing is kept between calls, and no memory that outlives one is
+ * allocated: cards and channels are file descriptors, which the caller closes
+ * with close(). Threads may call everything at the same time, on the same file
+ * descriptor too, but for what says otherwise. Functions that return int
+ * return -1 with errno set if they fail; what the errnos of the driver mean
+ * stands in docs/calls.md.
+ */
+#ifndef PCIEDMA_PCIEDMA_H
+#define PCIEDMA_PCIEDMA_H
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/ioctl.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <pciedma/uapi.h>
+
+#ifndef O_CLOEXEC
+#error "POSIX is hidden: compile with -std=gnu11, or define _POSIX_C_SOURCE as 200809L"
+#endif
+
+static_assert(sizeof(off_t) == 8, "card addresses have 64 bits: use -D_FILE_OFFSET_BITS=64");
+
+/** PCIEDMA_SYSFS - string literal: where the kernel shows the cards; may be defined before */
+#ifndef PCIEDMA_SYSFS
+#define PCIEDMA_SYSFS		"/sys/class/pciedma"
+#endif
+
+/** PCIEDMA_DEVICES - string literal: where the nodes are; may be defined before */
+#ifndef PCIEDMA_DEVICES
+#define PCIEDMA_DEVICES		"/dev"
+#endif
+
+/** PCIEDMA_CALL_MAX - most bytes that Linux moves by one read() or write() */
+#define PCIEDMA_CALL_MAX	((size_t)0x7ffff000)
+
+/* Not for programs: what begins with pciedma_priv_ may change. */
+
+/* Returns 0 if text is a number and nothing else. */
+static inline int pciedma_priv_number(const char *text, unsigned int *number)
+{
+	unsigned int value = 0;
+
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		unsigned int digit = (unsigned int)*text - '0';
+
+		if (digit > 9 || value > (UINT_MAX - digit) / 10)
+			return -1;
+		value = value * 10 + digit;
+	}
+	*number = value;
+	return 0;
+}
+
+static inline int pciedma_priv_fits(int length, size_t size)
+{
+	if (length >= 0 && (size_t)length < size)
+		return 0;
+	errno = ENAMETOOLONG;
+	return -1;
+}
+
+/* Domain 0 may be left out of a PCI address. */
+static inline const char *pciedma_priv_short_address(const char *address)
+{
+	return strncmp(address, "0000:", 5) ? address : address + 5;
+}
+
+static inline int pciedma_priv_is_at(unsigned int number, const char *address)
+{
+	char path[sizeof(PCIEDMA_SYSFS) + 32], target[PATH_MAX];
+	const char *name;
+	ssize_t length;
+
+	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_SYSFS "/pciedma%u/device",
+				       number), sizeof(path)))
+		return 0;
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0) /* it goes while we look */
+		return 0;
+	target[length] = '\0';
+	name = strrchr(target, '/');
+	name = name ? name + 1 : target;
+	return !strcasecmp(pciedma_priv_short_address(name), pciedma_priv_short_address(address));
+}
+
+/* The lowest number of a card at a PCI address, of any if address is NULL. */
+static inline int pciedma_priv_find(const char *address, unsigned int *number)
+{
+	unsigned int candidate, lowest = 0;
+	DIR *folder = opendir(PCIEDMA_SYSFS);
+	const struct dirent *entry;
+	int found = 0, before = errno, error;
+
+	if (!folder)
+		return -1;
+	for (errno = 0; (entry = readdir(folder)); errno = 0) {
+		if (strncmp(entry->d_name, "pciedma", 7) ||
+		    pciedma_priv_number(entry->d_name + 7, &candidate) ||
+		    (found && candidate > lowest) ||
+		    (address && !pciedma_priv_is_at(candidate, address)))
+			continue;
+		lowest = candidate;
+		found = 1;
+	}
+	error = errno ? errno : found ? 0 : ENOENT;
+	closedir(folder);
+	*number = lowest;
+	errno = error ? error : before;
+	return error ? -1 : 0;
+}
+
+static inline int pciedma_priv_check_range(size_t length, uint64_t address)
+{
+	if (address <= INT64_MAX && length <= INT64_MAX - address)
+		return 0;
+	errno = EOVERFLOW;
+	return -1;
+}
+
+static inline size_t pciedma_priv_piece(size_t length)
+{
+	return length < PCIEDMA_CALL_MAX ? length : PCIEDMA_CALL_MAX;
+}
+
+/**
+ * pciedma_card_open_number() - open a card by its number
+ * @number: as in /dev/pciedma<number>
+ *
+ * Return: a file descriptor, open for reading and writing and closed by
+ * exec(); -1 with ENOENT (no such card), EACCES (not a member of the group
+ * pciedma), ENODEV (it is going), or what else open() says.
+ */
+static inline int pciedma_card_open_number(unsigned int number)
+{
+	char path[sizeof(PCIEDMA_DEVICES) + 32];
+
+	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_DEVICES "/pciedma%u", number),
+			      sizeof(path)))
+		return -1;
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/**
+ * pciedma_card_open() - open a card
+ * @which: NULL: the first, that is the one with the lowest number; a number
+ *         ("0"); a path, that is anything with a slash ("/dev/pciedma0", a
+ *         link to it); or a PCI address ("0000:01:00.0", "01:00.0")
+ *
+ * A path is not looked at: pciedma_card_get_info() fails with ENOTTY if it is
+ * no card's.
+ *
+ * Return: as pciedma_card_open_number(); ENOENT also if there is no card at
+ * all, or the driver is not loaded.
+ */
+static inline int pciedma_card_open(const char *which)
+{
+	unsigned int number;
+
+	if (which && strchr(which, '/'))
+		return open(which, O_RDWR | O_CLOEXEC);
+	if ((!which || pciedma_priv_number(which, &number)) && pciedma_priv_find(which, &number))
+		return -1;
+	return pciedma_card_open_number(number);
+}
+
+/**
+ * pciedma_card_get_info() - ask what a card is
+ * @fd:   the card, or one of its channels
+ * @info: where to put it; zeros if the call fails
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY (no pciedma node), EBADF.
+ */
+static inline int pciedma_card_get_info(int fd, struct pciedma_card_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return ioctl(fd, PCIEDMA_IOC_CARD_INFO, info);
+}
+
+/**
+ * pciedma_card_reset() - stop all engines of a card, reset it, start again
+ * @card: the card
+ *
+ * Requests that have not begun stay queued; a DMA that does not end is cut
+ * off, and its call fails with EIO.
+ *
+ * Return: 0; -1 with EIO (the card could not be proven idle), EBUSY (the
+ * kernel is resetting it), EBADF (not open for writing), ENODEV (card gone),
+ * ENOTTY.
+ */
+static inline int pciedma_card_reset(int card)
+{
+	struct pciedma_reset reset;
+
+	memset(&reset, 0, sizeof(reset));
+	return ioctl(card, PCIEDMA_IOC_RESET, &reset);
+}
+
+/**
+ * pciedma_card_listen() - listen to interrupt lines of the user's own logic
+ * @card:    the card; poll() says POLLIN when one of the lines has fired
+ * @lines:   a bit for each line, at most PCIEDMA_MAX_EVENTS; 0: listen no more
+ * @eventfd: signalled, too, when one has fired; -1: none
+ *
+ * Concerns this open file only, and replaces what it listened to before.
+ *
+ * Return: 0; -1 with EINVAL (lines that the card does not have; not an
+ * eventfd), EOPNOTSUPP (the card has no lines), EBADF (either fd), ENODEV (card
+ * gone), ENOTTY.
+ */
+static inline int pciedma_card_listen(int card, uint32_t lines, int eventfd)
+{
+	struct pciedma_events events;
+
+	memset(&events, 0, sizeof(events));
+	events.lines = lines;
+	events.eventfd = eventfd;
+	return ioctl(card, PCIEDMA_IOC_SET_EVENTS, &events);
+}
+
+/**
+ * pciedma_card_get_events() - take notice of the lines that have fired
+ * @card:  the card; does not wait: that is what poll() is for
+ * @lines: where to put a bit for each line that has fired since the last call;
+ *         0 if the call fails
+ *
+ * The lines may fire again from now on: serve the card's logic first, or they
+ * do so at once. Of threads that share the open file, one sees a given event.
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY, EBADF.
+ */
+static inline int pciedma_card_get_events(int card, uint32_t *lines)
+{
+	struct pciedma_events events;
+	int ret;
+
+	memset(&events, 0, sizeof(events));
+	ret = ioctl(card, PCIEDMA_IOC_GET_EVENTS, &events);
+	*lines = events.lines;
+	return ret;
+}
+
+/**
+ * pciedma_channel_open() - open a channel of an open card
+ * @card:    the card
+ * @channel: the channel's number on it, from 0
+ * @flags:   O_RDWR, or O_RDONLY or O_WRONLY where a direction is missing; with
+ *           O_EXCL nobody else may have it open; with O_NONBLOCK calls fail
+ *           with EAGAIN instead of queueing
+ *
+ * Return: a file descriptor, closed by exec(); -1 with EINVAL (other flags),
+ * ENOENT (no such channel), EACCES, EBUSY (exclusive), EOPNOTSUPP (a direction
+ * that it does not have; a stream), ENODEV (card gone), ENOTTY (not a card).
+ */
+static inline int pciedma_channel_open(int card, unsigned int channel, int flags)
+{
+	char path[sizeof(PCIEDMA_DEVICES) + 32];
+	struct pciedma_card_info info;
+
+	if (flags & ~(O_ACCMODE | O_EXCL | O_NONBLOCK | O_CLOEXEC)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (pciedma_card_get_info(card, &info))
+		return -1;
+	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_DEVICES "/pciedma%uc%u",
+				       info.index, channel), sizeof(path)))
+		return -1;
+	return open(path, flags | O_CLOEXEC);
+}
+
+/**
+ * pciedma_channel_get_info() - ask what a channel is
+ * @channel: the channel
+ * @info:    where to put it, all sizes in bytes; zeros if the call fails
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY (not a channel), EBADF.
+ */
+static inline int pciedma_channel_get_info(int channel, struct pciedma_channel_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return ioctl(channel, PCIEDMA_IOC_CHANNEL_INFO, info);
+}
+
+/**
+ * pciedma_channel_get_wait() - ask how the calls of an open file wait
+ * @channel: the channel
+ * @wait:    where to put mode and time-out (nanoseconds); zeros if the call fails
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY (not a channel), EBADF.
+ */
+static inline int pciedma_channel_get_wait(int channel, struct pciedma_wait *wait)
+{
+	memset(wait, 0, sizeof(*wait));
+	return ioctl(channel, PCIEDMA_IOC_GET_WAIT, wait);
+}
+
+/**
+ * pciedma_channel_set_timeout() - set after what time calls give up
+ * @channel:    the channel; only this open file is concerned
+ * @timeout_ns: nanoseconds without progress, queueing included, after which a
+ *              call fails with ETIMEDOUT; 0: EAGAIN instead of queueing;
+ *              PCIEDMA_TIMEOUT_NONE: no bound; 10 s if never set
+ *
+ * Concerns calls that begin later. Not to be called while another thread sets
+ * time-out or mode of the same open file: one of the two may be lost.
+ *
+ * Return: 0; -1 with EINVAL (below -1), ENODEV (card gone), ENOTTY, EBADF.
+ */
+static inline int pciedma_channel_set_timeout(int channel, int64_t timeout_ns)
+{
+	struct pciedma_wait wait;
+
+	if (pciedma_channel_get_wait(channel, &wait))
+		return -1;
+	wait.timeout_ns = timeout_ns;
+	return ioctl(channel, PCIEDMA_IOC_SET_WAIT, &wait);
+}
+
+/**
+ * pciedma_channel_set_wait_mode() - set how calls wait
+ * @channel: the channel; only this open file is concerned
+ * @mode:    by interrupt, by polling, or adaptively, which it is if never set
+ *
+ * Threads: as pciedma_channel_set_timeout().
+ *
+ * Return: 0; -1 with EINVAL (no such mode), ENODEV (card gone), ENOTTY, EBADF.
+ */
+static inline int pciedma_channel_set_wait_mode(int channel, enum pciedma_wait_mode mode)
+{
+	struct pciedma_wait wait;
+
+	if (pciedma_channel_get_wait(channel, &wait))
+		return -1;
+	wait.mode = (__u32)mode;
+	return ioctl(channel, PCIEDMA_IOC_SET_WAIT, &wait);
+}
+
+/**
+ * pciedma_channel_cancel() - end all requests of an open file
+ * @channel: the channel
+ *
+ * Of all threads and processes that share the open file, synchronous or not.
+ * Each returns what has arrived, or fails with ECANCELED if that is nothing.
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY (not a channel), EBADF.
+ */
+static inline int pciedma_channel_cancel(int channel)
+{
+	struct pciedma_cancel cancel;
+
+	memset(&cancel, 0, sizeof(cancel));
+	return ioctl(channel, PCIEDMA_IOC_CANCEL, &cancel);
+}
+
+/**
+ * pciedma_read_full() - read card memory, going on after short counts
+ * @channel: a memory channel
+ * @buffer:  @length bytes, of any kind and alignment
+ * @length:  bytes, any number
+ * @address: the card's address of the first
+ *
+ * A short count says that a signal, a cancellation or an error came after part
+ * had moved; another call goes on from there, or fails and says why. So a signal
+ * or pciedma_channel_cancel() that finds data moving does not end the whole:
+ * where it must, use pread() and look at its count.
+ *
+ * Return: @length; or fewer, the bytes that are in @buffer for certain, and why
+ * in errno: 0 (the card's memory ends there), EOVERFLOW (@address + @length is
+ * above 2^63 - 1; nothing has moved), EINTR, ECANCELED, EAGAIN, ETIMEDOUT, EIO,
+ * ENODEV, EFAULT, EINVAL (alignment), ESPIPE (not a memory channel), EBADF.
+ */
+static inline size_t pciedma_read_full(int channel, void *buffer, size_t length, uint64_t address)
+{
+	size_t done = 0;
+
+	if (pciedma_priv_check_range(length, address))
+		return 0;
+	while (done < length) {
+		ssize_t moved = pread(channel, (char *)buffer + done,
+				      pciedma_priv_piece(length - done), (off_t)(address + done));
+
+		if (moved < 0)
+			break;
+		if (!moved) {
+			errno = 0;
+			break;
+		}
+		done += (size_t)moved;
+	}
+	return done;
+}
+
+/**
+ * pciedma_write_full() - write card memory, going on after short counts
+ * @channel: a memory channel
+ * @buffer:  @length bytes, of any kind and alignment; may be read-only memory
+ * @length:  bytes, any number
+ * @address: the card's address of the first
+ *
+ * Return: @length; or fewer, the bytes that the card has for certain, and why
+ * in errno: as pciedma_read_full(), but ENOSPC where the card's memory ends.
+ */
+static inline size_t pciedma_write_full(int channel, const void *buffer, size_t length,
+					uint64_t address)
+{
+	size_t done = 0;
+
+	if (pciedma_priv_check_range(length, address))
+		return 0;
+	while (done < length) {
+		ssize_t moved = pwrite(channel, (const char *)buffer + done,
+				       pciedma_priv_piece(length - done), (off_t)(address + done));
+
+		if (moved < 0)
+			break;
+		if (!moved) {
+			errno = ENOSPC;
+			break;
+		}
+		done += (size_t)moved;
+	}
+	return done;
+}
+
+#endif /* PCIEDMA_PCIEDMA_H */
