@@ -79,6 +79,24 @@ def test_qemu_arguments_name_socket_and_bus(card: EmulatedCard) -> None:
     assert "bus" not in json.loads(card.qemu_device_arguments(None))
 
 
+def test_process_takes_no_module_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('the user has one, too')\n")
+    monkeypatch.chdir(tmp_path)
+    card = EmulatedCard("capric")
+    card.start()
+    card.stop()
+
+
+def test_model_given_by_its_path_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "of_the_card.py").write_text("from pciedma_lab.cards.capric import Model\n")
+    (tmp_path / "argparse.py").write_text("raise SystemExit('the user has one, too')\n")
+    (tmp_path / "mine.py").write_text("import argparse\nfrom of_the_card import Model\n")
+    card = EmulatedCard(str(tmp_path / "mine.py"))
+    card.start()
+    assert card.control.violations() == []
+    card.stop()
+
+
 def test_two_cards_have_different_ids() -> None:
     assert EmulatedCard("capric").identifier != EmulatedCard("capric").identifier
 
@@ -160,6 +178,8 @@ def refuses(path: Path) -> bool:
         Client(path).close()
     except ConnectionRefusedError:
         return True
+    except BlockingIOError:  # it lives, but is too busy to take one more
+        return False
     return False
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pciedma_lab import guest_agent
 from pciedma_lab.chroot import PROJECT
 from pciedma_lab.guest_process import GuestError, MachineFailed, Process
 
@@ -175,3 +176,12 @@ def test_wait_ends_when_the_machine_is_gone(host: FakeHost) -> None:
     host.alive = False
     with pytest.raises(MachineFailed, match="gone"):
         process.wait()
+
+
+def test_agent_gives_the_users_modules_to_commands_and_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["/first"])
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == guest_agent.WORK)
+    guest_agent.set_paths()
+    assert os.environ["PYTHONPATH"] == "/mnt/work:/mnt/project:/mnt/project/python"
+    assert sys.path == ["/mnt/project", "/mnt/project/python", "/first"]

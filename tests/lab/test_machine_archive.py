@@ -28,17 +28,19 @@ def test_mirror_unusable_elsewhere_is_none(targets: str) -> None:
     assert archive.parse_mirror(targets) is None
 
 
-def test_proxies_are_passed_on_without_the_empty_ones() -> None:
+def test_settings_are_the_proxies_without_the_empty_ones_and_how_old_an_index_may_be() -> None:
     dump = """\
 Acquire::http "";
 Acquire::http::Proxy "http://proxy.example.net:3142";
 Acquire::https::Proxy "";
 Acquire::http::Proxy::mirror.example.net "DIRECT";
+Acquire::Check-Valid-Until "false";
 APT::Architecture "amd64";
 """
-    assert archive.parse_proxies(dump) == [
+    assert archive.parse_settings(dump) == [
         'Acquire::http::Proxy "http://proxy.example.net:3142";',
         'Acquire::http::Proxy::mirror.example.net "DIRECT";',
+        'Acquire::Check-Valid-Until "false";',
     ]
 
 

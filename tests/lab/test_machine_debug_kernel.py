@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pciedma_lab import coverage_command, debug_kernel, verdict
 from pciedma_lab.cache import LabError
-from pciedma_lab.machine import VERDICT
+from pciedma_lab.chroot import Chroot
+from pciedma_lab.machine import COVERAGE_SCRIPT, VERDICT
 
 FRAGMENT = "CONFIG_KASAN=y\n# CONFIG_SLUB_TINY is not set\nCONFIG_NR_CPUS=4\n"
 
@@ -61,18 +63,48 @@ def test_coverage_sums_documents_and_leaves_headers_out() -> None:
         return json.dumps({"files": [
             {"file": "/somewhere/build/debug/src/core/engine.c", "lines": lines},
             {"file": "include/linux/list.h", "lines": lines},
+            {"file": "/somewhere/build/debug/src-loop-0/cards/loop.c", "lines": lines},
         ]})
 
-    lines = coverage_command.merged([document(1, 0, 0), document(2, 3, 0)])
+    other = document(2, 3, 0).replace("/src/", "/checked-loop-0/")
+    lines = coverage_command.merged([document(1, 0, 0), other])
     assert lines == {"core/engine.c": {1: 3, 2: 3, 3: 0}}
     assert coverage_command.table(lines)[-1].split() == ["all", "2", "of", "3", "lines", "66.7", "%"]
     line = coverage_command.closing_line(lines, 4, 0, 99)
     assert line == "the debug kernel: 99 tests passed; 4 machines, 0 reports; 66.7 % of the driver's lines ran"
 
 
-def test_only_tests_that_passed_count() -> None:
-    report = '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10"/></testsuites>'
-    assert coverage_command.passed(report) == 4
+def test_machine_keeps_the_counts_of_all_folders_that_modules_are_built_in(tmp_path: Path) -> None:
+    built = tmp_path / "gcov/home/a/build/debug"
+    ours = ("src/core/a.gcda", "src-loop-0/core/a.gcda", "checked-loop-0/cards/loop.gcda")
+    for name in (*ours, "debug_probe/pciedma_probe.gcda", "src/core/a.gcno"):
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        (built / name).write_text(name)
+    script = COVERAGE_SCRIPT[COVERAGE_SCRIPT.index("cd ") :]
+    script = script.replace("/sys/kernel/debug", str(tmp_path)).replace("/mnt/results", str(tmp_path / "results"))
+    subprocess.run(["sh", "-c", script], check=True)
+    kept = tmp_path / "results/gcda"
+    assert {str(path.relative_to(kept)) for path in kept.rglob("*.gcda")} == {*ours}
+    assert (kept / ours[1]).read_text() == ours[1]
+
+
+def test_counts_are_read_beside_what_the_compiler_left_in_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Chroot, argv: list[str], cwd: Path) -> str:
+        counts = [int((cwd / name).with_suffix(".gcda").read_text()) for name in argv[3:]]
+        lines = [{"line_number": 1, "count": sum(counts)}]
+        return json.dumps({"files": [{"file": f"{cwd}/core/engine.c", "lines": lines}]})
+
+    results = tmp_path / "results/gcda"
+    for folder, count in (("src", "1"), ("src-loop-0", "10")):
+        for path in (tmp_path / "debug" / folder / "core/engine.gcno", results / folder / "core/engine.gcda"):
+            path.parent.mkdir(parents=True)
+            path.write_text(count)
+    (results / "of-modules-that-are-gone/core").mkdir(parents=True)
+    monkeypatch.setattr(coverage_command, "_BUILT", tmp_path / "debug")
+    monkeypatch.setattr(Chroot, "run", run)
+    assert coverage_command.collect([results, tmp_path / "no-module-loaded"]) == {"core/engine.c": {1: 11}}
 
 
 def test_machine_that_was_not_judged_counts_as_a_report(tmp_path: Path) -> None:

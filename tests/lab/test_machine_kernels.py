@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
-from pciedma_lab import cache, kernels
+from pciedma_lab import cache, chroot, kernels
 from pciedma_lab.cache import LabError
 
 
@@ -47,10 +48,76 @@ def test_parse_uris_takes_kernel_packages_with_versions() -> None:
     ]
 
 
+def test_parse_uris_names_the_architecture_of_foreign_packages() -> None:
+    text = """\
+'http://m.example/linux-kbuild-6.1_6.1.9-1_amd64.deb' linux-kbuild-6.1_6.1.9-1_amd64.deb 1 SHA256:0
+'http://m.example/linux-headers-6.1-common_6.1.9-1_all.deb' linux-headers-6.1-common_6.1.9-1_all.deb 1 SHA256:0
+'http://m.example/linux-headers-arm64_6.1.9-1_arm64.deb' linux-headers-arm64_6.1.9-1_arm64.deb 1 SHA256:0
+"""
+    assert kernels.parse_uris(text) == [
+        ("linux-kbuild-6.1", "6.1.9-1"),
+        ("linux-headers-6.1-common", "6.1.9-1"),
+        ("linux-headers-arm64:arm64", "6.1.9-1"),
+    ]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is run in a builder; apt answers with a kernel, headers and what those build with."""
+    commands: list[str] = []
+
+    def run(self: chroot.Chroot, argv: list[str], cwd: Path | None = None) -> str:
+        commands.append(shlex.join(argv))
+        names = ("linux-image-1-arm64_1_arm64", "linux-kbuild-1_1_amd64", "linux-headers-arm64_1_arm64")
+        return "".join(f"'http://m.example/{name}.deb' {name}.deb 1 SHA256:0\n" for name in names)
+
+    monkeypatch.setattr(chroot.Chroot, "run", run)
+    return commands
+
+
+def test_list_of_another_architecture_is_what_compiling_needs(asked: list[str]) -> None:
+    assert kernels._list(kernels.SERIES["backports-arm64"]) == [
+        ("linux-kbuild-1", "1"),
+        ("linux-headers-arm64:arm64", "1"),
+    ]
+    assert all("APT::Architectures::=arm64" in command for command in asked)
+    assert asked[-1].endswith(" -t trixie-backports linux-headers-arm64:arm64")
+
+
+def test_list_of_the_newest_leaves_the_choice_between_sid_and_experimental_to_apt(asked: list[str]) -> None:
+    kernels._list(kernels.SERIES["newest"])
+    assert asked[-1].endswith(" --reinstall linux-image-amd64 linux-headers-amd64")
+
+
+def test_find_kernel_of_another_architecture_is_not_to_boot() -> None:
+    assert kernels.find("trixie-arm64").name == "trixie-arm64"
+    with pytest.raises(LabError, match="trixie-arm64 is a kernel for arm64"):
+        kernels.find("trixie-arm64", to_boot=True)
+
+
+def test_kernel_of_another_architecture_has_headers_alone(folder: Path) -> None:
+    kernel = kernels.Kernel(kernels.SERIES["bookworm-arm64"], folder / "kernel-bookworm-arm64-6.1.9-1")
+    for name in ("6.1.0-9-common", "6.1.0-9-arm64"):
+        (kernel.folder / "usr/src" / f"linux-headers-{name}").mkdir(parents=True)
+    assert (kernel.release, kernel.version) == ("6.1.0-9-arm64", "6.1.9-1")
+    assert kernel.headers.name == "linux-headers-6.1.0-9-arm64"
+
+
 def test_provide_cached_and_not_due_does_not_ask(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = remember(folder, 1000)
     monkeypatch.setattr(kernels, "_newest", lambda series: pytest.fail("asked the archive"))
     assert kernels.provide("trixie").folder == kernel
+
+
+def test_known_is_what_was_provided_last_and_the_archive_is_not_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernels.known("trixie") is None
+    kernel = remember(folder, -1)
+    monkeypatch.setattr(kernels, "_newest", lambda series: pytest.fail("asked the archive"))
+    found = kernels.known("trixie")
+    assert found is not None
+    assert (found.folder, found.version) == (kernel, "6.12.1-1")
 
 
 def test_provide_due_takes_the_newest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

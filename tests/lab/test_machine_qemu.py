@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pciedma_lab.qemu import ROOT_PORTS, Guest
+from pciedma_lab.qemu import ROOT_PORTS, Firmware, Guest
 from pciedma_lab.qmp import Qmp, QmpError
 
 HERE = Path("/x")
@@ -49,13 +49,42 @@ def test_native_hotplug_takes_the_slots_from_acpi() -> None:
     assert "-global" not in GUEST.command()
 
 
+def test_installed_system_mounts_its_own_disk_and_may_write_to_it() -> None:
+    guest = dataclasses.replace(GUEST, is_installed=True, words=("module.sig_enforce=1",))
+    words = guest.kernel_command_line().split()
+    assert {"root=LABEL=pciedma", "rw"} <= {*words}
+    assert words[-1] == "module.sig_enforce=1"
+    assert not any(word.startswith("rdinit=") for word in words)
+    assert "rdinit=/init" in GUEST.kernel_command_line().split()
+    assert options(GUEST, "-drive")[-1].endswith("readonly=on")
+    assert options(guest, "-drive")[-1].endswith("readonly=off")
+
+
+def test_firmware_boots_by_itself_and_guards_its_variables() -> None:
+    guest = dataclasses.replace(GUEST, firmware=Firmware(HERE / "code", HERE / "a,b", HERE / "boot"))
+    command = guest.command()
+    assert not {"-kernel", "-initrd", "-append"} & {*command}
+    assert {"smm=on", "pflash0=code", "pflash1=variables"} <= {*options(guest, "-machine")[0].split(",")}
+    assert "driver=cfi.pflash01,property=secure,value=on" in options(guest, "-global")
+    assert "driver=file,node-name=variables,filename=/x/a,,b" in options(guest, "-blockdev")
+    assert "read-only=on" in options(guest, "-blockdev")[0]
+    assert "if=none,id=boot,file=fat:/x/boot,format=raw,readonly=on" in options(guest, "-drive")
+
+
 def test_shared_folders_keep_their_queues_through_a_suspend() -> None:
-    ports = {option.split("id=")[1].split(",")[0] for option in options(GUEST, "-device") if "root-port" in option}
-    shares = [option for option in options(GUEST, "-device") if "virtio-9p" in option]
-    assert len(shares) == 2
+    guest = dataclasses.replace(GUEST, work=True)
+    ports = {option.split("id=")[1].split(",")[0] for option in options(guest, "-device") if "root-port" in option}
+    shares = [option for option in options(guest, "-device") if "virtio-9p" in option]
+    assert len(shares) == 3
     for share in shares:
         assert share.endswith("x-pcie-pm-no-soft-reset=on")
         assert share.split("bus=")[1].split(",")[0] in ports
+
+
+def test_work_is_shared_only_if_there_is_one_and_never_to_be_written() -> None:
+    shared = [option for option in options(dataclasses.replace(GUEST, work=True), "-fsdev") if "id=work" in option]
+    assert shared == ["local,id=work,path=/mnt/work,readonly=on,security_model=none,multidevs=remap"]
+    assert not any("id=work" in option for option in options(GUEST, "-fsdev"))
 
 
 def test_iommu_is_strict_when_asked_for_and_else_absent() -> None:

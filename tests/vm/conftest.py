@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from pciedma_lab import modules
+from pciedma_lab import kernels_report, modules
+from pciedma_lab.cache import LabError
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine, Process
 
@@ -20,13 +23,20 @@ KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 #: Of the machine that most tests share.
 TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "3000"))
 
-GUEST = "tests.vm.guest"
+#: What runs in the guest: the lab's own modules, and the tests'.
+GUEST = ("pciedma_lab.guest", "tests.vm.guest")
 #: What a debug kernel says when memory that a dead card may still use stays mapped for ever, as it must.
 DELIBERATE_LEAK = ["DMA-API: .*(pending DMA allocations|Mapped at)", "WARNING: .* at kernel/dma/debug.c", "Call Trace:"]
 
 #: DMA_API_DEBUG takes two mappings that begin in one cache line for a mistake, and after it says nothing any more. They
 #: are none where caches are coherent: so adjacent buffers are left to the kernels without it.
 LEAST_GAP = 64 if KERNEL == "debug" else 1
+
+
+def guest_target(target: str) -> str:
+    """Return the whole name of ``module:function``, where the module is one of GUEST's packages'."""
+    module = target.partition(":")[0]
+    return next(f"{package}.{target}" for package in GUEST if find_spec(f"{package}.{module}"))
 
 
 @dataclass
@@ -50,12 +60,12 @@ class Lab:
         return self.cards["xdma"]
 
     def call(self, target: str, wait_s: float = 120, /, **kwargs: Any) -> Any:
-        """Run a function of tests.vm.guest in the guest."""
-        return self.vm.call(f"{GUEST}.{target}", wait_s, **kwargs)
+        """Run a function of a module of GUEST in the guest."""
+        return self.vm.call(guest_target(target), wait_s, **kwargs)
 
     def start(self, target: str, /, **kwargs: Any) -> Process:
-        """Start a function of tests.vm.guest in the guest."""
-        return self.vm.start_call(f"{GUEST}.{target}", **kwargs).started()
+        """Start a function of a module of GUEST in the guest."""
+        return self.vm.start_call(guest_target(target), **kwargs).started()
 
     def begin(self, target: str, /, **kwargs: Any) -> Process:
         """The same, and wait until the Capric card has begun a DMA for it."""
@@ -190,12 +200,20 @@ def make_lab(vm: Machine, *cards: EmulatedCard) -> Lab:
     return lab
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tested_sources(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Let the JUnit report say of which sources it is."""
+    with contextlib.suppress(LabError):  # no git repository
+        record_testsuite_property("sources", kernels_report.tested_sources())
+
+
 @pytest.fixture(scope="session")
-def machine() -> Iterator[Lab]:
+def machine(record_testsuite_property: Callable[[str, object], None]) -> Iterator[Lab]:
     """One booted guest with the IOMMU strict, for all tests that leave it in order."""
     modules.build(KERNEL)
     cards = [EmulatedCard("capric", seed=1), EmulatedCard("xdma", seed=1)]
     with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=TIME_LIMIT_S) as vm:
+        record_testsuite_property("kernel", vm.run(["uname", "-rv"]).stdout.strip())
         yield make_lab(vm, *cards)
 
 

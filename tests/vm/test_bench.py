@@ -43,5 +43,5 @@ def test_rows_have_all_figures() -> None:
         assert 0 <= row["idle_share"] < 1
         assert row["mmio_reads"] <= row["interrupts"] <= 1
         assert row["instructions"] is None
+        assert row["descriptors"] == 1  # whatever the pages: the IOMMU shows them to the card in one piece
     assert four["link_mb_s"] == 4 * sync["link_mb_s"]
-    assert whole["descriptors"] == 1

@@ -18,8 +18,8 @@ from .conftest import make_lab
 
 KERNEL = "debug"
 
-#: Not again under `make check-debug`.
-pytestmark = pytest.mark.stock_kernel
+#: Not again under `make check-debug` and `make check-kernels`.
+pytestmark = [pytest.mark.stock_kernel, pytest.mark.fixed_kernel]
 
 #: In this order: lockdep gives up after KASAN's report, and the leak is seen while the module is loaded.
 MISTAKES = {

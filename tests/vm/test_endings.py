@@ -137,7 +137,7 @@ def test_fatal_error_of_the_bus_fails_what_is_under_way_and_the_link_is_reset() 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_fatal_error_of_a_bus_that_does_not_recover_is_eio_until_a_reset(lab: Lab, way: str) -> None:
-    """These ports do not say that their links are up again, and nobody tells drivers that it did not work."""
+    """These ports do not say that their links are up again; only newer kernels tell drivers that it did not work."""
     failures = lab.vm.kernel_log().count("device recovery failed")
     blocked = lab.begin_stalled("memory:begun", path=lab.memory, way=way)
     _inject(lab.vm, "port1", "DLP")
@@ -146,6 +146,34 @@ def test_fatal_error_of_a_bus_that_does_not_recover_is_eio_until_a_reset(lab: La
     assert lab.call("memory:begun", path=lab.memory, way=way) == "EIO"
     assert lab.sysfs("xdma", "quarantined_bytes") > 0
     lab.call("resets:reset", card=lab.nodes["xdma"])
+    lab.there_and_back()
+
+
+def _let_the_bus_fail(lab: Lab, fault: str = "") -> None:
+    """Have a fatal error of the bus, of which it does not recover, end a read; with *fault* the card has it then."""
+    failures = lab.vm.kernel_log().count("device recovery failed")
+    blocked = lab.begin_stalled("memory:begun", path=lab.memory, way="sync")
+    if fault:
+        lab.xdma.control.set_fault(fault)
+    _inject(lab.vm, "port1", "DLP")
+    assert blocked.value() in ("EIO", "ENODEV")
+    _wait_for_log(lab.vm, "device recovery failed", failures + 1)
+
+
+def test_card_that_did_not_answer_when_the_bus_failed_comes_back_by_a_reset(lab: Lab) -> None:
+    """Newer kernels give such a card up in front of the driver, too."""
+    _let_the_bus_fail(lab, "all_ones_config")
+    lab.xdma.control.clear_faults()
+    lab.call("resets:reset", card=lab.nodes["xdma"])
+    lab.there_and_back()
+    assert lab.sysfs("xdma", "quarantined_bytes") == 0
+
+
+def test_card_is_unbound_after_the_bus_failed_and_works_when_it_is_bound_again(lab: Lab) -> None:
+    _let_the_bus_fail(lab)
+    lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.find()
     lab.there_and_back()
 
 

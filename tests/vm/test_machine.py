@@ -12,8 +12,8 @@ from pciedma_lab.machine import GuestError, Machine, MachineFailed
 
 KERNEL = "trixie"
 
-#: Not again under `make check-debug`.
-pytestmark = pytest.mark.stock_kernel
+#: Not again under `make check-debug` and `make check-kernels`.
+pytestmark = [pytest.mark.stock_kernel, pytest.mark.fixed_kernel]
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,7 @@ def test_memory_in_quarantine_is_left_alone_when_it_goes_back() -> None:
 
 
 @pytest.mark.stock_kernel
+@pytest.mark.fixed_kernel
 def test_each_copied_transfer_syncs_its_buffer_once_for_the_card_and_a_read_once_for_the_processor() -> None:
     """Newer kernels skip the call where it does nothing, as on x86; 6.1 always makes it, so it can be counted."""
     modules.build("bookworm")

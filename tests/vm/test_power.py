@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from .conftest import Lab
+from pciedma_lab import modules
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
 
 SUSPEND = "echo devices > /sys/power/pm_test; echo freeze > /sys/power/state"
+COPY_PROJECT = """
+mkdir /dev/shm/project
+cp -r /mnt/project/python /mnt/project/tests /dev/shm/project
+mount --bind /dev/shm/project /mnt/project
+"""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Lab]:
+    """A guest of its own, with a copy of the project: older kernels do not get shared folders back after a suspend."""
+    modules.build(KERNEL)
+    cards = [EmulatedCard("capric", seed=1), EmulatedCard("xdma", seed=1)]
+    with Machine(KERNEL, iommu=True, cards=cards, edu=1) as vm:
+        lab = make_lab(vm, *cards)
+        assert vm.run(["sh", "-ec", COPY_PROJECT]).returncode == 0
+        yield lab
 
 
 @pytest.mark.parametrize("fault", ["stall*1", "delay=300000", "late_dma*1"])

@@ -114,6 +114,28 @@ def test_extra_ids_bind_a_users_own_board() -> None:
         vm.unload_modules()
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "echo 1234 5678 > /sys/bus/pci/drivers/pciedma_capric/new_id",
+        "cd /sys/bus/pci/devices/0000:01:00.0; echo pciedma_capric > driver_override;"
+        "echo 0000:01:00.0 > /sys/bus/pci/drivers_probe",
+    ],
+    ids=["new_id", "driver_override"],
+)
+def test_board_with_an_id_of_its_own_is_bound_by_sysfs(commands: str) -> None:
+    board = EmulatedCard("capric", variant="own-id")
+    with Machine(KERNEL, cards=[board], time_limit_s=300) as vm:
+        vm.load_modules()
+        assert vm.run(["sh", "-c", "ls /dev/pciedma*"]).returncode != 0
+        result = vm.run(["sh", "-c", commands])
+        assert result.returncode == 0, result.stderr
+        lab = Lab(vm, {"capric": board})
+        lab.find()
+        lab.echo(20)
+        vm.unload_modules()
+
+
 def test_intx_card_works_without_msi() -> None:
     capric = EmulatedCard("capric", variant="intx")
     with Machine(KERNEL, cards=[capric], time_limit_s=300) as vm:

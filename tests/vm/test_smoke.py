@@ -15,11 +15,16 @@ from .conftest import KERNEL, make_lab
 #: Not again under `make check-debug`.
 pytestmark = pytest.mark.stock_kernel
 
+OTHERS = [name for name in kernels.SUPPORTED if name != KERNEL]
+
 
 @pytest.mark.parametrize(
     ("kernel", "options"),
-    [(name, {}) for name in kernels.SUPPORTED if name != KERNEL]
-    + [(name, {"iommu": True}) for name in kernels.SUPPORTED if name != KERNEL]
+    [
+        pytest.param(name, options, marks=pytest.mark.fixed_kernel)
+        for options in ({}, {"iommu": True})
+        for name in OTHERS
+    ]
     + [(KERNEL, {"swiotlb_force": True}), (KERNEL, {"memory_mib": 5120})],
 )
 def test_cards_work(kernel: str, options: dict[str, Any]) -> None:

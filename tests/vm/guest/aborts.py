@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pciedma
-
-from . import buffers, io_uring
-from .linux_aio import PREAD, PWRITE, Context
-from .memory import pread, pwrite
+from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.libc_calls import pread, pwrite
+from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context
 
 #: Seconds between two tries to give up.
 _AGAIN_S = 0.01

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from . import buffers, io_uring, linux_aio, verified_load
-from .buffers import PAGE, Buffer
-from .request_ways import Request, Ways
+from pciedma_lab.guest import buffers, io_uring, linux_aio, verified_load
+from pciedma_lab.guest.buffers import PAGE, Buffer
+from pciedma_lab.guest.request_ways import Request, Ways
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _DISK = "/dev/vda"  # of the guest's root, read-only

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pciedma
-
-from . import buffers
-from .linux_aio import PREAD, Context
-from .memory import pread, pwrite
+from pciedma_lab.guest import buffers
+from pciedma_lab.guest.libc_calls import pread, pwrite
+from pciedma_lab.guest.linux_aio import PREAD, Context
 
 _DEBUGFS = Path("/sys/kernel/debug")
 

@@ -16,33 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pciedma
-
-from . import buffers, io_uring
-from .buffers import PAGE, Buffer
-from .linux_aio import PREAD, PWRITE, Context
+from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.buffers import PAGE, Buffer
+from pciedma_lab.guest.libc_calls import pread, pwrite
+from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.pread.restype = _libc.pwrite.restype = ctypes.c_ssize_t
 _libc.preadv.restype = _libc.pwritev.restype = ctypes.c_ssize_t
 _CANARY = 0xA5
 
 
 def _differs(one: Buffer, other: Buffer) -> bool:
     return bool(_libc.memcmp(ctypes.c_void_p(one.address), ctypes.c_void_p(other.address), ctypes.c_size_t(one.length)))
-
-
-def _result(value: int) -> int | str:
-    return value if value >= 0 else errno.errorcode[ctypes.get_errno()]
-
-
-def pread(fd: int, address: int, length: int, offset: int) -> int | str:
-    """Read by libc, which repeats nothing: the count or the errno's name."""
-    return _result(_libc.pread(fd, ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_long(offset)))
-
-
-def pwrite(fd: int, address: int, length: int, offset: int) -> int | str:
-    """Write by libc: the count or the errno's name."""
-    return _result(_libc.pwrite(fd, ctypes.c_void_p(address), ctypes.c_size_t(length), ctypes.c_long(offset)))
 
 
 def there_and_back(

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pciedma
-
-from . import buffers, io_uring
-from .linux_aio import PREAD, PWRITE, Context, Iocb
+from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context, Iocb
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _USERFAULTFD, _UFFDIO_API, _UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00  # <linux/userfaultfd.h>

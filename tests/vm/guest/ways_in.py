@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pciedma
-
-from .linux_aio import PREAD, PWRITE, Context
+from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context
 
 
 def vectors(path: str) -> dict[str, Any]:

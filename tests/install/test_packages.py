@@ -1,0 +1,140 @@
+"""Installing, upgrading and removing the packages where no kernel of Debian's runs: DKMS in a chroot."""
+
+from __future__ import annotations
+
+import re
+
+from .conftest import LEFT, Distribution, lines
+
+_ALL = "pciedma pciedma-dkms pciedma-common python3-pciedma pciedma-dev pciedma-doc"
+_MODULES = ["pciedma", "pciedma_capric", "pciedma_edu", "pciedma_xdma"]
+
+
+def _modules(output: str) -> list[str]:
+    return sorted(set(re.findall(r"/updates/dkms/(pciedma\w*)\.ko", output)))
+
+
+def test_install_builds_all_modules_and_purge_leaves_the_group_alone(debian: Distribution) -> None:
+    output = debian.run(f"""
+        install {_ALL}; find /lib/modules -name '*.ko*' -path '*updates*'
+        getent group pciedma; echo version $(modinfo -F version -k $kernel pciedma) $(pciedma --version)
+        echo ==; purge {_ALL}; {LEFT}; getent group pciedma
+    """)
+    installed, purged = output.split("==\n")
+    assert lines(installed, "< ") == lines(purged, "< ") == ["< 0"]
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", installed, re.M)
+    assert _modules(installed) == _MODULES
+    assert re.search(r"^pciedma:x:\d+:$", installed, re.M)
+    version = re.findall(r"^version (\S+) pciedma (\S+)$", installed, re.M)
+    assert version[0][0] == version[0][1]
+    assert lines(purged, "/") == []
+    assert re.search(r"^pciedma:x:\d+:$", purged, re.M)
+
+
+def test_build_that_fails_warns_and_leaves_dpkg_configured(debian: Distribution) -> None:
+    output = debian.run("break_headers; install pciedma-dkms; state pciedma-dkms; dpkg --audit")
+    assert lines(output, "< ") == ["< 0"]
+    assert lines(output, "state: ") == ["state: ii "]
+    assert re.search(r"^pciedma: the modules for kernel \S+: FAILED$", output, re.M)
+    assert "pciedma:   " in output and "#error broken on purpose" in output
+    assert re.search(r"The whole log: /var/lib/dkms/pciedma/\S+/build/make.log", output)
+
+
+def test_build_that_failed_goes_on_as_the_warning_says(debian: Distribution) -> None:
+    output = debian.run(r"""
+        break_headers; install pciedma-dkms > /tmp/said 2>&1; mend_headers
+        # apt's terminal ends lines its own way
+        try $(sed -n 's/.*when the cause is gone: sudo //p' /tmp/said | tr -d '\r'); find /lib/modules -name 'pciedma*'
+    """)
+    assert lines(output, "< ") == ["< 0"]
+    assert _modules(output) == _MODULES
+
+
+def test_kernel_whose_build_fails_is_configured_all_the_same(debian: Distribution) -> None:
+    """The hooks of a kernel's package, as dpkg runs them: DKMS's own would fail."""
+    output = debian.run("""
+        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null; mv /tmp/build /lib/modules/$kernel/
+        export DPKG_MAINTSCRIPT_PACKAGE=linux-headers; break_headers
+        try run-parts --exit-on-error --arg=$kernel /etc/kernel/header_postinst.d; echo ==; mend_headers
+        try run-parts --exit-on-error --arg=$kernel /etc/kernel/header_postinst.d; find /lib/modules -name 'pciedma*'
+    """)
+    broken, mended = output.split("==\n")
+    assert lines(broken, "< ") == lines(mended, "< ") == ["< 0"]
+    assert "FAILED" in broken
+    assert _modules(mended) == _MODULES
+
+
+def test_hooks_come_before_those_that_another_module_can_end(debian: Distribution) -> None:
+    output = debian.run("""
+        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null
+        for folder in postinst.d header_postinst.d; do
+            run-parts --list /etc/kernel/$folder | grep -e dkms -e pciedma
+        done
+    """)
+    names = [line.rpartition("/")[2] for line in lines(output, "/etc/kernel/")]
+    assert names == ["build-pciedma", "dkms"] * 2
+
+
+def test_kernel_that_is_replaced_by_one_of_the_same_name_is_built_for_anew(debian: Distribution) -> None:
+    output = debian.run("""
+        install pciedma-dkms > /dev/null; export DPKG_MAINTSCRIPT_PACKAGE=linux-image
+        [ ! -d /etc/kernel/preinst.d ] || run-parts --arg=$kernel /etc/kernel/preinst.d > /dev/null 2>&1
+        echo left; find /lib/modules -name 'pciedma*'; echo built
+        run-parts --exit-on-error --arg=$kernel /etc/kernel/postinst.d; find /lib/modules -name 'pciedma*'
+    """)
+    left, built = output.split("left\n")[1].split("built\n")
+    assert _modules(left) == ([] if debian.suite != "bookworm" else _MODULES)  # whose DKMS has no such hook
+    assert _modules(built) == _MODULES
+
+
+def test_upgrade_that_does_not_come_about_leaves_modules_that_are_built(debian: Distribution) -> None:
+    """As dpkg calls the scripts: prerm of what is installed, and when the new one cannot be unpacked, its postinst."""
+    output = debian.run("""
+        install pciedma-dkms > /dev/null; info=/var/lib/dpkg/info/pciedma-dkms
+        export DPKG_MAINTSCRIPT_PACKAGE=pciedma-dkms DPKG_MAINTSCRIPT_NAME=prerm
+        $info.prerm upgrade 9 > /dev/null; find /lib/modules -name 'pciedma*'; echo ==
+        try $info.postinst abort-upgrade 9; find /lib/modules -name 'pciedma*'
+    """)
+    before, after = output.split("==\n")
+    assert _modules(before) == []
+    assert lines(after, "< ") == ["< 0"]
+    assert _modules(after) == _MODULES
+
+
+def test_another_version_in_usr_src_is_left_alone(debian: Distribution) -> None:
+    output = debian.run("""
+        mkdir /usr/src/pciedma-98.0 /usr/src/pciedma-0.0.1; echo broken > /usr/src/pciedma-98.0/dkms.conf
+        install pciedma-dkms; state pciedma-dkms
+    """)
+    assert lines(output, "< ") == ["< 0"]
+    assert lines(output, "state: ") == ["state: ii "]
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
+
+
+def test_dkms_by_hand_builds_too(debian: Distribution) -> None:
+    output = debian.run("""
+        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null; mv /tmp/build /lib/modules/$kernel/
+        try dkms autoinstall -k $kernel; find /lib/modules -name 'pciedma*'
+    """)
+    assert lines(output, "< ") == ["< 0"]
+    assert _modules(output) == _MODULES
+
+
+def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribution) -> None:
+    output = debian.run("""
+        for name in 5.10.0-9-amd64 6.0.12-1-amd64 8.0.1-amd64 6.99.0-bare; do
+            mkdir /lib/modules/$name; cp -rs $(readlink -f /lib/modules/$kernel/build) /lib/modules/$name/build
+        done
+        for file in .config include/config/auto.conf; do
+            cd /lib/modules/6.99.0-bare/build; grep -v CONFIG_PCI_MSI= $file > /tmp/file; rm $file; cp /tmp/file $file
+        done
+        mkdir /lib/modules/6.98.0-headless
+        install pciedma-dkms; try /usr/lib/pciedma/build-for 6.98.0-headless
+    """)
+    assert lines(output, "< ") == ["< 0", "< 0"]
+    said = {line.split(": ")[1].split()[-1]: line.split(": ", 2)[2] for line in lines(output, "pciedma: ")}
+    assert said.pop("5.10.0-9-amd64") == said.pop("6.0.12-1-amd64") == "skipped, it is older than 6.1"
+    assert said.pop("8.0.1-amd64").startswith("skipped, it is newer than what pciedma ")
+    assert said.pop("6.99.0-bare").startswith('skipped, it lacks one of the options "CONFIG_PCI_MSI ')
+    assert said.pop("6.98.0-headless").startswith("skipped, its headers are missing; ")
+    assert list(said.values()) == ["built and installed"]

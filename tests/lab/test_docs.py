@@ -1,0 +1,254 @@
+"""The documentation says what the sources say: log lines, errnos, registers, options, pages. Sphinx is not needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pciedma
+from pciedma import errors
+from pciedma_lab import __main__ as command_line
+from pciedma_lab import cards
+from pciedma_lab.registers import Access, Field, Register, bit
+from pciedma_lab.xdma import registers as xdma
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCS = PROJECT / "docs"
+SOURCES = sorted((PROJECT / "src").rglob("*.c"))
+TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text()
+MANUAL_OF_THE_LAB = (DOCS / "man/pciedma-lab.1.md").read_text()
+SPANS = re.findall(r"`([^`]+)`", TROUBLESHOOTING)
+
+_CALL = re.compile(r"\b(?:(?:dev|pci|pr)_(?:emerg|alert|crit|err|warn|notice|info)\w*|printk\w*)\(")
+_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_PLACEHOLDER = re.compile(r"%[-0-9.]*(?:ll|l|h)?[a-zA-Z]")
+#: Errnos that are the kernel's own, or never reach a program.
+_INTERNAL = {"EIOCBQUEUED", "ERESTARTSYS"}
+#: What design and manual promise to document, whoever returns it.
+_PROMISED = {
+    "EINTR", "ETIMEDOUT", "EAGAIN", "EINVAL", "EFAULT", "ENOMEM", "EMSGSIZE", "ENOSPC", "EIO", "ENODEV", "EBUSY",
+    "EPERM", "EOPNOTSUPP", "EACCES", "ENOENT",
+}
+
+
+def closing(text: str, begin: int) -> int:
+    """Return where the parenthesis that is open at *begin* closes."""
+    depth = 1
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[()]', text[begin:]):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if not depth:
+            return begin + match.start()
+    raise AssertionError("a call does not end")
+
+
+def literals(code: str) -> list[str]:
+    """Return a piece of C's string literals, neighbours joined."""
+    joined = re.sub(r'"\s+"', "", code)
+    return [text.replace('\\"', '"').replace("\\n", "") for text in _LITERAL.findall(joined)]
+
+
+def messages() -> dict[str, list[str]]:
+    """Return each message's format, and the other literals that the call fills in."""
+    found = {}
+    for path in SOURCES:
+        text = path.read_text()
+        for match in _CALL.finditer(text):
+            first, *others = literals(text[match.end() : closing(text, match.end())])
+            found[first] = [other for other in others if other]
+    return found
+
+
+def pattern(message: str) -> re.Pattern[str]:
+    return re.compile(".+".join(re.escape(part) for part in _PLACEHOLDER.split(message)))
+
+
+def rows(text: str, columns: int) -> list[list[str]]:
+    """Return the cells of a page's tables of so many columns."""
+    tables = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [row for row in tables if len(row) == columns and set(row[0]) != {"-"}]
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", TROUBLESHOOTING, re.M | re.S)
+    assert found, title
+    return found[1]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+register_table = load(DOCS / "ext/register_table.py")
+
+
+def test_messages_are_found_in_the_sources() -> None:
+    assert "not a capric card: subsystem id %04x:%04x" in messages()
+    assert messages()["%s; %s%s"][0] == "the card does not answer"
+    text = "".join(path.read_text() for path in SOURCES)
+    assert len(messages()) == len(re.findall(r"\b(?:dev|pci|pr)_(?:err|warn|info)\w*\(|\bprintk\(", text))
+
+
+@pytest.mark.parametrize("message", messages())
+def test_message_of_the_sources_is_explained(message: str) -> None:
+    assert any(pattern(message).fullmatch(span) for span in SPANS)
+    for part in messages()[message]:
+        assert any(part in span for span in SPANS), part
+
+
+@pytest.mark.parametrize("title", ["While a card is bound", "While it works"])
+def test_explained_line_is_in_the_sources(title: str) -> None:
+    known = [pattern(message) for message in messages()]
+    lines = [row[0].strip("`") for row in rows(section(title), 3)[1:]]
+    assert len(lines) > 5
+    for line in lines:
+        assert line.startswith("WARNING: ") or any(one.fullmatch(line) for one in known), line
+
+
+def test_warnings_of_the_sources_are_explained() -> None:
+    functions = []
+    for path in SOURCES:
+        text = path.read_text()
+        for match in re.finditer(r"\b(?:WARN|BUG)(?:_ON)?(?:_ONCE)?\(", text):
+            functions.append(re.findall(r"^\w[^;{}()\n]*?(\w+)\(", text[: match.start()], re.M)[-1])
+    assert functions
+    for function in functions:
+        assert f"WARNING: ... {function}" in SPANS
+
+
+@pytest.mark.parametrize("function", ["error_name", "error_place"])
+def test_words_for_xdma_errors_are_explained(function: str) -> None:
+    text = (PROJECT / "src/cards/xdma_engine.c").read_text()
+    body = re.search(rf"^static const char \*{function}\(.*?^}}", text, re.M | re.S)
+    assert body
+    for word in literals(body[0].replace('",', '" ,')):
+        assert word in SPANS
+
+
+def test_errnos_are_explained() -> None:
+    used = {name for path in SOURCES for name in re.findall(r"-(E[A-Z]{2,})\b", path.read_text())}
+    uapi = set(re.findall(r"^\| (E[A-Z]+) \|", (DOCS / "calls.md").read_text(), re.M))
+    explained = {name for row in rows(section("By errno"), 3) for name in re.findall(r"E[A-Z]{2,}", row[0])}
+    assert len(uapi) > 12
+    assert (used - _INTERNAL) | uapi | _PROMISED <= explained
+
+
+def test_every_page_is_in_a_toctree() -> None:
+    blocks = re.findall(r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.M | re.S)
+    listed = [line for block in blocks for line in block.splitlines() if line and not line.startswith(":")]
+    pages = [str(path.relative_to(DOCS))[: -len(".md")] for path in DOCS.rglob("*.md")]
+    assert sorted([*listed, "index"]) == sorted(pages)
+
+
+def test_register_table_has_each_field() -> None:
+    sample = Register("SAMPLE", 0x10, (
+        Field(31, 8, "address", Access.RW, None, "where a | b"),
+        bit(0, "done", Access.W1C, "has ended", inferred=True),
+    ))
+    again = Register("SAMPLE_RC", 0x14, (
+        Field(31, 8, "address", Access.RC, None, "where a | b"),
+        bit(0, "done", Access.RC, "has ended"),
+    ))
+    assert register_table.table((sample, again))[2:] == [
+        "| 0x10 | `SAMPLE` | 31:8 | `address` | RW | undefined | where a \\| b |",
+        "|  |  | 0 | `done` | R/W1C | 0 | has ended (inferred) |",
+        "| 0x14 | `SAMPLE_RC` |  |  | RC |  | as `SAMPLE` |",
+    ]
+
+
+@pytest.mark.parametrize("card", cards.names())
+def test_card_page_has_all_registers_of_the_model(card: str) -> None:
+    """Sphinx makes the tables from the declarations; here: that none is left out, and that the places exist."""
+    places = re.findall(r"^```\{registers\} (\S+)$", (DOCS / f"cards/{card}.md").read_text(), re.M)
+    shown = [register_table.declared(place) for place in places]
+    if card == "xdma":
+        assert set(shown) == {*xdma.BY_TARGET.values(), xdma.USER}
+    else:
+        names = sorted(cards.model(card).register_names.values())
+        assert sorted(register.name for registers in shown for register in registers) == names
+
+
+def test_edu_page_has_the_registers_of_the_driver() -> None:
+    text = (PROJECT / "src/cards/edu_regs.h").read_text()
+    values = dict(re.findall(r"^#define (EDU_\w+)\s+(0x\w+|BIT\(\d+\)|GENMASK\(\d+, \d+\))", text, re.M))
+    for name in ("EDU_VENDOR_ID", "EDU_DEVICE_ID", "EDU_BAR_LENGTH", "EDU_IDENT_MAGIC_VALUE"):
+        del values[name]
+    shown = {"EDU_MEMORY": "0x40000"}
+    for offset, register, bits, field, _ in rows((DOCS / "cards/edu.md").read_text(), 5)[1:]:
+        if register:
+            shown[register.strip("`")] = offset
+        if field:
+            shown[field.strip("`")] = f"GENMASK({bits.replace(':', ', ')})" if ":" in bits else f"BIT({bits})"
+    assert shown == values
+    assert "`EDU_MEMORY`" in (DOCS / "cards/edu.md").read_text()
+
+
+def test_uapi_constants_have_comments_that_kernel_doc_takes() -> None:
+    """It passes over comments of one line without a word."""
+    text = (PROJECT / "src/include/uapi/pciedma.h").read_text()
+    constants = re.findall(r"^#define (PCIEDMA_\w+)", text, re.M)
+    constants.remove("PCIEDMA_IOC_MAGIC")
+    assert len(constants) > 10
+    for name in constants:
+        assert f"\n/**\n * {name} - " in text, name
+
+
+@pytest.mark.parametrize("command", [name for name in command_line.COMMANDS if name != "tools"])
+def test_lab_command_has_all_its_options_in_the_manual(command: str) -> None:
+    argv = [sys.executable, "-m", "pciedma_lab", command, "--help"]
+    result = subprocess.run(argv, text=True, check=True, capture_output=True, cwd=PROJECT / "python")
+    sections = dict(re.findall(r"^## (.*)\n((?:(?!## ).*\n)*)", MANUAL_OF_THE_LAB, re.M))
+    assert re.search(rf"^`{command}`", sections["Commands"], re.M)
+    others = re.search(rf"^`{command}` .*\n", sections["Options of the others"], re.M)
+    part = sections.get(f"Options of {command}") or (others[0] if others else "")
+    documented = re.findall(r"`(--[a-z-]+)`", part)
+    assert sorted(set(documented)) == sorted(set(re.findall(r"--[a-z-]+", result.stdout)) - {"--help"})
+
+
+def test_commands_for_a_clone_alone_are_named_where_it_is_said() -> None:
+    for text in (
+        re.findall(r"^(`tools`.*)work on the project's own files", MANUAL_OF_THE_LAB, re.M)[0],
+        re.findall(r"work on the project itself \((.*)\)", (DOCS / "start-lab.md").read_text())[0],
+    ):
+        assert tuple(re.findall(r"`(\w+)`", text)) == command_line.IN_A_CLONE
+
+
+def test_module_parameters_are_in_the_manual() -> None:
+    text = "".join(path.read_text() for path in (PROJECT / "src").rglob("*.[ch]"))
+    parameters = re.findall(r"module_param\((\w+)", text)
+    assert "ids" in parameters
+    manual = (DOCS / "man/pciedma.4.md").read_text()
+    for name in parameters:
+        assert f"\n`{name}=" in manual
+
+
+def test_alias_for_a_new_id_matches_such_a_device() -> None:
+    page = (DOCS / "ids.md").read_text()
+    vendor, device = re.findall(r"^ +options pciedma_xdma ids=(\w+):(\w+)$", page, re.M)[0]
+    alias = re.findall(r"^ +alias (\S+) pciedma_xdma$", page, re.M)[0]
+    modalias = f"pci:v{int(vendor, 16):08X}d{int(device, 16):08X}sv000010EEsd00000007bc05sc80i00"
+    assert fnmatch.fnmatchcase(modalias, alias)
+
+
+def test_errors_of_the_binding_are_exported_and_documented() -> None:
+    page = (DOCS / "python.md").read_text()
+    for name, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, OSError) and kind.__module__ == errors.__name__:
+            assert name in pciedma.__all__
+            assert f"autoexception:: pciedma.{name}\n" in page
+
+
+@pytest.mark.parametrize("name", [name for name in pciedma.__all__ if not name.endswith("Error")])
+def test_public_name_of_the_binding_is_documented(name: str) -> None:
+    assert re.search(rf"^\.\. auto\w+:: pciedma\.{name}$", (DOCS / "python.md").read_text(), re.M)

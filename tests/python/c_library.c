@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Calls the C library as its arguments say, and prints what each call returned
+ * and its errno. With FAKE defined the system calls that move data or talk to
+ * the driver are made up here.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#ifdef FAKE
+#include <pciedma/uapi.h>
+
+static long setting(const char *name, long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? atol(text) : otherwise;
+}
+
+/* Moves nothing, MOST bytes a call at most, and fails with ERROR after CALLS calls. */
+static ssize_t fake_move(size_t count, off_t offset)
+{
+	static long calls;
+	size_t most = (size_t)setting("MOST", INT64_MAX);
+
+	printf("call %zu at %lld\n", count, (long long)offset);
+	if (calls++ == setting("CALLS", -1)) {
+		errno = (int)setting("ERROR", 0);
+		return errno ? -1 : 0;
+	}
+	return (ssize_t)(count < most ? count : most);
+}
+
+#define pread(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
+#define pwrite(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
+
+/* Prints what is handed in; calls wait by interrupt, and 77 ns. */
+static int fake_ioctl(unsigned long request, void *argument)
+{
+	const unsigned char *bytes = (const unsigned char *)argument;
+	size_t i;
+
+	printf("ioctl %lu ", request);
+	for (i = 0; i < _IOC_SIZE(request); i++)
+		printf("%02x", bytes[i]);
+	printf("\n");
+	if (request == PCIEDMA_IOC_GET_WAIT) {
+		((struct pciedma_wait *)argument)->mode = PCIEDMA_WAIT_INTERRUPT;
+		((struct pciedma_wait *)argument)->timeout_ns = 77;
+	}
+	return 0;
+}
+
+#define ioctl(fd, request, argument) ((void)(fd), fake_ioctl(request, argument))
+#endif
+
+#include <pciedma/pciedma.h>
+
+static void print(const char *name, int ret)
+{
+	printf("%s %d %d\n", name, ret, ret == -1 ? errno : 0);
+}
+
+static int print_open(int fd)
+{
+	char link[64], path[4096];
+	ssize_t length;
+
+	print("open", fd < 0 ? -1 : 0);
+	if (fd < 0)
+		return 0;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	printf("%.*s\n", (int)length, path);
+	print("cloexec", !!(fcntl(fd, F_GETFD) & FD_CLOEXEC));
+	print("access", fcntl(fd, F_GETFL) & O_ACCMODE);
+	return 0;
+}
+
+static void call_card(int fd)
+{
+	struct pciedma_card_info info;
+	uint32_t lines = 7;
+
+	print("card_get_info", pciedma_card_get_info(fd, &info));
+	printf("name %s\n", info.name);
+	print("card_reset", pciedma_card_reset(fd));
+	print("card_listen", pciedma_card_listen(fd, 8, -1));
+	print("card_get_events", pciedma_card_get_events(fd, &lines));
+	print("lines", (int)lines);
+}
+
+static void call_channel(int fd)
+{
+	struct pciedma_channel_info info;
+	struct pciedma_wait wait;
+
+	print("channel_get_info", pciedma_channel_get_info(fd, &info));
+	print("kind", (int)info.kind);
+	print("channel_set_timeout", pciedma_channel_set_timeout(fd, 5));
+	print("channel_set_wait_mode", pciedma_channel_set_wait_mode(fd, PCIEDMA_WAIT_POLL));
+	print("channel_get_wait", pciedma_channel_get_wait(fd, &wait));
+	print("timeout_ns", (int)wait.timeout_ns);
+	print("mode", (int)wait.mode);
+	print("channel_cancel", pciedma_channel_cancel(fd));
+}
+
+static int transfer(const char *verb, int fd, size_t length, uint64_t address)
+{
+	void *buffer = mmap(NULL, length, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t done;
+
+	if (buffer == MAP_FAILED) {
+		perror("mmap");
+		return 1;
+	}
+	errno = EALREADY; /* what somebody left there */
+	if (!strcmp(verb, "read"))
+		done = pciedma_read_full(fd, buffer, length, address);
+	else
+		done = pciedma_write_full(fd, memset(buffer, 'x', length < 4096 ? length : 0),
+					  length, address);
+	printf("moved %zu %d\n", done, done < length ? errno : 0);
+	if (length < 4096)
+		printf("data %.*s\n", (int)done, (char *)buffer);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(verb, "open") && argc <= 3)
+		return print_open(pciedma_card_open(argc == 3 ? argv[2] : NULL));
+	if (!strcmp(verb, "number") && argc == 3)
+		return print_open(pciedma_card_open_number((unsigned int)atoi(argv[2])));
+	if (!strcmp(verb, "channel") && argc == 5)
+		return print_open(pciedma_channel_open(pciedma_card_open(argv[2]),
+						       (unsigned int)atoi(argv[3]),
+						       atoi(argv[4])));
+	if (!strcmp(verb, "calls") && argc == 4) {
+		call_card(open(argv[2], O_RDWR));
+		call_channel(open(argv[3], O_RDWR));
+		return 0;
+	}
+	if ((!strcmp(verb, "read") || !strcmp(verb, "write")) && argc == 5)
+		return transfer(verb, open(argv[2], O_RDWR), strtoull(argv[3], NULL, 0),
+				strtoull(argv[4], NULL, 0));
+	fprintf(stderr, "wrong arguments\n");
+	return 2;
+}

@@ -1,0 +1,326 @@
+"""The C library without a card: it compiles everywhere, installs, finds what is there, and tells errors."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import pciedma
+from pciedma import uapi
+
+from ..c_build import CALLER, EXAMPLES, compile, compiled, install
+
+STANDARDS = [
+    ("cc", "-std=c11", "-D_POSIX_C_SOURCE=200809L"), ("cc", "-std=gnu11"), ("cc", "-std=gnu17"),
+    ("c++", "-std=c++17"), ("c++", "-std=gnu++20"),
+]
+TOO_FAR = 1 << 63
+
+
+@pytest.fixture(scope="module")
+def include(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the installed headers."""
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+class Caller:
+    """The program that calls the library, with a sysfs and a /dev of its own in *folder*."""
+
+    def __init__(self, include: Path, folder: Path) -> None:
+        self.sysfs, self.devices = folder / "sys", folder / "dev"
+        self.devices.mkdir()
+        places = [f'-DPCIEDMA_SYSFS="{self.sysfs}"', f'-DPCIEDMA_DEVICES="{self.devices}"']
+        self.program = compiled(CALLER, folder / "caller", include, "-O2", *places)
+        self.fake = compiled(CALLER, folder / "fake", include, "-O2", "-DFAKE", *places)
+
+    def add_card(self, number: int, address: str = "0000:01:00.0") -> None:
+        """Show a card with one channel, whose nodes are files."""
+        for name in (f"pciedma{number}", f"pciedma{number}c0"):
+            (self.sysfs / name).mkdir(parents=True)
+            (self.devices / name).touch()
+        (self.sysfs / f"pciedma{number}/device").symlink_to(f"../../../{address}")
+
+    def __call__(self, *arguments: object, fake: bool = False, **settings: int) -> list[str]:
+        """Return what it prints."""
+        environment = os.environ | {name: str(value) for name, value in settings.items()}
+        command = [str(self.fake if fake else self.program), *map(str, arguments)]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def _shared(include: Path, tmp_path_factory: pytest.TempPathFactory) -> Caller:
+    return Caller(include, tmp_path_factory.mktemp("caller"))
+
+
+@pytest.fixture
+def caller(_shared: Caller) -> Caller:
+    """The caller; there is no card yet."""
+    shutil.rmtree(_shared.sysfs, ignore_errors=True)
+    shutil.rmtree(_shared.devices)
+    _shared.devices.mkdir()
+    return _shared
+
+
+@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("standard", STANDARDS, ids=" ".join)
+def test_header_compiles_alone_without_a_warning(
+    standard: tuple[str, ...], optimisation: str, include: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "alone.c"
+    source.write_text("#include <pciedma/pciedma.h>\nint main(void) { return 0; }\n")
+    compiler, *options = standard
+    compiled(source, tmp_path / "alone", include, optimisation, *options, compiler=compiler)
+
+
+def test_header_included_by_two_files_links(include: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.c").write_text("#include <pciedma/pciedma.h>\n#include <pciedma/pciedma.h>\n")
+    (tmp_path / "main.c").write_text('#include <pciedma/pciedma.h>\nint main(void) { return 0; }\n')
+    compiled(tmp_path / "main.c", tmp_path / "main", include, str(tmp_path / "other.c"))
+
+
+def test_header_without_posix_says_what_to_define(include: Path, tmp_path: Path) -> None:
+    source = tmp_path / "strict.c"
+    source.write_text("#include <pciedma/pciedma.h>\nint main(void) { return 0; }\n")
+    result = compile(source, tmp_path / "strict", include, "-std=c11")
+    assert result.returncode != 0
+    assert "define _POSIX_C_SOURCE as 200809L" in result.stderr
+
+
+@pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
+@pytest.mark.parametrize("standard", STANDARDS, ids=" ".join)
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.c")))
+def test_example_compiles_without_a_warning(
+    name: str, standard: tuple[str, ...], optimisation: str, include: Path, tmp_path: Path
+) -> None:
+    compiler, *options = standard
+    compiled(EXAMPLES / name, tmp_path / "example", include, optimisation, *options, compiler=compiler)
+
+
+def test_there_are_examples() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.c")} >= {"message_echo", "memory_copy", "asynchronous"}
+
+
+def test_install_puts_readable_files_where_told(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        install(tmp_path / "destination", "/opt/pciedma")
+    finally:
+        os.umask(mask)
+    root = tmp_path / "destination/opt/pciedma"
+    found = {str(path.relative_to(root)): stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*")}
+    assert found == {
+        "include": 0o755, "include/pciedma": 0o755, "share": 0o755, "share/pkgconfig": 0o755,
+        "include/pciedma/pciedma.h": 0o644, "include/pciedma/uapi.h": 0o644, "share/pkgconfig/pciedma.pc": 0o644,
+    }
+
+
+def test_pkg_config_file_says_version_and_where_the_headers_are(tmp_path: Path) -> None:
+    install(tmp_path, "/opt/pciedma")
+    text = (tmp_path / "opt/pciedma/share/pkgconfig/pciedma.pc").read_text()
+    assert "@" not in text
+    assert re.search(rf"^Version: {re.escape(pciedma.__version__)}$", text, re.MULTILINE)
+    assert re.search(r"^prefix=/opt/pciedma$", text, re.MULTILINE)
+    assert re.search(r"^includedir=\$\{prefix\}/include$", text, re.MULTILINE)
+    assert re.search(r"^Cflags: -I\$\{includedir\} -D_FILE_OFFSET_BITS=64$", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("pkg-config"), reason="there is no pkg-config here")
+def test_pkg_config_understands_the_file(tmp_path: Path) -> None:
+    install(tmp_path, "/opt/pciedma")
+    environment = os.environ | {"PKG_CONFIG_PATH": str(tmp_path / "opt/pciedma/share/pkgconfig")}
+
+    def ask(option: str) -> str:
+        command = ["pkg-config", option, "pciedma"]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert ask("--modversion") == pciedma.__version__
+    assert ask("--cflags").split() == ["-I/opt/pciedma/include", "-D_FILE_OFFSET_BITS=64"]
+    assert ask("--libs") == ""
+
+
+def _failed(number: int) -> list[str]:
+    return [f"open -1 {number}"]
+
+
+@pytest.mark.parametrize("which", [[], ["01:00.0"], ["0"], ["99999999999"], ["/dev/no-such-card"], [""], ["card"]])
+def test_open_without_a_card_is_enoent(caller: Caller, which: list[str]) -> None:
+    assert caller("open", *which) == _failed(errno.ENOENT)
+    caller.sysfs.mkdir()
+    assert caller("open", *which) == _failed(errno.ENOENT)
+
+
+def test_open_opens_the_card_with_the_lowest_number(caller: Caller) -> None:
+    for number in (10, 2, 7):
+        caller.add_card(number)
+    (caller.sysfs / "pciedma").mkdir()
+    (caller.sysfs / "pciedma1x").mkdir()
+    assert caller("open") == ["open 0 0", f"{caller.devices}/pciedma2", "cloexec 1 0", f"access {os.O_RDWR} 0"]
+
+
+@pytest.mark.parametrize("which", ["0000:0a:00.0", "0a:00.0", "0A:00.0"])
+def test_open_by_address_opens_the_card_there(caller: Caller, which: str) -> None:
+    caller.add_card(0, "0000:01:00.0")
+    caller.add_card(1, "10000:0a:00.0")
+    caller.add_card(2, "0000:0a:00.0")
+    assert caller("open", which)[1] == f"{caller.devices}/pciedma2"
+
+
+@pytest.mark.parametrize("which", ["0001:0a:00.0", "0a:00.1", "0000:0a:00.", "a:00.0"])
+def test_open_by_another_address_is_enoent(caller: Caller, which: str) -> None:
+    caller.add_card(0, "0000:0a:00.0")
+    assert caller("open", which) == _failed(errno.ENOENT)
+
+
+def test_open_by_number_or_path_needs_no_sysfs(caller: Caller) -> None:
+    node = caller.devices / "pciedma3"
+    node.touch()
+    for arguments in (("open", "3"), ("number", "3"), ("open", node)):
+        assert caller(*arguments)[:3] == ["open 0 0", str(node), "cloexec 1 0"]
+
+
+def test_open_by_a_number_beyond_32_bits_does_not_wrap(caller: Caller) -> None:
+    caller.add_card(3)
+    assert caller("open", (1 << 32) + 3) == _failed(errno.ENOENT)
+    assert caller("open", 10 * (1 << 32) + 3) == _failed(errno.ENOENT)
+
+
+def test_channel_of_a_card_is_opened_with_the_flags_given(caller: Caller) -> None:
+    caller.add_card(0)
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_EXCL | os.O_NONBLOCK):
+        opened = caller("channel", "0", 0, flags, fake=True)[1:]
+        access = f"access {flags & os.O_ACCMODE} 0"
+        assert opened == ["open 0 0", f"{caller.devices}/pciedma0c0", "cloexec 1 0", access]
+
+
+def test_channel_that_is_not_there_is_enoent(caller: Caller) -> None:
+    caller.add_card(0)
+    assert caller("channel", "0", 1, os.O_RDWR, fake=True)[1:] == _failed(errno.ENOENT)
+
+
+@pytest.mark.parametrize("flag", [os.O_CREAT, os.O_TRUNC, os.O_APPEND])
+def test_channel_with_another_flag_is_einval(caller: Caller, flag: int) -> None:
+    caller.add_card(0)
+    assert caller("channel", "0", 0, os.O_RDWR | flag) == _failed(errno.EINVAL)
+
+
+def test_channel_of_no_card_is_enotty_or_ebadf(caller: Caller) -> None:
+    caller.add_card(0)
+    assert caller("channel", "0", 0, os.O_RDWR) == _failed(errno.ENOTTY)
+    assert caller("channel", "/dev/no-such-card", 0, os.O_RDWR) == _failed(errno.EBADF)
+
+
+CALLS = [
+    "card_get_info", "card_reset", "card_listen", "card_get_events", "channel_get_info", "channel_set_timeout",
+    "channel_set_wait_mode", "channel_get_wait", "channel_cancel",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_call_on_a_file_is_enotty_and_leaves_zeros(caller: Caller, call: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    printed = caller("calls", path, path)
+    assert f"{call} -1 {errno.ENOTTY}" in printed
+    assert {"lines 0 0", "kind 0 0", "timeout_ns 0 0", "mode 0 0"} <= set(printed)
+
+
+def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
+    handed = []
+    for line in caller("calls", "/dev/null", "/dev/null", fake=True):
+        if match := re.fullmatch(r"ioctl (\d+) ([0-9a-f]*)", line):
+            handed.append((int(match[1]), bytes.fromhex(match[2])))
+    wait = (uapi.PCIEDMA_IOC_GET_WAIT, uapi.pciedma_wait())
+    expected: list[tuple[int, ctypes.Structure]] = [
+        (uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info()),
+        (uapi.PCIEDMA_IOC_RESET, uapi.pciedma_reset()),
+        (uapi.PCIEDMA_IOC_SET_EVENTS, uapi.pciedma_events(lines=8, eventfd=-1)),
+        (uapi.PCIEDMA_IOC_GET_EVENTS, uapi.pciedma_events()),
+        (uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info()),
+        wait,
+        (uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(mode=uapi.PCIEDMA_WAIT_INTERRUPT, timeout_ns=5)),
+        wait,
+        (uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(mode=uapi.PCIEDMA_WAIT_POLL, timeout_ns=77)),
+        wait,
+        (uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel()),
+    ]
+    assert handed == [(request, bytes(structure)) for request, structure in expected]
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    """A file that holds for card memory."""
+    path = tmp_path / "memory"
+    path.write_bytes(b"0123456789abcdef")
+    return path
+
+
+def test_read_full_returns_what_is_there_and_no_errno_at_the_end(caller: Caller, memory: Path) -> None:
+    assert caller("read", memory, 6, 4) == ["moved 6 0", "data 456789"]
+    assert caller("read", memory, 10, 12) == ["moved 4 0", "data cdef"]
+    assert caller("read", memory, 10, 1000) == ["moved 0 0", "data "]
+
+
+def test_write_full_writes_at_the_address(caller: Caller, memory: Path) -> None:
+    assert caller("write", memory, 3, 5)[0] == "moved 3 0"
+    assert memory.read_bytes() == b"01234xxx89abcdef"
+
+
+def test_write_full_without_room_is_enospc(caller: Caller) -> None:
+    assert caller("write", "/dev/full", 10, 0)[0] == f"moved 0 {errno.ENOSPC}"
+    assert caller("write", "-", 10, 0, fake=True, CALLS=0, ERROR=0)[1] == f"moved 0 {errno.ENOSPC}"
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+@pytest.mark.parametrize(
+    ("length", "address"), [(1, TOO_FAR), (1, TOO_FAR - 1), (16, TOO_FAR - 16), (1, 2 * TOO_FAR - 1)]
+)
+def test_transfer_above_the_last_address_is_eoverflow_and_moves_nothing(
+    caller: Caller, verb: str, length: int, address: int
+) -> None:
+    assert caller(verb, "-", length, address, fake=True)[0] == f"moved 0 {errno.EOVERFLOW}"
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_transfer_up_to_the_last_address_is_asked_for(caller: Caller, verb: str) -> None:
+    address = TOO_FAR - 17
+    assert caller(verb, "-", 16, address, fake=True)[:2] == [f"call 16 at {address}", "moved 16 0"]
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_transfer_on_what_has_no_position_is_espipe(caller: Caller, verb: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert caller(verb, tmp_path / "pipe", 1, 0)[0] == f"moved 0 {errno.ESPIPE}"
+    assert caller(verb, tmp_path / "absent", 1, 0)[0] == f"moved 0 {errno.EBADF}"
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_transfer_goes_on_after_short_counts(caller: Caller, verb: str) -> None:
+    assert caller(verb, "-", 10000, 1 << 40, fake=True, MOST=4000) == [
+        f"call 10000 at {1 << 40}", f"call 6000 at {(1 << 40) + 4000}", f"call 2000 at {(1 << 40) + 8000}",
+        "moved 10000 0",
+    ]
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_transfer_is_cut_where_the_kernel_would(caller: Caller, verb: str) -> None:
+    most = 0x7FFFF000
+    assert caller(verb, "-", 5 << 30, 7, fake=True) == [
+        f"call {most} at 7", f"call {most} at {most + 7}", f"call {(5 << 30) - 2 * most} at {2 * most + 7}",
+        f"moved {5 << 30} 0",
+    ]
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+@pytest.mark.parametrize("number", [errno.EINTR, errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ECANCELED])
+def test_error_ends_the_transfer_and_is_told_beside_the_count(caller: Caller, verb: str, number: int) -> None:
+    printed = caller(verb, "-", 10000, 0, fake=True, MOST=4000, CALLS=2, ERROR=number)
+    assert printed[-1] == f"moved 8000 {number}"
+    assert len(printed) == 4

@@ -1,0 +1,126 @@
+"""The card of docs/add-a-card.md: built, run and aborted as the page says, and found out when it lies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pciedma_lab import modules, run_command
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.chroot import PROJECT
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+PAGE = (PROJECT / "docs/add-a-card.md").read_text()
+
+
+def commands() -> list[tuple[list[str], str]]:
+    """Return the page's commands, each as its words, and what they print."""
+    found = []
+    for block in re.findall(r"^    \$ (.*\n(?:    .*\n)*)", PAGE, re.M):
+        lines = block.replace("\n    ", "\n").splitlines(keepends=True)
+        command = ""
+        while not command or command.count("'") % 2:
+            command += lines.pop(0)
+        found.append((shlex.split(command), "".join(lines)))
+    return found
+
+
+COPY, RUN, STALL, MISTAKE = commands()
+
+
+@pytest.fixture
+def mycard(tmp_path: Path) -> Path:
+    """The copy with which the page begins."""
+    program, option, source, target = COPY[0]
+    assert (program, option, target) == ("cp", "-r", "mycard")
+    shutil.copytree(PROJECT / source, tmp_path / target)
+    return tmp_path / target
+
+
+def shown(vm: Machine, loop: EmulatedCard, words: list[str], output: str) -> None:
+    """Insist that a command of the page, in this machine instead of one of its own, prints what the page shows."""
+    begin = words.index("--")
+    options, argv = words[:begin], words[begin + 1 :]
+    if "--fault" in options:
+        *options, _, fault = options
+        loop.control.set_fault(fault.removeprefix("loop:"))
+    assert shlex.join(options) == "python3 -m pciedma_lab run --card mycard/loop.py --iommu"
+    result = vm.run(argv)
+    assert (result.stderr, result.stdout) == ("", output)
+
+
+def aborted(lab: Lab) -> None:
+    """End stalled requests by time-out, signal and death, both ways, copied and direct."""
+    path, loop = lab.nodes["loop"] + "c0", lab.cards["loop"]
+    for direction in ("read", "write"):
+        for length in (100, 65536):
+            loop.control.set_fault("stall*1")
+            found = lab.call("transfers:one", path=path, direction=direction, length=length, timeout_s=0.3)
+            assert found["moved"] == min(length, 256)
+    loop.control.set_fault("stall*1")
+    assert lab.call("processes:raw_write_interrupted", path=path, after_s=0.5)["result"] == 100
+    loop.control.set_fault("stall*1")
+    loop.control.counters(reset=True)
+    killed = lab.start("transfers:one", path=path, direction="read", length=65536, timeout_s=None)
+    lab.wait_for("starts", card="loop")
+    killed.signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+
+
+def test_card_of_the_page_moves_data_and_survives_aborts(mycard: Path) -> None:
+    loop = EmulatedCard(str(mycard / "loop.py"), seed=1)
+    modules.build(KERNEL, [mycard / "loop.py"], warnings_are_errors=True)
+    with Machine(KERNEL, iommu=True, cards=[loop], time_limit_s=300) as vm:
+        lab = make_lab(vm, loop)
+        path = lab.nodes["loop"] + "c0"
+        shown(vm, loop, *RUN)
+        shown(vm, loop, *STALL)
+        assert lab.call("memory:there_and_back", path=path, lengths=[1, 100, 5000, 40_000]) == []
+        for fault in ("jitter=0-200", "lost_interrupt*3", "delayed_writes=100", "duplicate_interrupt"):
+            loop.control.set_fault(fault)
+            assert lab.call("memory:there_and_back", path=path, lengths=[100, 20_000], skews=[4097]) == []
+        loop.control.clear_faults()
+        aborted(lab)
+        assert lab.call("memory:uring", path=path, depth=4, length=10_000) == {"bad": []}
+        loop.control.set_fault("stall*1")
+        loop.control.counters(reset=True)
+        blocked = lab.start("processes:blocked_call", path=path, direction="read", timeout_s=None)
+        lab.wait_for("starts", card="loop")
+        lab.call("processes:unbind", driver="pciedma_loop", address=lab.addresses["loop"])
+        assert blocked.value()["results"][1] == "ENODEV"
+        lab.call("processes:bind", driver="pciedma_loop", address=lab.addresses["loop"])
+        lab.find()
+        assert lab.call("memory:there_and_back", path=path, lengths=[20_000]) == []
+        assert lab.sysfs("loop", "quarantined_bytes") == 0
+        assert loop.control.violations() == []
+        vm.unload_modules()
+
+
+@pytest.mark.stock_kernel
+def test_mistake_of_the_page_fails_the_run_as_it_says(mycard: Path) -> None:
+    right, wrong = re.findall(r"^    (return .*;)$", PAGE, re.M)
+    source = mycard / "loop.c"
+    function = re.search(r"^static int loop_idle\(.*?^}", source.read_text(), re.M | re.S)
+    assert function and function[0].count(right) == 1
+    source.write_text(source.read_text().replace(function[0], function[0].replace(right, wrong)))
+    words = [str(mycard.parent / word) if word.startswith("mycard/") else word for word in MISTAKE[0]]
+    words[:1] = [sys.executable]
+    words[words.index("--") : words.index("--")] = ["--kernel", KERNEL]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "python")}
+    result = subprocess.run(words, text=True, check=False, capture_output=True, env=environment)
+    assert result.returncode == run_command.LAB_FAILED, result.stderr
+    for line in MISTAKE[1].splitlines():
+        pattern = ".*".join(re.escape(part) for part in line.split("..."))
+        assert re.search(f"^{pattern}$", result.stderr, re.M), f"{line} is not in {result.stderr}"
+    assert f"[Errno {errno.ETIMEDOUT}]" in MISTAKE[1]
