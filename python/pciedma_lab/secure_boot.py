@@ -17,7 +17,7 @@ _OWNER = "a7d3b9f0-52c4-4c0e-9d3a-2f6e8f1b6c11"
 def firmware(folder: Path, certificates: Sequence[Path]) -> Firmware:
     """Return firmware with variables of its own in *folder*, which trusts *certificates* (DER) as machine owner's keys.
 
-    The folder that it boots from is yet to be filled by boot_folder().
+    The folder that it boots from is yet to be filled by fill_boot_folder().
     """
     files = FIRMWARE.provide() / "usr/share/OVMF"
     variables = folder / "variables.fd"
