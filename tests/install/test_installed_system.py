@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,10 +99,7 @@ with pciedma.open({capric}) as card, card.channel(0) as channel:
 
 
 def test_kernel_upgrade_without_headers_and_with_a_build_that_fails_is_led_on_by_doctor(system: System) -> None:
-    system.share.mkdir(parents=True)
-    repository = systems.kernel_repository(system.suite)
-    for package in repository.iterdir():
-        (system.share / package.name).hardlink_to(package)
+    shutil.copytree(systems.kernel_repository(system.suite), system.share)
     with system.on() as seat:
         seat.root(systems.apt_sources("/mnt/results"))
         old = seat.vm.kernel_release
