@@ -50,12 +50,12 @@ class Seat:
         return result.stdout
 
     def doctor(self, name: str = "alice", options: str = "") -> dict[str, dict[str, Any]]:
-        """Let doctor speak to the transcript; returns its problems and notes by check."""
+        """Let doctor speak to the transcript; returns its problems and notes by check, of each the first."""
         self.try_user(name, f"pciedma doctor {options}")
         # Once more, quietly: the transcript has the text for people.
         said = self.vm.run(["runuser", "-l", name, "-c", f"pciedma doctor --json {options}"], 60).stdout
         findings = json.loads(said)["findings"]
-        return {found["check"]: found for found in findings if found["status"] in ("problem", "note")}
+        return {found["check"]: found for found in reversed(findings) if found["status"] in ("problem", "note")}
 
     def take_steps(self, finding: dict[str, Any], timeout_s: float = 60) -> None:
         """Type what doctor says, as root."""

@@ -123,9 +123,10 @@ def test_kernel_upgrade_without_headers_and_with_a_build_that_fails_is_led_on_by
         seat.root(f"cp /root/pciedma_card.h {header}")
         seat.root(failed["steps"][-1], BUILD_SECONDS)
         assert f"/lib/modules/{old}/" in seat.root("find /lib/modules -name 'pciedma*.ko*'")
-        seat.take_steps(seat.doctor()["loading"])
+        for _ in _MODULES[1:]:  # what stands under the first problem, then doctor again
+            seat.take_steps(seat.doctor()["loading"])
         _assert_in_order(systems.look(seat))
-        assert "modules" not in seat.doctor()
+        assert not {"modules", "loading"} & seat.doctor().keys()
 
 
 def _another_driver(seat: Seat, address: str) -> None:
