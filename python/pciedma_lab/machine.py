@@ -233,14 +233,29 @@ class Machine:
             time.sleep(0.02)
         try:
             self.qmp = Qmp(self.guest.qmp, 30 * self.patience)
-            self._agent = socket.socket(socket.AF_UNIX)
-            self._agent.connect(str(self.guest.agent))
+            ready = self._process(0)
+            self._listen()
         except (QmpError, OSError) as error:
             raise self.failure(f"QEMU did not start: {error!r}") from error
-        ready = self._process(0)
-        threading.Thread(target=self._read, args=(self._agent,), daemon=True).start()
         ready.wait((end - time.monotonic()) / self.patience)
         self.kernel_release = ready.final["release"]
+
+    def _listen(self) -> None:
+        """Connect to the agent, and take what it says from now on."""
+        self._agent = socket.socket(socket.AF_UNIX)
+        self._agent.connect(str(self.guest.agent))
+        threading.Thread(target=self._read, args=(self._agent,), daemon=True).start()
+
+    def reconnect(self) -> None:
+        """Let the guest's kernel know again that the host is there.
+
+        After a suspend 7.3 does not: it asks before it has room for the answer. What either side was sending is lost.
+        """
+        assert self._agent is not None
+        with self._lock:
+            self._agent.shutdown(socket.SHUT_RDWR)
+            self._agent.close()
+            self._listen()
 
     def _read(self, agent: socket.socket) -> None:
         with contextlib.suppress(OSError), agent.makefile("rb") as file:

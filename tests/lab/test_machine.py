@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -22,7 +24,9 @@ def vm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     guest = Guest(**dict.fromkeys(names, tmp_path))  # type: ignore[arg-type]
     monkeypatch.setattr(Machine, "_prepare", lambda self: guest)
     monkeypatch.setattr(Chroot, "command", lambda self, argv, mounts: ["sleep", "1000"])
-    return Machine()
+    machine = Machine()
+    machine.guest = guest
+    return machine
 
 
 def test_interrupt_between_qemu_and_its_time_limit_leaves_nothing_running(
@@ -46,3 +50,20 @@ def test_interrupt_between_qemu_and_its_time_limit_leaves_nothing_running(
         assert started[0].returncode == -signal.SIGKILL
     finally:
         started[0].kill()
+
+
+def test_reconnect_ends_the_connection_and_makes_another(vm: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(vm.guest.agent))
+        server.listen()
+        vm._listen()
+        first, _ = server.accept()
+        vm.reconnect()
+        second, _ = server.accept()
+        process = vm.start_run(["true"])
+        with first, second:
+            assert first.recv(100) == b""
+            assert json.loads(second.recv(1000))["argv"] == ["true"]
+            second.sendall(b'{"id": 1, "event": "done", "status": 3}\n')
+            assert process.wait() == 3
+            vm._agent.close()  # type: ignore[union-attr]

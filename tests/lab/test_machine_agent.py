@@ -185,3 +185,19 @@ def test_agent_gives_the_users_modules_to_commands_and_takes_none(monkeypatch: p
     guest_agent.set_paths()
     assert os.environ["PYTHONPATH"] == "/mnt/work:/mnt/project:/mnt/project/python"
     assert sys.path == ["/mnt/project", "/mnt/project/python", "/first"]
+
+
+def test_agent_goes_on_when_the_host_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port without a host reads as its end."""
+    done: list[int] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        agent = guest_agent.Agent(theirs.fileno())
+        monkeypatch.setattr(agent, "do_signal", lambda id, number: done.append(number))
+        with monkeypatch.context() as gone:
+            gone.setattr(os, "read", lambda fd, size: b"")
+            agent.read_port()
+        assert done == []
+        ours.sendall(b'{"kind": "signal", "id": 1, "number": 15}\n')
+        agent.read_port()
+    assert done == [15]
