@@ -21,7 +21,7 @@ from pciedma_lab.machine import Machine, Process
 KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 
 #: Of the machine that most tests share.
-TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "4500"))
+TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "3000"))
 
 #: What runs in the guest: the lab's own modules, and the tests'.
 GUEST = ("pciedma_lab.guest", "tests.vm.guest")
