@@ -130,12 +130,19 @@ class Lab:
         assert not folder
         return int(self.vm.run(["cat", path]).stdout)
 
-    def set_drain(self, card: str, milliseconds: int) -> int:
-        """Set the drain bound of a card's first channel; returns what it was."""
+    @contextlib.contextmanager
+    def drain_bound(self, card: str, milliseconds: int) -> Iterator[None]:
+        """Another drain bound for a card's first channel, in both directions."""
         bound = self.sysfs(card, "c0/h2c/drain_ms")
+        self._set_drain(card, milliseconds)
+        try:
+            yield
+        finally:
+            self._set_drain(card, bound)
+
+    def _set_drain(self, card: str, milliseconds: int) -> None:
         folder = f"/sys/class/pciedma/{self.nodes[card].removeprefix('/dev/')}c0"
         self.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
-        return bound
 
     def find(self) -> None:
         """Learn the cards' nodes and addresses anew."""

@@ -14,9 +14,8 @@ MESSAGES = 500
 @pytest.fixture(autouse=True)
 def patient(lab: Lab) -> Iterator[None]:
     """Let no waiter look at the card for itself because this machine was busy with something else."""
-    bound = lab.set_drain("capric", 10_000)
-    yield
-    lab.set_drain("capric", bound)
+    with lab.drain_bound("capric", 10_000):
+        yield
 
 
 @pytest.fixture

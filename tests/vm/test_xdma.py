@@ -18,12 +18,11 @@ DRAIN_S = 1.0
 @pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL"])
 @pytest.mark.parametrize("length", [64, 100_000])
 def test_transfer_costs_no_read_and_at_most_two_writes(lab: Lab, length: int, wait_mode: str) -> None:
-    bound = lab.set_drain("xdma", 10_000)
-    lab.there_and_back(lengths=[length] * 3, wait_mode=wait_mode)
-    lab.xdma.control.counters(reset=True)
-    lab.there_and_back(lengths=[length] * 50, skews=[4097], wait_mode=wait_mode)
-    counters = lab.xdma.control.counters()
-    lab.set_drain("xdma", bound)
+    with lab.drain_bound("xdma", 10_000):
+        lab.there_and_back(lengths=[length] * 3, wait_mode=wait_mode)
+        lab.xdma.control.counters(reset=True)
+        lab.there_and_back(lengths=[length] * 50, skews=[4097], wait_mode=wait_mode)
+        counters = lab.xdma.control.counters()
     transfers = 100
     polled = wait_mode == "POLL"
     assert counters["h2c0_descriptors"] >= 50
