@@ -170,12 +170,14 @@ static int xdma_identify(struct pciedma_card *card, const struct pci_device_id *
 		return PTR_ERR(xdma->bar);
 	for (i = 0; i < XDMA_CHANNELS && !ret; i++)
 		ret = xdma_add_channels(card, i);
+	if (ret)
+		return ret;
 	for (i = 0; i < XDMA_MAX_ENGINES; i++)
 		xdma->engines[i].vector = xdma_irq_number(xdma, i % PCIEDMA_DIRECTIONS,
 							  i / PCIEDMA_DIRECTIONS);
 	pci_info(pdev, "XDMA core in BAR%d: %u H2C, %u C2H channels\n", bar,
 		 xdma->counts[PCIEDMA_H2C], xdma->counts[PCIEDMA_C2H]);
-	return ret ?: xdma->counts[PCIEDMA_H2C] + xdma->counts[PCIEDMA_C2H] ? ret : -ENODEV;
+	return xdma->counts[PCIEDMA_H2C] + xdma->counts[PCIEDMA_C2H] ? 0 : -ENODEV;
 }
 
 /* The core's bit of an engine's descriptor credits. */
