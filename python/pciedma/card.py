@@ -53,10 +53,14 @@ def list_cards(sysfs: Path = SYSFS, devices: Path = DEVICES) -> list[FoundCard]:
     found = []
     for folder in sysfs.glob("pciedma*"):
         match = re.fullmatch(r"pciedma(\d+)", folder.name)
-        if match:
-            address = (folder / "device").resolve().name
+        if not match:
+            continue
+        try:
+            address = (folder / "device").resolve(strict=True).name
             name = (folder / "card").read_text().strip()
-            found.append(FoundCard(int(match[1]), str(devices / folder.name), address, name))
+        except OSError:  # it goes while we look
+            continue
+        found.append(FoundCard(int(match[1]), str(devices / folder.name), address, name))
     return sorted(found, key=lambda card: card.index)
 
 

@@ -159,8 +159,8 @@ class Channel(Node):
     def _position(self, address: int | None) -> int:
         if address is not None and self.kind is not Kind.MEMORY:
             raise ValueError(f"a {self.kind.name.lower()} channel has no addresses")
-        if address is not None and address < 0:
-            raise ValueError("the address is negative")
+        if address is not None and not 0 <= address < 1 << 63:
+            raise ValueError("the address is negative" if address < 0 else "the address is 2^63 or more")
         return address or 0
 
     @property

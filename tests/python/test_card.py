@@ -35,6 +35,12 @@ def test_list_names_cards_and_not_channels(tree: tuple[Path, Path]) -> None:
     assert cards[1].path == str(tree[1] / "pciedma1")
 
 
+def test_list_leaves_out_a_card_that_goes_meanwhile(tree: tuple[Path, Path]) -> None:
+    (tree[0] / "pciedma0/card").unlink()
+    assert [card.index for card in list_cards(*tree)] == [1]
+    assert find(None, *tree) == str(tree[1] / "pciedma1")
+
+
 @pytest.mark.parametrize(
     ("which", "node"),
     [(None, "pciedma0"), (1, "pciedma1"), ("00:09.0", "pciedma0"), ("0000:00:09.0", "pciedma0"),

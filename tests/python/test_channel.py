@@ -110,9 +110,11 @@ def test_read_without_a_size_takes_the_rest_of_the_memory(memory: pciedma.Channe
     assert memory.read(address=5000) == b""
 
 
-def test_negative_address_is_refused(memory: pciedma.Channel) -> None:
-    with pytest.raises(ValueError, match="negative"):
-        memory.read(1, -1)
+@pytest.mark.parametrize(("address", "why"), [(-1, "negative"), (1 << 63, "or more"), (1 << 80, "or more")])
+def test_address_that_no_offset_can_be_is_refused(memory: pciedma.Channel, address: int, why: str) -> None:
+    for call in (lambda: memory.read(1, address), lambda: memory.write(b"x", address)):
+        with pytest.raises(ValueError, match=why):
+            call()
 
 
 def test_message_goes_and_comes(message: pciedma.Channel) -> None:
