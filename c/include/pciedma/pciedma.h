@@ -317,7 +317,8 @@ static inline int pciedma_channel_get_wait(int channel, struct pciedma_wait *wai
  * @channel:    the channel; only this open file is concerned
  * @timeout_ns: nanoseconds without progress, queueing included, after which a
  *              call fails with ETIMEDOUT; 0: EAGAIN instead of queueing;
- *              PCIEDMA_TIMEOUT_NONE: no bound; 10 s if never set
+ *              PCIEDMA_TIMEOUT_NONE: no bound; 10 s if never set. Asynchronous
+ *              requests end after 60 s at the latest
  *
  * Concerns calls that begin later. Not to be called while another thread sets
  * time-out or mode of the same open file: one of the two may be lost.

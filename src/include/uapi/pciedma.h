@@ -150,7 +150,8 @@ struct pciedma_channel_info {
  * @mode:       enum pciedma_wait_mode
  * @timeout_ns: nanoseconds without progress, queueing included, after which a
  *              call ends with ETIMEDOUT; 0: EAGAIN instead of queueing;
- *              PCIEDMA_TIMEOUT_NONE: no bound
+ *              PCIEDMA_TIMEOUT_NONE: no bound. Asynchronous requests end after
+ *              60 seconds at the latest
  * @reserved:   zero
  */
 struct pciedma_wait {
