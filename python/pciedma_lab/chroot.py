@@ -260,8 +260,8 @@ INSTALLED = {
         suite=suite,
         packages=(
             "adduser", "ca-certificates", "dkms", "e2fsprogs", "initramfs-tools", "kmod", "libjs-sphinxdoc",
-            "libpam-systemd", "linux-headers-amd64", "linux-image-amd64", "mokutil", "openssl", "pciutils", "python3",
-            "sudo", "systemd-sysv", "udev",
+            "libpam-systemd", "linux-headers-amd64", "linux-image-amd64", "mokutil", "openssl", "pciutils", "psmisc",
+            "python3", "sudo", "systemd-sysv", "udev",
         ),
     )
     for suite in ("bookworm", "trixie")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pciedma.tool.system import Output, Owner, System
@@ -15,6 +17,7 @@ SIGNATURE = b"~Module signature appended~\n"
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 CARD_GROUP = 990
 USER_UID = 1000
+_NOBODY = 65534
 BUS_MASTER = b"\xee\x10\x38\x90\x06\x00" + bytes(58)
 
 ALIASES = {
@@ -41,6 +44,8 @@ class MadeUpRoot:
         self.outputs: dict[str, Output] = {}
         self.owners: dict[str, Owner] = {}
         self.closed: set[str] = set()
+        self.missing: set[str] = set()
+        self.python, self.tool = "python3", "pciedma"
         self.write("/proc/sys/kernel/osrelease", f"{RELEASE}\n")
         self.write("/proc/modules", "")
         self.write("/etc/passwd", f"root:x:0:0::/root:/bin/sh\nada:x:{USER_UID}:{USER_UID}::/home/ada:/bin/sh\n")
@@ -55,6 +60,9 @@ class MadeUpRoot:
             run=self._run,
             may_use=lambda path: self._name(path) not in self.closed,
             owner_of=lambda path: self.owners.get(self._name(path)),
+            has=lambda program: program not in self.missing,
+            python=self.python,
+            tool=self.tool,
         )
 
     def _name(self, path: Path) -> str:
@@ -73,6 +81,23 @@ class MadeUpRoot:
         path = self.folder / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(self.folder / target.lstrip("/"))
+
+    @contextmanager
+    def closed_to_all(self, folder: str) -> Iterator[None]:
+        """Let nobody look into a folder, and look as somebody who is not root, if the test is run by root."""
+        path = self.folder / folder.lstrip("/")
+        path.chmod(0)
+        is_root = os.geteuid() == 0
+        if is_root:
+            for parent in (self.folder, *self.folder.parents):  # pytest's own are its user's
+                parent.chmod(parent.stat().st_mode | 0o011)
+            os.seteuid(_NOBODY)
+        try:
+            yield
+        finally:
+            if is_root:
+                os.seteuid(0)
+            path.chmod(0o755)
 
     def log(self, text: str | None) -> None:
         self.outputs["dmesg"] = Output(1, "") if text is None else Output(0, text)

@@ -6,7 +6,9 @@ import argparse
 import gzip
 import json
 import lzma
+import os
 import shlex
+import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -32,12 +34,10 @@ from .made_up_root import (
 )
 
 ADDRESS = "0000:03:00.0"
+BIND = f"echo {ADDRESS} | sudo tee /sys/bus/pci/drivers/pciedma_xdma/bind"
 MOK = "/var/lib/dkms/mok.pub"
 SIGNED = module_content() + SIGNATURE
-KERNEL_OF_DEBIAN = (
-    "sudo apt install linux-image-$(dpkg --print-architecture) linux-headers-$(dpkg --print-architecture)",
-    "sudo reboot",
-)
+KERNEL_OF_DEBIAN = ("sudo apt install linux-image-amd64 linux-headers-amd64", "sudo reboot")
 
 
 @pytest.fixture
@@ -99,9 +99,67 @@ class TestModules:
     def test_without_headers_that_apt_finds_says_to_take_the_present_kernel(self, root: MadeUpRoot) -> None:
         root.sources()
         root.write(f"{MODULES}/modules.dep")
-        hint, *steps = found(root, "modules").steps[2:]
+        hint, *steps = found(root, "modules").steps[3:]
         assert hint.startswith("# if apt does not find them")
         assert tuple(steps) == KERNEL_OF_DEBIAN
+
+    @pytest.mark.parametrize(("release", "kind"), [
+        ("6.1.0-50-rt-amd64", "rt-amd64"), ("6.12.107+deb13-cloud-arm64", "cloud-arm64"), ("7.3-amd64", "amd64"),
+    ])
+    def test_without_headers_names_what_brings_those_of_later_kernels(
+        self, root: MadeUpRoot, release: str, kind: str
+    ) -> None:
+        root.sources()
+        root.boot(release)
+        steps = found(root, "modules").steps
+        assert steps[2] == f"# for later kernels to come with theirs: linux-headers-{kind}"
+        assert steps[-2] == f"sudo apt install linux-image-{kind} linux-headers-{kind}"
+
+    def test_without_headers_of_a_kernel_that_is_not_debians_names_the_architectures(self, root: MadeUpRoot) -> None:
+        root.sources()
+        root.boot("6.12.5-mine")
+        steps = found(root, "modules").steps
+        assert not any("later kernels" in step for step in steps)
+        assert "linux-image-$(dpkg --print-architecture)" in steps[-2]
+
+    def test_with_headers_that_may_not_be_looked_at_are_not_missed(self, root: MadeUpRoot) -> None:
+        root.sources()
+        root.write(f"{MODULES}/modules.dep")
+        root.write("/root/linux/Makefile")
+        root.link(f"{MODULES}/build", "/root/linux")
+        with root.closed_to_all("/root"):
+            assert found(root, "modules").summary == f"not built for the running kernel {RELEASE}"
+
+    def test_in_a_folder_that_may_not_be_looked_at_is_a_note(self, root: MadeUpRoot) -> None:
+        root.headers()
+        root.sources()
+        root.install()
+        with root.closed_to_all("/lib/modules"):
+            finding = found(root, "modules")
+            assert run(root) == 1  # there is no card
+        assert (finding.status, finding.summary) == (Status.NOTE, f"{MODULES} may not be read")
+        assert finding.steps == ("sudo pciedma doctor",)
+
+    def test_of_the_host_in_a_container_are_well(self, root: MadeUpRoot) -> None:
+        root.write("/run/.containerenv")
+        root.load("pciedma_xdma")
+        assert found(root, "modules") == ok("of the host, whose kernel has pciedma, pciedma_xdma")
+
+    def test_not_loaded_by_the_host_of_a_container_is_the_hosts_problem(self, root: MadeUpRoot) -> None:
+        root.write("/run/.containerenv")
+        finding = found(root, "modules")
+        assert (finding.status, finding.steps) == (Status.PROBLEM, ("# on the host: pciedma doctor",))
+
+    def test_whose_files_are_gone_are_built_and_installed_anew(self, root: MadeUpRoot) -> None:
+        root.headers()
+        root.sources()
+        root.link(f"/var/lib/dkms/pciedma/kernel-{RELEASE}-x86_64", f"/var/lib/dkms/pciedma/0.1.0/{RELEASE}/x86_64")
+        finding = found(root, "modules")
+        assert "their files are gone" in finding.cause
+        assert finding.steps == (
+            f"sudo dkms build --force pciedma/0.1.0 -k {RELEASE}",
+            f"sudo dkms install --force pciedma/0.1.0 -k {RELEASE}",
+        )
 
     def test_without_headers_where_nothing_is_built_by_itself_says_install(self, root: MadeUpRoot) -> None:
         root.sources()
@@ -160,6 +218,16 @@ class TestModules:
         assert finding.summary == f"the build for {RELEASE} failed"
         assert f'{log} says: "core/b.c:3:4: error: last"' in finding.cause
         assert finding.steps[0] == f"less {log}"
+
+    def test_failed_build_is_known_after_another_kernels(self, root: MadeUpRoot) -> None:
+        root.headers()
+        root.sources()
+        folder = "/var/lib/dkms/pciedma/0.1.0"
+        root.write(f"{folder}/failed-{RELEASE}.log",
+                   f"DKMS make.log for pciedma-0.1.0 for kernel {RELEASE} (x86_64)\nerror: kept\n")
+        root.write(f"{folder}/build/make.log",
+                   "DKMS make.log for pciedma-0.1.0 for kernel 6.1.0-9-amd64 (x86_64)\nerror: other\n")
+        assert f'{folder}/failed-{RELEASE}.log says: "error: kept"' in found(root, "modules").cause
 
     def test_failed_build_for_another_kernel_is_not_the_cause(self, root: MadeUpRoot) -> None:
         root.headers()
@@ -430,13 +498,21 @@ class TestSignature:
         self.mokutil(secure, "is already enrolled", 1, certificate)
         assert found(secure, "signature").status == Status.OK
 
-    def test_without_mokutil_installs_it_first(self, secure: MadeUpRoot) -> None:
+    def test_without_mokutil_is_not_known(self, secure: MadeUpRoot) -> None:
         secure.outputs.pop(f"mokutil --test-key {MOK}")
-        assert found(secure, "signature").steps == ("sudo apt install mokutil", f"sudo mokutil --test-key {MOK}")
+        assert found(secure, "signature").steps == (f"sudo mokutil --test-key {MOK}",)
         secure.log("[ 9.1] Loading of module with unavailable key is rejected\n")
         finding = found(secure, "signature")
         assert finding.status == Status.PROBLEM
-        assert finding.steps[:2] == ("sudo apt install mokutil", f"sudo mokutil --import {MOK}")
+        assert finding.steps[0] == f"sudo mokutil --import {MOK}"
+
+    def test_missing_for_want_of_openssl_installs_it_first(self, secure: MadeUpRoot) -> None:
+        secure.remove()
+        secure.install()
+        secure.missing = {"openssl"}
+        finding = found(secure, "signature")
+        assert finding.cause.endswith("without one: to make one it needs openssl.")
+        assert finding.steps[0] == "sudo apt install openssl"
 
     def test_with_a_key_that_waits_says_to_reboot(self, secure: MadeUpRoot) -> None:
         self.mokutil(secure, "is already in the enrollment request", 1)
@@ -475,7 +551,7 @@ class TestSignature:
 
 
 class TestOptions:
-    @pytest.mark.parametrize("ids", ["10ee:abcd", "10EE:ABCD,10ee:1", "10ee:abcd:10ee:7,1:2"])
+    @pytest.mark.parametrize("ids", ["10ee:abcd", "10EE:ABCD,10ee:1", "10ee:abcd:10ee:7,1:2", '"10ee:abcd"'])
     def test_right_ids_are_ok(self, root: MadeUpRoot, ids: str) -> None:
         root.write("/etc/modprobe.d/x.conf", f"# ours\noptions pciedma_xdma ids={ids} credits=0\n")
         assert found(root, "options").status == Status.OK
@@ -582,7 +658,9 @@ class TestDriver:
     def test_declined_without_a_readable_log_says_dmesg(self, declined: MadeUpRoot) -> None:
         declined.log(None)
         finding = found(declined, "driver")
-        assert (finding.status, finding.steps) == (Status.PROBLEM, ("sudo dmesg | grep pciedma",))
+        assert (finding.status, finding.steps[0]) == (Status.PROBLEM, "sudo dmesg | grep pciedma")
+        assert "unbound by hand" in finding.cause
+        assert finding.steps[-1] == BIND
 
     def test_declined_is_read_from_the_journal_if_dmesg_is_forbidden(self, declined: MadeUpRoot) -> None:
         declined.log(None)
@@ -590,9 +668,30 @@ class TestDriver:
         declined.outputs["journalctl -k -b -q --no-pager -o cat"] = Output(0, f"{line}\n")
         assert line in found(declined, "driver").cause
 
-    def test_unbound_by_hand_says_bind(self, declined: MadeUpRoot) -> None:
-        declined.log(f"[ 5.0] pciedma_xdma {ADDRESS}: xdma card is pciedma0\n")
-        assert found(declined, "driver").steps == (f"echo {ADDRESS} | sudo tee /sys/bus/pci/drivers/pciedma_xdma/bind",)
+    @pytest.mark.parametrize("line", [
+        "not an XDMA card: no BAR with its identifiers where it has to be",
+        "XDMA cores before 2016.1 have no poll mode",
+        "XDMA core in BAR1: 0 H2C, 0 C2H channels",
+        "not a strange card: seen in add-a-card.md",
+    ])
+    def test_declined_is_known_by_what_drivers_say(self, declined: MadeUpRoot, line: str) -> None:
+        declined.log(f"[ 5.0] pciedma_xdma {ADDRESS}: {line}\n[ 6.0] pciedma_xdma {ADDRESS}: enabling device\n")
+        assert f"declined it: \"[ 5.0] pciedma_xdma {ADDRESS}: {line}\"" in found(declined, "driver").cause
+
+    @pytest.mark.parametrize("after", ["", f"[ 6.0] pciedma_xdma {ADDRESS}: C2H channel 0: error reading\n"])
+    def test_unbound_by_hand_says_bind(self, declined: MadeUpRoot, after: str) -> None:
+        declined.log(f"[ 5.0] pciedma_xdma {ADDRESS}: xdma card is pciedma0\n{after}")
+        assert found(declined, "driver").steps == (BIND,)
+
+    @pytest.mark.parametrize("line", [
+        f"pciedma_xdma: probe of {ADDRESS} failed with error -12",
+        f"pciedma_xdma {ADDRESS}: probe with driver pciedma_xdma failed with error -5",
+    ])
+    def test_failed_is_not_declined(self, declined: MadeUpRoot, line: str) -> None:
+        declined.log(f"[ 4.0] pciedma_xdma {ADDRESS}: XDMA core in BAR1: 1 H2C, 1 C2H channels\n[ 5.0] {line}\n")
+        finding = found(declined, "driver")
+        assert finding.cause.startswith(f'The driver could not start it: "[ 5.0] {line}"')
+        assert finding.steps[-1] == BIND
 
     def test_override_for_another_driver_is_named(self, root: MadeUpRoot) -> None:
         root.install()
@@ -697,7 +796,31 @@ class TestNodes:
 
     def test_absent_says_trigger(self, closed: MadeUpRoot) -> None:
         closed.owners.clear()
-        assert "not there" in found(closed, "nodes").summary
+        finding = found(closed, "nodes")
+        assert (finding.status, finding.steps[0]) == (
+            Status.PROBLEM, "sudo udevadm trigger --subsystem-match=pciedma"
+        )
+        assert "not there" in finding.summary
+
+    def test_not_given_to_a_container_are_a_note(self, closed: MadeUpRoot) -> None:
+        closed.write("/.dockerenv")
+        del closed.owners["/dev/pciedma0"], closed.owners["/dev/pciedma0c1"]
+        closed.closed.remove("/dev/pciedma0c0")
+        finding = found(closed, "nodes")
+        assert (finding.status, finding.summary) == (
+            Status.NOTE, "/dev/pciedma0, /dev/pciedma0c1: not in this container"
+        )
+        assert run(closed) == 0
+
+    def test_given_to_a_container_but_closed_are_a_problem(self, closed: MadeUpRoot) -> None:
+        closed.write("/.dockerenv")
+        del closed.owners["/dev/pciedma0"]
+        results = diagnose(doctor_command.CHECKS, Facts(closed.system()))
+        said = [(result.finding.status, result.finding.summary) for result in results if result.check == "nodes"]
+        assert said == [
+            (Status.NOTE, "/dev/pciedma0: not in this container"),
+            (Status.PROBLEM, "ada may not open /dev/pciedma0c0, /dev/pciedma0c1"),
+        ]
 
 
 class TestMemlock:
@@ -715,12 +838,33 @@ class TestMemlock:
         root.memlock(str((64 << 20) - 1))
         finding = found(root, "memlock")
         assert finding.status == Status.NOTE
-        assert finding.steps[0].endswith("| sudo tee /etc/security/limits.d/pciedma.conf")
+        assert finding.steps[0].endswith("| sudo tee /etc/security/limits.d/00-pciedma.conf")
 
     def test_low_though_the_file_is_there_says_log_in(self, root: MadeUpRoot) -> None:
         root.memlock("65536")
-        root.write("/etc/security/limits.d/pciedma.conf", "@pciedma - memlock unlimited\n")
-        assert found(root, "memlock").steps[0].startswith("# log out and in again")
+        root.write("/etc/security/limits.d/00-pciedma.conf", "@pciedma - memlock unlimited\n")
+        root.write("/etc/group", f"pciedma:x:{CARD_GROUP}:ada\n")
+        finding = found(root, "memlock")
+        assert "this session began before" in finding.cause
+        assert finding.steps[-1].startswith("# log out and in again")
+        assert not any("adduser" in step for step in finding.steps)
+
+    def test_low_outside_the_group_says_adduser(self, root: MadeUpRoot) -> None:
+        root.memlock("65536")
+        root.udev()
+        root.write("/etc/security/limits.d/00-pciedma.conf", "@pciedma - memlock unlimited\n")
+        finding = found(root, "memlock")
+        assert "ada is not in the group" in finding.cause
+        assert finding.steps[0] == "sudo adduser ada pciedma"
+
+    def test_low_in_the_group_asks_what_overrides_it(self, root: MadeUpRoot) -> None:
+        root.memlock("65536")
+        root.udev()
+        root.session(USER_UID, CARD_GROUP)
+        root.write("/etc/security/limits.d/00-pciedma.conf", "@pciedma - memlock unlimited\n")
+        finding = found(root, "memlock")
+        assert "another line overrides it" in finding.cause
+        assert finding.steps[0].startswith("grep -rn memlock")
 
 
 class TestDevice:
@@ -801,7 +945,27 @@ class TestDevice:
         root.device(ADDRESS, "1234:abcd")
         root.write("/etc/modprobe.d/mine.conf", "# mine\noptions pciedma_xdma credits=0 ids=1:2\n")
         step = found(root, "device", ADDRESS).steps[0]
-        assert step == "sudo sed -i '2s/ids=/ids=1234:abcd,/' /etc/modprobe.d/mine.conf"
+        assert step.endswith(" /etc/modprobe.d/mine.conf")
+
+    @pytest.mark.parametrize(("before", "after"), [("1:2", "1234:abcd,1:2"), ('"1:2,3:4"', '"1234:abcd,1:2,3:4"')])
+    def test_step_that_adds_ids_does_so(self, root: MadeUpRoot, before: str, after: str) -> None:
+        root.install()
+        root.device(ADDRESS, "1234:abcd")
+        root.write("/etc/modprobe.d/mine.conf", f"# ids=\noptions pciedma_xdma credits=0 ids={before}\n")
+        *words, _ = shlex.split(found(root, "device", ADDRESS).steps[0].removeprefix("sudo "))
+        file = root.folder / "etc/modprobe.d/mine.conf"
+        subprocess.run([*words, file], check=True)
+        assert file.read_text() == f"# ids=\noptions pciedma_xdma credits=0 ids={after}\n"
+
+    @pytest.mark.parametrize("ids", ["1234:abcd", '"1:2,1234:ABCD:1:2"', "0034:abcd"])
+    def test_with_ids_given_but_no_alias_says_only_that(self, root: MadeUpRoot, ids: str) -> None:
+        root.install()
+        root.device(ADDRESS, "0034:abcd" if ids == "0034:abcd" else "1234:abcd")
+        root.write("/etc/modprobe.d/mine.conf", f"options pciedma_capric ids={ids}\n")
+        finding = found(root, "device", ADDRESS)
+        assert "no alias loads pciedma_capric" in finding.summary
+        assert finding.steps[0].startswith("echo 'alias pci:v0000")
+        assert not any("ids=" in step for step in finding.steps)
 
     def test_alias_of_unknown_ids_is_one_that_doctor_and_udev_match(self, root: MadeUpRoot) -> None:
         root.install()
@@ -882,10 +1046,32 @@ class TestLog:
         well.log(None)
         assert found(well, "kernel log").steps == ("sudo pciedma doctor",)
 
+    def test_not_readable_by_root_does_not_say_sudo(self, well: MadeUpRoot) -> None:
+        well.log(None)
+        well.session(0)
+        assert found(well, "kernel log").steps == ()
+
+    def test_not_readable_in_a_container_points_at_the_host(self, well: MadeUpRoot) -> None:
+        well.log(None)
+        well.write("/run/systemd/container", "docker")
+        finding = found(well, "kernel log")
+        assert finding.cause.endswith("on the host.")
+        assert finding.steps == ()
+
     def test_with_trouble_quotes_it(self, well: MadeUpRoot) -> None:
         line = "[ 9.0] pciedma pciedma0: the card could not be stopped; it cannot reach memory any more"
         well.log(f"{line}\n[ 9.1] usb 1-1: function reset failed\n")
         assert found(well, "kernel log").summary == f'"{line}"'
+
+
+class TestSystem:
+    def test_content_of_some_bytes_reads_no_more(self, root: MadeUpRoot) -> None:
+        """The file may be a card's configuration space."""
+        os.mkfifo(root.folder / "pipe")
+        with (root.folder / "pipe").open("r+b", buffering=0) as pipe:
+            pipe.write(b"123456")
+            assert root.system().content("/pipe", 4) == b"1234"
+            assert pipe.read(2) == b"56"
 
 
 class TestReport:
@@ -917,6 +1103,12 @@ class TestReport:
         run(root, device=ADDRESS)
         step = found(root, "device", ADDRESS).steps[1]
         assert step in [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+    def test_for_root_is_without_sudo(self, root: MadeUpRoot, capsys: pytest.CaptureFixture[str]) -> None:
+        root.headers()
+        root.session(0)
+        run(root)
+        assert "apt install pciedma-dkms" in [line.strip() for line in capsys.readouterr().out.splitlines()]
 
     def test_as_json_has_all_findings(self, root: MadeUpRoot, capsys: pytest.CaptureFixture[str]) -> None:
         root.headers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -159,6 +160,18 @@ def test_output_that_nobody_reads_is_no_crash(root: MadeUpRoot) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_output_that_the_terminal_cannot_show_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def speak(arguments: argparse.Namespace) -> int:
+        print("expected \u2018;\u2019")
+        return 0
+
+    shown = io.BytesIO()
+    monkeypatch.setattr(list_command, "run", speak)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "latin-1"))
+    assert command_line.main(["list"]) == 0
+    assert shown.getvalue() == b"expected ?;?\n"
 
 
 def test_a_failing_command_says_why_in_one_line(

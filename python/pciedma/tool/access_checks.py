@@ -6,7 +6,7 @@ from .facts import Facts
 from .findings import Finding, note, ok, problem
 
 GROUP = "pciedma"
-LIMITS_FILE = "/etc/security/limits.d/pciedma.conf"
+LIMITS_FILE = "/etc/security/limits.d/00-pciedma.conf"
 
 #: Below it, a program that pins without a bound on time soon gets ENOMEM.
 ENOUGH_MEMLOCK = 64 << 20
@@ -56,6 +56,26 @@ def _user_cause(facts: Facts, group: tuple[int, list[str]] | None) -> tuple[list
     return [f"{user.name} is not in the group {GROUP}."], [f"sudo adduser {user.name} {GROUP}", again]
 
 
+def _not_passed(nodes: list[str]) -> Finding:
+    return note(
+        f"{', '.join(nodes)}: not in this container",
+        "The host's kernel has the card; a container has those nodes that it was given when it was made.",
+        f"# if a program in it needs one: make it with, for example, --device {nodes[0]}",
+    )
+
+
+def _closed(facts: Facts, nodes: list[str]) -> list[Finding]:
+    """Return why nodes that are there may not be opened."""
+    if not nodes:
+        return []
+    group = _group(facts)
+    causes, steps = _nodes_cause(facts, nodes, group[0] if group else None)
+    more_causes, more_steps = _user_cause(facts, group)
+    summary = f"{facts.user.name} may not open {', '.join(nodes)}"
+    cause = " ".join(causes + more_causes) or "The user is in the group that owns them; something else forbids it."
+    return [problem(summary, cause, *(steps + more_steps or ["ls -l /dev/pciedma*", "id"]))]
+
+
 def check_nodes(facts: Facts) -> list[Finding]:
     """May the user open the cards' nodes?"""
     nodes = [node for card in facts.cards for node in card.nodes]
@@ -64,15 +84,12 @@ def check_nodes(facts: Facts) -> list[Finding]:
         root = " by root; without sudo doctor looks for yourself" if facts.user.uid == 0 else ""
         return [ok(f"all may be opened{root}" if nodes else "none")]
     absent = [node for node in closed if facts.system.owner_of(facts.system.path(node)) is None]
+    if absent and facts.system.is_container:
+        return [_not_passed(absent), *_closed(facts, [node for node in closed if node not in absent])]
     if absent:
         return [problem(f"{', '.join(absent)}: not there", "The kernel has the card, but /dev does not show it.",
                         "sudo udevadm trigger --subsystem-match=pciedma", "ls -l /dev/pciedma*")]
-    group = _group(facts)
-    causes, steps = _nodes_cause(facts, closed, group[0] if group else None)
-    more_causes, more_steps = _user_cause(facts, group)
-    summary = f"{facts.user.name} may not open {', '.join(closed)}"
-    cause = " ".join(causes + more_causes) or "The user is in the group that owns them; something else forbids it."
-    return [problem(summary, cause, *(steps + more_steps or ["ls -l /dev/pciedma*", "id"]))]
+    return _closed(facts, closed)
 
 
 def _memlock(facts: Facts) -> int | None:
@@ -91,11 +108,16 @@ def check_memlock(facts: Facts) -> list[Finding]:
         text = "no limit" if limit is None else f"{limit >> 10} KiB"
         return [ok("root has no limit" if facts.user.uid == 0 else text)]
     again = "# log out and in again; for a service of systemd's: LimitMEMLOCK=infinity"
-    there = any("memlock" in line and not line.startswith("#") for line in facts.system.lines(LIMITS_FILE))
-    steps = (again,) if there else (f"echo '@{GROUP} - memlock 1048576' | sudo tee {LIMITS_FILE}", again)
-    raised = f" {LIMITS_FILE} raises it for members of {GROUP}; this session began before." if there else ""
-    return [note(
-        f"only {limit >> 10} KiB may be pinned without a bound on time",
-        f"Calls without a time-out count against RLIMIT_MEMLOCK, and fail with ENOMEM above it; others do not.{raised}",
-        *steps,
-    )]
+    group = _group(facts)
+    causes, steps = _user_cause(facts, group) if group else ([], [])
+    steps = [step for step in steps if not step.startswith("#")]
+    if any("memlock" in line and not line.startswith("#") for line in facts.system.lines(LIMITS_FILE)):
+        causes = [f"{LIMITS_FILE} raises it for members of {GROUP}.",
+                  *(causes or ["This session began before, or another line overrides it."])]
+        steps = steps or ["grep -rn memlock /etc/security/limits.conf /etc/security/limits.d"]
+    else:
+        causes = []
+        steps = [f"echo '@{GROUP} - memlock 1048576' | sudo tee {LIMITS_FILE}", *steps]
+    cause = "Calls without a time-out count against RLIMIT_MEMLOCK, and fail with ENOMEM above it; others do not."
+    summary = f"only {limit >> 10} KiB may be pinned without a bound on time"
+    return [note(summary, " ".join([cause, *causes]), *steps, again)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .cards import CardState, State
 from .facts import Facts
 from .findings import Finding, note, ok, problem, skipped
@@ -22,6 +24,11 @@ _VITAL = {
     "0c03": "USB controller",
 }
 
+# With what the driver and the kernel end their attempt to bind a card, in the log.
+_BOUND = "card is pciedma"
+_FAILED = "failed with error"
+_END_OF_PROBE = re.compile(rf"{_BOUND}|{_FAILED}|: not an? .*card|XDMA cores before|: 0 H2C, 0 C2H channels")
+
 _TROUBLE = ("the card could not be stopped", "the card does not answer", "the bus has failed", "function reset failed")
 
 
@@ -41,15 +48,44 @@ def _is_ours(device: PciDevice) -> bool:
     return (device.driver or "").startswith("pciedma")
 
 
+def _lines_with_ids(facts: Facts, module: str) -> list[ConfigLine]:
+    return [line for line in facts.configuration
+            if line.words[:2] == ("options", module) and line.options("ids")]
+
+
+def _add_alias(device: PciDevice, module: str) -> str:
+    """Return how to make udev load a module for a device's ids."""
+    alias = f"pci:v{device.vendor:08X}d{device.device:08X}sv*sd*bc*sc*i*"
+    return f"echo 'alias {alias} {module}' | sudo tee -a {IDS_FILE}"
+
+
 def _add_ids(facts: Facts, device: PciDevice, module: str) -> tuple[str, ...]:
     """Return how to make a module take a device's ids after each start."""
-    given = [line for line in facts.configuration
-             if line.words[:2] == ("options", module) and any(word.startswith("ids=") for word in line.words)]
+    given = _lines_with_ids(facts, module)
     options = f"echo 'options {module} ids={device.ids}' | sudo tee -a {IDS_FILE}"
     if given:  # of two ids= for a module the kernel takes the last
-        options = f"sudo sed -i '{given[-1].number}s/ids=/ids={device.ids},/' {given[-1].file}"
-    alias = f"pci:v{device.vendor:08X}d{device.device:08X}sv*sd*bc*sc*i*"
-    return options, f"echo 'alias {alias} {module}' | sudo tee -a {IDS_FILE}"
+        options = rf"sudo sed -i '{given[-1].number}s/ids=\(\"\?\)/ids=\1{device.ids},/' {given[-1].file}"
+    return options, _add_alias(device, module)
+
+
+def _given_ids(facts: Facts, device: PciDevice) -> tuple[ConfigLine, str] | None:
+    """Return the line that gives a module this device's ids, and the module."""
+    effective = {line.words[1]: line for line in facts.configuration
+                 if line.words[0] == "options" and line.options("ids")}
+    for module, line in effective.items():
+        given = [ids.split(":")[:2] for ids in line.options("ids")[-1].split(",")]
+        if device.ids in [":".join(word.lower().zfill(4) for word in words) for words in given]:
+            return line, module
+    return None
+
+
+def _device_without_alias(device: PciDevice, line: ConfigLine, module: str) -> Finding:
+    return problem(
+        f"{device.address} ({device.ids}): no alias loads {module} for it",
+        f"{line} gives the module its ids, but udev does not know that.",
+        _add_alias(device, module),
+        *_take_over(device, module),
+    )
 
 
 def _unknown_device(facts: Facts, device: PciDevice) -> Finding:
@@ -117,6 +153,8 @@ def check_device(facts: Facts) -> list[Finding]:
         return [ok(f"{device.address} has ids of {module}: {device.ids}")]
     if device.driver:
         return [_foreign_device(facts, device)]
+    if given := _given_ids(facts, device):
+        return [_device_without_alias(device, *given)]
     return [_unknown_device(facts, device)]
 
 
@@ -128,10 +166,11 @@ def check_cards(facts: Facts) -> list[Finding]:
         places = ", ".join(f"{device.address} ({device.ids})" for device, _ in facts.matching)
         return [ok(f"none works yet; on the bus with ids of ours: {places}")]
     if not facts.installed:
+        why = "may not be seen" if facts.modules_are_hidden else "are not installed here"
         return [problem(
             "the driver has taken no card",
-            "The loaded modules are not installed, so doctor does not know their ids. The kernel log has a line for "
-            "each card that the driver declined.",
+            f"The modules {why}, so doctor does not know their ids. The kernel log has a line for each card that the "
+            "driver declined.",
             "sudo dmesg | grep pciedma",
             "lspci -nn",
         )]
@@ -206,12 +245,23 @@ def _declined(facts: Facts, device: PciDevice, module: str) -> Finding:
             f"Its driver_override is {device.override}, which keeps all other drivers away.",
             *_take_over(device, module)[1:],
         )
-    line = facts.last_logged("pciedma", device.address)
+    bind = f"echo {device.address} | sudo tee /sys/bus/pci/drivers/{module}/bind"
+    lines = [line for line in facts.log or [] if "pciedma" in line and device.address in line]
+    line = next((line for line in reversed(lines) if _END_OF_PROBE.search(line)), None)
     if line is None:
-        return problem(summary, "The driver declined it; the kernel log says why.", "sudo dmesg | grep pciedma")
-    if "card is pciedma" in line:
-        return problem(summary, "It was bound before, and has been unbound by hand since.",
-                       f"echo {device.address} | sudo tee /sys/bus/pci/drivers/{module}/bind")
+        return problem(
+            summary,
+            "The driver declined it, could not start it, or it was unbound by hand; the kernel log's lines of that "
+            "time tell which.",
+            "sudo dmesg | grep pciedma",
+            "# if it was unbound by hand:",
+            bind,
+        )
+    if _BOUND in line:
+        return problem(summary, "It was bound before, and has been unbound by hand since.", bind)
+    if _FAILED in line:
+        return problem(summary, f'The driver could not start it: "{line.strip()}". The lines before may say more.',
+                       "sudo dmesg | grep pciedma", "# with that mended, once more:", bind)
     return problem(
         summary,
         f'The driver declined it: "{line.strip()}". Unrelated designs have the same ids: it may be no card of ours, '
@@ -272,6 +322,10 @@ def check_others(facts: Facts) -> list[Finding]:
 def check_log(facts: Facts) -> list[Finding]:
     """Does the kernel log tell of trouble with a card?"""
     if facts.log is None:
+        if facts.system.is_container:
+            return [note("not readable in this container", "doctor finds more causes on the host.")]
+        if facts.user.uid == 0:
+            return [note("not readable, though root asks", "There is neither dmesg nor journalctl, or not for you.")]
         return [note("not readable without root", "doctor finds more causes when it may read it.",
                      "sudo pciedma doctor")]
     lines = [line for line in facts.log if "pciedma" in line and any(words in line for words in _TROUBLE)]

@@ -49,15 +49,28 @@ def certificate(system: System, release: str) -> str:
     return given.replace("${kernelver}", release).replace("$kernelver", release)
 
 
-def failed_build(system: System, version: str | None, release: str) -> tuple[str, str] | None:
-    """Return the log of a build for a kernel that failed, and its last line that tells why."""
-    name = f"{_TREE}/pciedma/{version}/build/make.log"
+def claims_installed(system: System, release: str) -> bool:
+    """Return whether DKMS takes our modules for installed, so that ``dkms install`` alone does nothing."""
+    return bool(system.names(f"{_TREE}/pciedma", f"kernel-{release}-*"))
+
+
+def _log_of_failure(system: System, name: str, release: str) -> tuple[str, str] | None:
     lines = system.lines(name)
     kernel = next((match[1] for line in lines[:3] if (match := re.search(r"for kernel (\S+)", line))), release)
     if not lines or kernel != release:
         return None
     telling = [line for line in lines if "error:" in line.lower()] or [line for line in lines if "***" in line]
     return name, (telling or lines)[-1].strip()
+
+
+def failed_build(system: System, version: str | None, release: str) -> tuple[str, str] | None:
+    """Return the log of a build for a kernel that failed, and its last line that tells why.
+
+    DKMS has only the last build's, whatever kernel that was for; the package keeps those of failures.
+    """
+    folder = f"{_TREE}/pciedma/{version}"
+    logs = (f"{folder}/build/make.log", f"{folder}/failed-{release}.log")
+    return next((found for name in logs if (found := _log_of_failure(system, name, release))), None)
 
 
 def _oldest(known: re.Pattern[str]) -> str | None:

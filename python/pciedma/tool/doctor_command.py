@@ -7,6 +7,7 @@ kernel log. Where one problem follows from another, only the first is shown.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import textwrap
@@ -28,6 +29,7 @@ from .facts import Facts
 from .findings import Check, Finding, Result, Status, diagnose, problems
 from .module_checks import check_installed, check_options, check_signature, check_version
 from .pci import full_address
+from .steps import typed
 from .system import System
 
 EXIT_STATUS = "0: all is well; 1: there is a problem"
@@ -65,28 +67,28 @@ def _finding_lines(check: str, finding: Finding, width: int) -> list[str]:
     return [*lines, *(f"{_INDENT}    {step}" for step in finding.steps)]
 
 
-def _trial(cards: Sequence[CardState]) -> str:
+def _trial(cards: Sequence[CardState], system: System) -> str:
     """Return a command that reads from the first channel that can be read."""
     for card in cards:
         for channel in card.channels:
             if "c2h" in channel.directions and channel.kind != "stream":
                 read = f"pciedma.open({card.index}).channel({channel.index}).read(64)"
-                return f"Try a transfer:\n    python3 -c 'import pciedma; print({read})'"
+                return f"Try a transfer:\n    {system.python} -c 'import pciedma; print({read})'"
     return "No channel can be read: try a write, see docs/calls.md."
 
 
-def _verdict(results: Sequence[Result], cards: Sequence[CardState]) -> str:
+def _verdict(results: Sequence[Result], facts: Facts) -> str:
     count = len(problems(result.finding for result in results))
     if count:
         number = "1 problem" if count == 1 else f"{count} problems"
-        return f"{number}. Type what stands under the first, then `pciedma doctor` again."
-    return f"All is well. {_trial(cards)}"
+        return f"{number}. Type what stands under the first, then `{facts.system.tool} doctor` again."
+    return f"All is well. {_trial(facts.cards, facts.system)}"
 
 
-def text(results: Sequence[Result], cards: Sequence[CardState], width: int) -> str:
+def text(results: Sequence[Result], facts: Facts, width: int) -> str:
     """Return what people read."""
     lines = [line for result in results for line in _finding_lines(result.check, result.finding, width)]
-    return "\n".join([*lines, "", _verdict(results, cards)])
+    return "\n".join([*lines, "", _verdict(results, facts)])
 
 
 def as_json(results: Sequence[Result]) -> str:
@@ -119,10 +121,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the PCI address of your card, as lspci has it: says why this one does not work")
 
 
+def _as_typed(result: Result, system: System) -> Result:
+    steps = typed(result.finding.steps, system)
+    return dataclasses.replace(result, finding=dataclasses.replace(result.finding, steps=steps))
+
+
 def run(arguments: argparse.Namespace, system: System | None = None) -> int:
     """Print the findings; returns 1 if one is a problem."""
     facts = Facts(system or System(), arguments.device)
-    results = diagnose(CHECKS, facts)
+    results = [_as_typed(result, facts.system) for result in diagnose(CHECKS, facts)]
     width = max(_LEAST_WIDTH, min(_MOST_WIDTH, shutil.get_terminal_size().columns))
-    print(as_json(results) if arguments.json else text(results, facts.cards, width))
+    print(as_json(results) if arguments.json else text(results, facts, width))
     return 1 if problems(result.finding for result in results) else 0

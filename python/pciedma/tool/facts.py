@@ -26,6 +26,16 @@ class Facts:
         """The file of each module of ours for the running kernel."""
         return kernel_modules.installed(self.system, self.release)
 
+    @property
+    def modules_folder(self) -> str:
+        """Where the running kernel's modules are."""
+        return f"{kernel_modules.MODULES}/{self.release}"
+
+    @cached_property
+    def modules_are_hidden(self) -> bool:
+        """Whether the user may not see which modules are installed."""
+        return self.system.is_closed(self.modules_folder)
+
     @cached_property
     def loaded(self) -> list[str]:
         """The modules of ours in the kernel."""

@@ -33,6 +33,11 @@ class ConfigLine:
         """Name the place."""
         return f"{self.file}:{self.number}"
 
+    def options(self, name: str) -> list[str]:
+        """Return the values that the line gives an option, without the quotes that the kernel takes off."""
+        values = [word.removeprefix(f"{name}=") for word in self.words[2:] if word.startswith(f"{name}=")]
+        return [value[1:].removesuffix('"') if value.startswith('"') else value for value in values]
+
 
 def releases(system: System) -> list[str]:
     """Return the kernels for which modules of ours are installed."""

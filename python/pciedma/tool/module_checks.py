@@ -13,10 +13,7 @@ from .findings import Finding, note, ok, problem
 from .system import Output
 
 _NEWER = "sudo apt update && sudo apt install pciedma-dkms"
-_KERNEL_OF_DEBIAN = (
-    "sudo apt install linux-image-$(dpkg --print-architecture) linux-headers-$(dpkg --print-architecture)",
-    "sudo reboot",
-)
+_FLAVOUR = re.compile(r"-((?:rt-|cloud-)?(?:amd64|arm64))$")
 _ENROL_AT_START = (
     "sudo reboot",
     '# in the blue screen at start choose "Enroll MOK" and give the password that you chose for mokutil',
@@ -51,8 +48,19 @@ def _dkms(facts: Facts, *, rebuild: bool = False) -> tuple[str, ...]:
     return (f"sudo dkms install {what}",)
 
 
+def _flavour(facts: Facts) -> str | None:
+    """Return how Debian names the running kernel's kind; None: it is none of Debian's."""
+    match = _FLAVOUR.search(facts.release)
+    return match[1] if match else None
+
+
+def _kernel_of_debian(facts: Facts) -> tuple[str, str]:
+    kind = _flavour(facts) or "$(dpkg --print-architecture)"
+    return f"sudo apt install linux-image-{kind} linux-headers-{kind}", "sudo reboot"
+
+
 def _has_headers(facts: Facts) -> bool:
-    return facts.system.exists(f"{kernel_modules.MODULES}/{facts.release}/build")
+    return not facts.system.is_absent(f"{facts.modules_folder}/build")
 
 
 def _rebuild(facts: Facts) -> tuple[str, ...]:
@@ -76,25 +84,26 @@ def _not_installed(facts: Facts) -> Finding:
 
 
 def _no_headers(facts: Facts) -> Finding:
-    build = f"{kernel_modules.MODULES}/{facts.release}/build"
+    build = f"{facts.modules_folder}/build"
     return problem(
         f"no kernel headers for {facts.release}",
         f"{build} leads nowhere: the headers of the running kernel are missing, so DKMS could not build.",
         f"sudo apt install linux-headers-{facts.release}",
         *(_dkms(facts) if _is_held_back(facts) else (f"sudo dkms autoinstall -k {facts.release}",)),
+        *((f"# for later kernels to come with theirs: linux-headers-{kind}",) if (kind := _flavour(facts)) else ()),
         "# if apt does not find them, the running kernel is no longer in the archive: take the present one",
-        *_KERNEL_OF_DEBIAN,
+        *_kernel_of_debian(facts),
     )
 
 
 def _kernel_gone(facts: Facts) -> Finding:
     return problem(
-        f"{kernel_modules.MODULES}/{facts.release} is not there",
+        f"{facts.modules_folder} is not there",
         "The running kernel was removed or replaced by an update, or did not come as a package (then its maker has "
         "the modules and headers).",
         "sudo reboot",
         "# if the same kernel comes back: take one of Debian's, and choose it in the boot menu",
-        *_KERNEL_OF_DEBIAN,
+        *_kernel_of_debian(facts),
     )
 
 
@@ -111,7 +120,7 @@ def _excluded(facts: Facts, exclusion: dkms.Exclusion) -> Finding:
         summary = f"{ours} does not know the kernel {facts.release}"
         cause = "Its dkms.conf excludes this kernel, so DKMS skips it. A newer pciedma may know it."
         steps = (_NEWER, f"{steps[0]}, while there is no newer pciedma")
-    return problem(summary, cause, *steps, *_KERNEL_OF_DEBIAN)
+    return problem(summary, cause, *steps, *_kernel_of_debian(facts))
 
 
 def _build_failed(facts: Facts, log: str, line: str) -> Finding:
@@ -129,13 +138,16 @@ def _not_built(facts: Facts) -> Finding:
     only = f"built only for {others}, not" if others else "not built"
     cause = "nobody has built the modules yet."
     again: tuple[str, ...] = ()
-    if _is_held_back(facts):
+    gone = dkms.claims_installed(facts.system, facts.release)
+    if gone:
+        cause = "DKMS takes the modules for installed, but their files are gone."
+    elif _is_held_back(facts):
         cause = f"{dkms.NO_AUTOINSTALL} keeps DKMS from building the modules by itself."
         again = ("# to have them built for each new kernel, too:", f"sudo rm {dkms.NO_AUTOINSTALL}")
     return problem(
         f"{only} for the running kernel {facts.release}",
         f"The sources of {facts.source_version} and the kernel's headers are here; {cause}",
-        *_dkms(facts),
+        *_dkms(facts, rebuild=gone),
         *again,
     )
 
@@ -144,7 +156,7 @@ def _without_modules(facts: Facts) -> Finding:
     return problem(
         f"the kernel {facts.release} cannot load modules",
         "It was built without support for modules, as some cloud machines' kernels are. Boot a kernel of Debian's.",
-        *_KERNEL_OF_DEBIAN,
+        *_kernel_of_debian(facts),
     )
 
 
@@ -160,7 +172,7 @@ def _without_sources(facts: Facts) -> Finding:
 
 
 def _why_not_built(facts: Facts) -> Finding:
-    if not facts.system.exists(f"{kernel_modules.MODULES}/{facts.release}"):
+    if facts.system.is_absent(f"{facts.modules_folder}"):
         return _kernel_gone(facts)
     if exclusion := dkms.exclusion(facts.system, facts.source_version, facts.release):
         return _excluded(facts, exclusion)
@@ -170,7 +182,29 @@ def _why_not_built(facts: Facts) -> Finding:
     return _build_failed(facts, *failed) if failed else _not_built(facts)
 
 
+def _in_container(facts: Facts) -> Finding:
+    if facts.loaded:
+        return ok(f"of the host, whose kernel has {', '.join(facts.loaded)}")
+    return problem(
+        "the host has loaded no module of ours",
+        "A container uses the host's kernel, and has no modules of its own.",
+        "# on the host: pciedma doctor",
+    )
+
+
+def _not_visible(facts: Facts) -> Finding:
+    return note(
+        f"{facts.modules_folder} may not be read",
+        "So doctor cannot tell which modules are installed, nor which devices they know.",
+        "sudo pciedma doctor",
+    )
+
+
 def _absent(facts: Facts) -> Finding:
+    if facts.system.is_container:
+        return _in_container(facts)
+    if facts.modules_are_hidden:
+        return _not_visible(facts)
     if not facts.system.exists("/proc/modules"):
         return _without_modules(facts)
     if facts.source_version is None:
@@ -226,7 +260,7 @@ def check_installed(facts: Facts) -> list[Finding]:
     if unknown:
         return [problem(
             f"modprobe does not know {', '.join(unknown)}",
-            f"The files are there, but not in the list {kernel_modules.MODULES}/{facts.release}/modules.dep.",
+            f"The files are there, but not in the list {facts.modules_folder}/modules.dep.",
             f"sudo depmod {facts.release}",
         )]
     return [_of_another_kernel(facts) or ok(f"for {facts.release}: {', '.join(facts.installed)}")]
@@ -259,17 +293,14 @@ def _enrolled(facts: Facts) -> str:
     return next((answer for words, answer in _MOKUTIL_ANSWERS.items() if words in text), "unknown")
 
 
-def _by_mokutil(facts: Facts, option: str) -> tuple[str, ...]:
-    """Return how to call mokutil with DKMS's key, wherever it is missing."""
-    missing = _asked_of_mokutil(facts) is None
-    call = f"sudo mokutil {option} {shlex.quote(facts.certificate)}"
-    return ("sudo apt install mokutil", call) if missing else (call,)
+def _by_mokutil(facts: Facts, option: str) -> str:
+    return f"sudo mokutil {option} {shlex.quote(facts.certificate)}"
 
 
 def _ways_to_trust(facts: Facts) -> tuple[str, ...]:
     """Return how to make the kernel trust DKMS's key; without Secure Boot it does not look at the owner's keys."""
     if _secure_boot(facts):
-        return (*_by_mokutil(facts, "--import"), *_ENROL_AT_START)
+        return (_by_mokutil(facts, "--import"), *_ENROL_AT_START)
     return (
         "# without Secure Boot the kernel takes no keys of yours: no longer demand signatures",
         "grep -n -e sig_enforce -e lockdown= /etc/default/grub /etc/default/grub.d/*",
@@ -279,9 +310,12 @@ def _ways_to_trust(facts: Facts) -> tuple[str, ...]:
 
 
 def _unsigned(facts: Facts, demanded_by: str, names: list[str]) -> Finding:
+    openssl = () if facts.system.has("openssl") else ("sudo apt install openssl",)
     return problem(
         f"{demanded_by} demands signed modules; {', '.join(names)}: not signed",
-        "The kernel refuses modules without a signature, and DKMS built these before it had a key or without one.",
+        "The kernel refuses modules without a signature, and DKMS built these before it had a key or without one"
+        f"{': to make one it needs openssl' if openssl else ''}.",
+        *(openssl if _secure_boot(facts) else ()),
         *(_dkms(facts, rebuild=True) if _secure_boot(facts) else ()),
         *(_ways_to_trust(facts) if _enrolled(facts) != "yes" else ()),
     )
@@ -322,7 +356,7 @@ def _judge_key(facts: Facts, demanded_by: str) -> Finding:
     return note(
         f"{demanded_by} demands signed modules; whether the key is trusted is not known",
         "If modprobe answers \"Key was rejected by service\" or \"Operation not permitted\", the key is not enrolled.",
-        *_by_mokutil(facts, "--test-key"),
+        _by_mokutil(facts, "--test-key"),
     )
 
 
@@ -342,8 +376,7 @@ def check_signature(facts: Facts) -> list[Finding]:
 
 def _bad_ids(line: kernel_modules.ConfigLine) -> str | None:
     """Return the ids= of a line that the driver would refuse."""
-    given = [word.removeprefix("ids=") for word in line.words[2:] if word.startswith("ids=")]
-    return next((ids for ids in given if not _IDS.fullmatch(ids)), None)
+    return next((ids for ids in line.options("ids") if not _IDS.fullmatch(ids)), None)
 
 
 def check_options(facts: Facts) -> list[Finding]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROGRAM_TIMEOUT_S = 20
@@ -38,10 +40,19 @@ class User:
     groups: frozenset[int]
 
 
+def _program(name: str) -> str | None:
+    """Return the path of a program, root's programs included."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def has_program(name: str) -> bool:
+    """Return whether a program is installed."""
+    return _program(name) is not None
+
+
 def run_program(command: Sequence[str]) -> Output | None:
     """Return what a program prints, root's programs included; None if it is missing or hangs."""
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    program = shutil.which(command[0], path=path)
+    program = _program(command[0])
     if program is None:
         return None
     try:
@@ -74,14 +85,31 @@ def owner_of(path: Path) -> Owner | None:
     return Owner(status.st_uid, status.st_gid, status.st_mode & 0o777)
 
 
+def _python() -> str:
+    """Return what calls the interpreter that runs this, by sudo, too, which does not know of virtual environments."""
+    return "python3" if sys.prefix == sys.base_prefix else shlex.quote(sys.executable)
+
+
+def _tool() -> str:
+    """Return what calls this tool."""
+    python = _python()
+    return "pciedma" if python == "python3" and has_program("pciedma") else f"{python} -m pciedma"
+
+
 @dataclass(frozen=True)
 class System:
-    """A machine. Names of files are absolute, and looked up under ``root``; nothing here changes anything."""
+    """A machine. Names of files are absolute, and looked up under ``root``; nothing here changes anything.
+
+    ``python`` and ``tool`` are what one types to call them.
+    """
 
     root: Path = Path("/")
     run: Callable[[Sequence[str]], Output | None] = run_program
     may_use: Callable[[Path], bool] = may_use
     owner_of: Callable[[Path], Owner | None] = owner_of
+    has: Callable[[str], bool] = has_program
+    python: str = field(default_factory=_python)
+    tool: str = field(default_factory=_tool)
 
     def path(self, name: str) -> Path:
         """Return where the file *name* is."""
@@ -105,16 +133,43 @@ class System:
         return [] if content is None else content.decode(errors="replace").splitlines()
 
     def content(self, name: str, size: int = -1) -> bytes | None:
-        """Return a file's first *size* bytes, or all; None if it is absent or may not be read."""
+        """Return a file's first *size* bytes, or all; None if it is absent or may not be read.
+
+        No more is read than that: it may be a card's configuration space.
+        """
         try:
-            with self.path(name).open("rb") as file:
+            with self.path(name).open("rb", buffering=-1 if size < 0 else 0) as file:
                 return file.read(size)
         except OSError:
             return None
 
     def exists(self, name: str) -> bool:
-        """Return whether *name* is there and, if a link, leads somewhere."""
-        return self.path(name).exists()
+        """Return whether *name* is there and, if a link, leads somewhere that may be looked at."""
+        try:
+            self.path(name).stat()
+        except OSError:
+            return False
+        return True
+
+    def is_absent(self, name: str) -> bool:
+        """Return whether *name* is not there for sure; what may not be looked at may be there."""
+        try:
+            self.path(name).stat()
+        except PermissionError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def is_closed(self, folder: str) -> bool:
+        """Return whether *folder* may be there but may not be listed."""
+        try:
+            os.scandir(self.path(folder)).close()
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def names(self, folder: str, pattern: str = "*") -> list[str]:
         """Return the names in *folder* that match, sorted; none if it is absent."""
@@ -129,6 +184,11 @@ class System:
             return self.path(name).readlink().name
         except OSError:
             return None
+
+    @property
+    def is_container(self) -> bool:
+        """Whether this is a container, in which the kernel and its modules are the host's."""
+        return any(map(self.exists, ("/run/.containerenv", "/.dockerenv", "/run/systemd/container")))
 
     @property
     def release(self) -> str:

@@ -1,0 +1,60 @@
+"""Steps of doctor as they can be typed on made-up machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pciedma.tool.steps import typed
+
+from .made_up_root import MadeUpRoot
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> MadeUpRoot:
+    """A machine with all programs, and a user with sudo."""
+    return MadeUpRoot(tmp_path)
+
+
+STEPS = (
+    "sudo modprobe a", "echo 1 | sudo tee /x", "sudo apt update && sudo apt install b", "# say sudo to nobody",
+    "sudoedit /y", "id",
+)
+OF_ROOT = (
+    "modprobe a", "echo 1 | tee /x", "apt update && apt install b", "# say sudo to nobody", "editor /y", "id",
+)
+
+
+def test_steps_with_everything_there_are_as_they_are_written(root: MadeUpRoot) -> None:
+    assert typed(STEPS, root.system()) == STEPS
+
+
+def test_steps_of_root_are_without_sudo(root: MadeUpRoot) -> None:
+    root.session(0)
+    assert typed(STEPS, root.system()) == OF_ROOT
+
+
+def test_steps_without_sudo_on_the_machine_are_roots(root: MadeUpRoot) -> None:
+    root.missing = {"sudo"}
+    assert typed(STEPS, root.system()) == ("# there is no sudo here: as root (su -)", *OF_ROOT)
+    assert typed(("id",), root.system()) == ("id",)
+
+
+def test_program_that_is_missing_is_installed_once_before_it_is_called(root: MadeUpRoot) -> None:
+    root.missing = {"lspci", "fuser"}
+    steps = ("sudo dmesg | grep lspci", "lspci -nn", "lspci -vv", "sudo fuser -v /dev/pciedma*")
+    assert typed(steps, root.system()) == (
+        "sudo dmesg | grep lspci", "sudo apt install pciutils", "lspci -nn", "lspci -vv", "sudo apt install psmisc",
+        "sudo fuser -v /dev/pciedma*",
+    )
+
+
+def test_python_and_the_tool_are_called_where_they_are(root: MadeUpRoot) -> None:
+    root.python, root.tool = "/venv/bin/python", "/venv/bin/python -m pciedma"
+    log = "sudo dmesg | grep pciedma"
+    steps = ("python3 -c 'import pciedma'", "sudo pciedma doctor", "pciedma doctor --device 1", log)
+    assert typed(steps, root.system()) == (
+        "/venv/bin/python -c 'import pciedma'", "sudo /venv/bin/python -m pciedma doctor",
+        "/venv/bin/python -m pciedma doctor --device 1", log,
+    )
