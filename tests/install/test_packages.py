@@ -37,7 +37,68 @@ def test_build_that_fails_warns_and_leaves_dpkg_configured(debian: Distribution)
     assert lines(output, "state: ") == ["state: ii "]
     assert re.search(r"^pciedma: the modules for kernel \S+: FAILED$", output, re.M)
     assert "pciedma:   " in output and "#error broken on purpose" in output
-    assert re.search(r"The whole log: /var/lib/dkms/pciedma/\S+/build/make.log", output)
+    assert re.search(r"The whole log: /var/lib/dkms/pciedma/\S+/failed-\S+\.log$", output, re.M)
+
+
+def test_log_of_a_build_that_failed_stays_when_another_kernels_works(debian: Distribution) -> None:
+    output = debian.run("""
+        # dkms takes an older kernel first, and what is broken is its own
+        old=6.1.0-1-amd64; mkdir -p /lib/modules/$old/kernel; cp -r --reflink=auto $(readlink -f /lib/modules/$kernel/build)/. \
+            /lib/modules/$old/build; echo '$(error broken on purpose)' > /lib/modules/$old/build/Makefile
+        install pciedma-dkms; log=$(echo /var/lib/dkms/pciedma/*/failed-$old.log); cat $log; pciedma_version=$(dkms status)
+        purge pciedma-dkms; ls $log
+    """)
+    assert re.search(r"^pciedma: the modules for kernel 6.1.0-1-amd64: FAILED$", output, re.M)
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
+    assert lines(output, "DKMS ")[0].endswith("for kernel 6.1.0-1-amd64 (x86_64)")
+    assert "broken on purpose" in output
+    assert re.search(r"cannot access '/var/lib/dkms/pciedma/\S+/failed-6.1.0-1-amd64.log'", output)
+
+
+def test_modules_made_by_hand_are_left_alone_and_the_way_to_replace_them_works(debian: Distribution) -> None:
+    output = debian.run(r"""
+        mkdir /lib/modules/$kernel/updates; echo mine > /lib/modules/$kernel/updates/pciedma.ko
+        install pciedma-dkms > /root/said; cat /root/said; cat /lib/modules/$kernel/updates/pciedma.ko; echo ==
+        try sh -ec "$(sed -n 's/^pciedma:   //p' /root/said | sed 's/sudo //g')"; find /lib/modules -name 'pciedma*'
+    """)
+    before, after = output.split("==\n")
+    assert re.search(r"^pciedma: the modules for kernel \S+: skipped, there are others already", before, re.M)
+    assert lines(before, "mine")
+    assert lines(after, "< ") == ["< 0"]
+    assert _modules(after) == _MODULES
+    assert not re.search(r"/updates/pciedma", after)
+
+
+def test_modules_whose_files_are_gone_are_installed_again(debian: Distribution) -> None:
+    output = debian.run("""
+        install pciedma-dkms > /dev/null; rm /lib/modules/$kernel/updates/dkms/pciedma_xdma.ko*
+        try /usr/lib/pciedma/build-for $kernel; find /lib/modules -name 'pciedma*'; echo ==
+        try /usr/lib/pciedma/build-for $kernel
+    """)
+    again, once_more = output.split("==\n")
+    assert _modules(again) == _MODULES
+    assert len(lines(again, "pciedma: ")) == 1
+    assert lines(once_more, "< ") == ["< 0"]
+    assert lines(once_more, "pciedma: ") == []
+
+
+def test_kernel_that_was_built_anew_under_its_name_is_built_for_anew(debian: Distribution) -> None:
+    output = debian.run("""
+        install pciedma-dkms > /dev/null; touch /lib/modules/$kernel/updates/dkms/pciedma.ko* -d @1000000000
+        touch /lib/modules/$kernel/build/Module.symvers
+        try /usr/lib/pciedma/build-for $kernel; find /lib/modules/$kernel/updates -name 'pciedma*' -newermt @1000000001
+    """)
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
+    assert _modules(output) == _MODULES
+
+
+def test_purge_without_the_sources_leaves_nothing_of_ours(debian: Distribution) -> None:
+    output = debian.run(f"""
+        install pciedma-dkms > /dev/null; rm -r /usr/src/pciedma-*
+        purge pciedma-dkms pciedma-common; state pciedma-dkms; {LEFT}
+    """)
+    assert lines(output, "< ") == ["< 0"]
+    assert lines(output, "/") == []
 
 
 def test_build_that_failed_goes_on_as_the_warning_says(debian: Distribution) -> None:
@@ -123,18 +184,23 @@ def test_dkms_by_hand_builds_too(debian: Distribution) -> None:
 def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribution) -> None:
     output = debian.run("""
         for name in 5.10.0-9-amd64 6.0.12-1-amd64 8.0.1-amd64 6.99.0-bare; do
-            mkdir /lib/modules/$name; cp -rs $(readlink -f /lib/modules/$kernel/build) /lib/modules/$name/build
+            mkdir -p /lib/modules/$name/kernel; cp -rs $(readlink -f /lib/modules/$kernel/build) /lib/modules/$name/build
         done
         for file in .config include/config/auto.conf; do
             cd /lib/modules/6.99.0-bare/build; grep -v CONFIG_PCI_MSI= $file > /tmp/file; rm $file; cp /tmp/file $file
         done
-        mkdir /lib/modules/6.98.0-headless
-        install pciedma-dkms; try /usr/lib/pciedma/build-for 6.98.0-headless
+        mkdir -p /lib/modules/6.98.0-headless/kernel /lib/modules/6.97.0-1-rt-amd64/kernel
+        mkdir -p /lib/modules/6.96.0-1-amd64/build/include
+        install pciedma-dkms; try /usr/lib/pciedma/build-for 6.98.0-headless 6.97.0-1-rt-amd64
     """)
     assert lines(output, "< ") == ["< 0", "< 0"]
     said = {line.split(": ")[1].split()[-1]: line.split(": ", 2)[2] for line in lines(output, "pciedma: ")}
     assert said.pop("5.10.0-9-amd64") == said.pop("6.0.12-1-amd64") == "skipped, it is older than 6.1"
     assert said.pop("8.0.1-amd64").startswith("skipped, it is newer than what pciedma ")
     assert said.pop("6.99.0-bare").startswith('skipped, it lacks one of the options "CONFIG_PCI_MSI ')
-    assert said.pop("6.98.0-headless").startswith("skipped, its headers are missing; ")
+    missing = "skipped, its headers are missing; they are built when linux-headers-"
+    assert said.pop("6.98.0-headless") == f"{missing}6.98.0-headless is installed"
+    later = "linux-headers-rt-amd64 brings those of later kernels"
+    assert said.pop("6.97.0-1-rt-amd64") == f"{missing}6.97.0-1-rt-amd64 is installed; {later}"
+    assert said.pop("6.96.0-1-amd64").startswith("skipped, only its headers are here; ")
     assert list(said.values()) == ["built and installed"]
