@@ -42,11 +42,10 @@ def test_build_that_fails_warns_and_leaves_dpkg_configured(debian: Distribution)
 
 def test_log_of_a_build_that_failed_stays_when_another_kernels_works(debian: Distribution) -> None:
     output = debian.run("""
-        # dkms takes an older kernel first, and what is broken is its own
-        old=6.1.0-1-amd64; mkdir -p /lib/modules/$old/kernel; cp -r --reflink=auto $(readlink -f /lib/modules/$kernel/build)/. \
-            /lib/modules/$old/build; echo '$(error broken on purpose)' > /lib/modules/$old/build/Makefile
-        install pciedma-dkms; log=$(echo /var/lib/dkms/pciedma/*/failed-$old.log); cat $log; pciedma_version=$(dkms status)
-        purge pciedma-dkms; ls $log
+        old=6.1.0-1-amd64; folder=/lib/modules/$old; mkdir -p $folder/kernel $folder/build/include
+        echo '$(error broken on purpose)' > $folder/build/Makefile; cp /lib/modules/$kernel/build/.config $folder/build/
+        install pciedma-dkms; log=$(echo /var/lib/dkms/pciedma/*/failed-$old.log); cat $log
+        purge pciedma-dkms; try ls $log 2>&1
     """)
     assert re.search(r"^pciedma: the modules for kernel 6.1.0-1-amd64: FAILED$", output, re.M)
     assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
@@ -58,7 +57,7 @@ def test_log_of_a_build_that_failed_stays_when_another_kernels_works(debian: Dis
 def test_modules_made_by_hand_are_left_alone_and_the_way_to_replace_them_works(debian: Distribution) -> None:
     output = debian.run(r"""
         mkdir /lib/modules/$kernel/updates; echo mine > /lib/modules/$kernel/updates/pciedma.ko
-        install pciedma-dkms > /root/said; cat /root/said; cat /lib/modules/$kernel/updates/pciedma.ko; echo ==
+        install pciedma-dkms | tr -d '\r' > /root/said; cat /root/said /lib/modules/$kernel/updates/pciedma.ko; echo ==
         try sh -ec "$(sed -n 's/^pciedma:   //p' /root/said | sed 's/sudo //g')"; find /lib/modules -name 'pciedma*'
     """)
     before, after = output.split("==\n")
@@ -66,7 +65,7 @@ def test_modules_made_by_hand_are_left_alone_and_the_way_to_replace_them_works(d
     assert lines(before, "mine")
     assert lines(after, "< ") == ["< 0"]
     assert _modules(after) == _MODULES
-    assert not re.search(r"/updates/pciedma", after)
+    assert not [line for line in lines(after, "/lib") if "/updates/pciedma" in line]
 
 
 def test_modules_whose_files_are_gone_are_installed_again(debian: Distribution) -> None:
@@ -184,7 +183,8 @@ def test_dkms_by_hand_builds_too(debian: Distribution) -> None:
 def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribution) -> None:
     output = debian.run("""
         for name in 5.10.0-9-amd64 6.0.12-1-amd64 8.0.1-amd64 6.99.0-bare; do
-            mkdir -p /lib/modules/$name/kernel; cp -rs $(readlink -f /lib/modules/$kernel/build) /lib/modules/$name/build
+            mkdir -p /lib/modules/$name/kernel; cd /lib/modules/$name
+            cp -rs $(readlink -f /lib/modules/$kernel/build) build
         done
         for file in .config include/config/auto.conf; do
             cd /lib/modules/6.99.0-bare/build; grep -v CONFIG_PCI_MSI= $file > /tmp/file; rm $file; cp /tmp/file $file
