@@ -48,9 +48,10 @@ def _is_ours(device: PciDevice) -> bool:
     return (device.driver or "").startswith("pciedma")
 
 
-def _lines_with_ids(facts: Facts, module: str) -> list[ConfigLine]:
-    return [line for line in facts.configuration
-            if line.words[:2] == ("options", module) and line.options("ids")]
+def _lines_with_ids(facts: Facts) -> dict[str, ConfigLine]:
+    """Return the line that gives each module its ids: of two the kernel takes the last."""
+    return {line.words[1]: line for line in facts.configuration
+            if line.words[0] == "options" and line.options("ids")}
 
 
 def _add_alias(device: PciDevice, module: str) -> str:
@@ -61,18 +62,15 @@ def _add_alias(device: PciDevice, module: str) -> str:
 
 def _add_ids(facts: Facts, device: PciDevice, module: str) -> tuple[str, ...]:
     """Return how to make a module take a device's ids after each start."""
-    given = _lines_with_ids(facts, module)
     options = f"echo 'options {module} ids={device.ids}' | sudo tee -a {IDS_FILE}"
-    if given:  # of two ids= for a module the kernel takes the last
-        options = rf"sudo sed -i '{given[-1].number}s/ids=\(\"\?\)/ids=\1{device.ids},/' {given[-1].file}"
+    if line := _lines_with_ids(facts).get(module):
+        options = rf"sudo sed -i '{line.number}s/ids=\(\"\?\)/ids=\1{device.ids},/' {line.file}"
     return options, _add_alias(device, module)
 
 
 def _given_ids(facts: Facts, device: PciDevice) -> tuple[ConfigLine, str] | None:
     """Return the line that gives a module this device's ids, and the module."""
-    effective = {line.words[1]: line for line in facts.configuration
-                 if line.words[0] == "options" and line.options("ids")}
-    for module, line in effective.items():
+    for module, line in _lines_with_ids(facts).items():
         given = [ids.split(":")[:2] for ids in line.options("ids")[-1].split(",")]
         if device.ids in [":".join(word.lower().zfill(4) for word in words) for words in given]:
             return line, module

@@ -172,7 +172,7 @@ def _without_sources(facts: Facts) -> Finding:
 
 
 def _why_not_built(facts: Facts) -> Finding:
-    if facts.system.is_absent(f"{facts.modules_folder}"):
+    if facts.system.is_absent(facts.modules_folder):
         return _kernel_gone(facts)
     if exclusion := dkms.exclusion(facts.system, facts.source_version, facts.release):
         return _excluded(facts, exclusion)
