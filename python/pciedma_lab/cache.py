@@ -84,10 +84,18 @@ def write(path: Path, text: str) -> None:
     temporary.rename(path)
 
 
+def age_s(path: Path) -> float:
+    """Return for how many seconds a file or folder was not changed; 0 if it is gone, which others may have seen to."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
+
+
 def prune(prefix: str, keep: Path) -> None:
     """Remove what begins with *prefix*, is not *keep*, and was not used for a month."""
     for path in root().glob(f"{prefix}*"):
-        if not path.name.startswith(keep.name) and time.time() - path.stat().st_mtime > _UNUSED_SECONDS:
+        if not path.name.startswith(keep.name) and age_s(path) > _UNUSED_SECONDS:
             remove(path)
 
 

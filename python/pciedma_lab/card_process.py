@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cards
+from . import cards, chroot
 from .card_command import device_arguments
 from .control import Control
 
@@ -54,7 +54,7 @@ class EmulatedCard:
     def start(self) -> None:
         """Start the process and wait until it listens; raises RuntimeError with its output if it does not."""
         if self._directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-")
+            self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-", dir=chroot.SHARED_TMP)
         self.folder = Path(self._temporary.name) if self._temporary else self._directory or Path()
         self.socket = self.folder / "socket"
         self.socket.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ PROJECT = project.FOLDER
 #: The variable that tells a command in which chroot it runs.
 INSIDE = "PCIEDMA_LAB_CHROOT"
 
+#: The host's folder that commands inside see: QEMU's and the cards' sockets are there, whatever TMPDIR says.
+SHARED_TMP = "/tmp"
 _DPKG = tuple(f"path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info"))
 #: For apt's preferences, in printf's words: as good as sid's.
 _KERNELS_OF_EXPERIMENTAL = r"Package: linux-*\nPin: release a=experimental\nPin-Priority: 500\n"
@@ -112,12 +114,14 @@ class Chroot:
         *,
         scratch: Path | None = None,
         mounts: Mapping[str, Path] | None = None,
+        own_tmp: bool = False,
     ) -> list[str]:
         """Return the command line that runs *argv* inside, with the project and the cache at their own places.
 
         It is one process from beginning to end, which is killed when the thread that starts it ends.
         Give it environment(). With *scratch*, an empty folder, all that *argv* changes inside is gone when it ends.
-        *mounts* are more of the host's folders, by their places inside.
+        *mounts* are more of the host's folders, by their places inside. /tmp is the host's, as for sockets it must be,
+        unless there is *scratch*, or *own_tmp*.
         """
         folder = shlex.quote(str(self.provide()))
         PROJECT.mkdir(parents=True, exist_ok=True)  # an installed lab's own is empty at first
@@ -130,7 +134,9 @@ class Chroot:
             own = ",userxattr" if cache.user_namespace() else ""  # others' attributes are root's alone
             script.append(f"mount -t overlay -o {layers}{own} overlay {top}/root")
             folder = f"{top}/root"
-        script += [f"mount --rbind /{part} {folder}/{part}" for part in ("dev", "proc", "sys", "tmp")]
+        script += [f"mount --rbind /{part} {folder}/{part}" for part in ("dev", "proc", "sys")]
+        is_own = own_tmp or scratch is not None
+        script.append(f"mount {'-t tmpfs tmp' if is_own else f'--rbind {SHARED_TMP}'} {folder}/tmp")
         places = {str(path): path for path in (PROJECT, cache.root())} | dict(mounts or {})
         for place, path in places.items():
             inside = f"{folder}{shlex.quote(place)}"

@@ -38,11 +38,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--suite", action="append", choices=list(RELEASES), help="default: all")
     suites = parser.parse_args(argv).suite or list(RELEASES)
     try:
-        _warn_of_changes(suites[0])
-        return max([make(suite) for suite in suites])
+        with undisturbed():
+            _warn_of_changes(suites[0])
+            return max([make(suite) for suite in suites])
     except LabError as error:
         print(f"pciedma_lab: {error}", file=sys.stderr)
         return 1
+
+
+def undisturbed() -> AbstractContextManager[None]:
+    """Let no other command make packages: tests install them one after the other."""
+    return cache.locked(_BUILD / "lock")
 
 
 def _warn_of_changes(suite: str) -> None:
@@ -150,5 +156,5 @@ def _lintian(suite: str, target: Path) -> int:
     """Run lintian over what was built, and return its exit status."""
     changes = [str(path) for path in target.glob("*.changes")]
     words = ["lintian", "--info", "--display-info", "--fail-on=error,warning", *changes]
-    command = PACKAGERS[suite].command(words, target)
+    command = PACKAGERS[suite].command(words, target, own_tmp=True)  # in which it leaves files
     return subprocess.run(command, env=chroot.environment(), check=False).returncode

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import cache, secure_boot
 from .cache import LabError
-from .chroot import INSTALLED
+from .chroot import INSTALLED, PROJECT
 from .qemu import ROOT_LABEL
 
 #: Two people without a password. Of them the tests make one a member of the group.
@@ -51,8 +52,8 @@ _MASKED = (
 )
 
 
-def disk_script(target: Path) -> str:
-    """Return what makes a disk of the chroot that it runs in."""
+def disk_script(target: Path, foreign: Sequence[Path] = ()) -> str:
+    """Return what makes a disk of the chroot that it runs in, without the mount points of *foreign* folders."""
     folder = shlex.quote(str(target))
     return f"""set -e
 rm -f /etc/dpkg/dpkg.cfg.d/*mmdebstrap* # which leaves out documentation
@@ -67,6 +68,12 @@ systemctl -q mask {" ".join(_MASKED)}
 mkdir /root/whole {folder}
 mount --bind / /root/whole
 mke2fs -q -t ext4 -L {ROOT_LABEL} -d /root/whole {folder}/disk {_DISK_SIZE}
+for place in {shlex.join(map(str, foreign))}; do
+    while [ "$place" != / ]; do # up to what is not empty
+        debugfs -w -R "rmdir \\"$place\\"" {folder}/disk 2> /dev/null || true
+        place=$(dirname "$place")
+    done
+done
 cp /boot/vmlinuz-* {folder}/vmlinuz
 cp /boot/initrd.img-* {folder}/initrd.img
 chmod 644 {folder}/*
@@ -119,6 +126,6 @@ def fresh(suite: str) -> Installed:
 
 def _make(suite: str, target: Path) -> None:
     with cache.step(f"making a disk with Debian {suite}"):
-        result = INSTALLED[suite].run_scratch(disk_script(target))
+        result = INSTALLED[suite].run_scratch(disk_script(target, (PROJECT, cache.root())))
     if result.returncode:
         raise LabError(f"the disk of {suite} could not be made:\n{result.stdout}")

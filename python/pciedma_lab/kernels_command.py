@@ -26,8 +26,9 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     names = arguments.kernel or kernels_report.CHECKED
     try:
+        kernels_report.sources()
         for name in () if arguments.report else names:
-            check(name, again=arguments.again)
+            _try_to_check(name, again=arguments.again)
         sources, commit = kernels_report.sources(), kernels_report.commit()
     except LabError as error:
         print(f"pciedma_lab: {error}", file=sys.stderr)
@@ -39,13 +40,17 @@ def main(argv: list[str]) -> int:
     return 0 if all(row.is_good for row in rows) else 1
 
 
-def check(name: str, *, again: bool) -> None:
-    """Build the modules for a kernel and run the tests on it, unless it is known to be good."""
+def _try_to_check(name: str, *, again: bool) -> None:
+    """Check a kernel; one that cannot be checked is without a row, and the others are checked all the same."""
     try:
-        kernel = kernels.provide(name)
+        check(name, again=again)
     except LabError as error:
-        print(f"pciedma_lab: {error}", file=sys.stderr)
-        return
+        print(f"pciedma_lab: {name}: {error}", file=sys.stderr)
+
+
+def check(name: str, *, again: bool) -> None:
+    """Build the modules for a kernel and run the tests on it, unless it is known to be good; raises LabError."""
+    kernel = kernels.provide(name)
     with cache.locked(kernels_report.lock(name)):
         sources = kernels_report.sources()
         if not again and kernels_report.judge(name, sources).is_good:

@@ -189,7 +189,7 @@ class Machine:
         """Provide all that the guest is made of."""
         project.provide()
         folder = _make_folder(self.series)
-        self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-")
+        self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-", dir=chroot.SHARED_TMP)
         results = (self._results or folder / "results").resolve()
         results.mkdir(parents=True, exist_ok=True)
         sockets = Path(self._sockets.name)
@@ -521,7 +521,8 @@ def _make_folder(series: str) -> Path:
     folder = parent / f"{series}-{os.getpid()}-{next(_numbers)}"
     cache.remove(folder)
     folder.mkdir(parents=True)
-    for old in sorted(parent.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT_FOLDERS]:
-        if time.time() - old.stat().st_mtime > 24 * 3600:
+    ages = {old: cache.age_s(old) for old in parent.iterdir()}
+    for old in sorted(ages, key=ages.__getitem__)[_KEPT_FOLDERS:]:
+        if ages[old] > 24 * 3600:
             shutil.rmtree(old, ignore_errors=True)
     return folder

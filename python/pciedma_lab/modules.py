@@ -149,26 +149,21 @@ def count_warnings(lines: list[str]) -> int:
 def mirror(
     source: Path, target: Path, added: Mapping[Path, Path] | None = None, left_out: Container[Path] = ()
 ) -> None:
-    """Make *target* have the sources in *source*, times included; products of the build stay where they are.
+    """Make *target* have the sources in *source*; products of the build stay where they are.
 
-    *added* are further files by their places in *target*, and what would be at *left_out* is not taken. make takes an
-    older file for no news: then all is compiled again.
+    *added* are further files by their places in *target*, and what would be at *left_out* is not taken. What differs
+    gets the time of now, so that make takes it for news: a package's files all have that of its changelog.
     """
     found = {path.relative_to(source): path for path in _sources(source)}
     wanted = {relative: path for relative, path in found.items() if relative not in left_out} | dict(added or {})
-    went_back = False
     for path in _sources(target):
         if path.relative_to(target) not in wanted:
             path.unlink()
     for relative, old in wanted.items():
         new = target / relative
-        if not new.exists() or new.stat().st_mtime_ns != old.stat().st_mtime_ns:
-            went_back |= new.exists() and new.stat().st_mtime_ns > old.stat().st_mtime_ns
+        if not new.exists() or new.read_bytes() != old.read_bytes():
             new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(old, new)
-    if went_back:
-        for path in [*target.rglob("*.o")]:
-            path.unlink()
+            shutil.copyfile(old, new)
 
 
 def _sources(folder: Path) -> list[Path]:

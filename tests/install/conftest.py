@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 
-from pciedma_lab import deb_command
-from pciedma_lab.chroot import INSTALLED, Chroot
+from pciedma_lab import cache, deb_command
+from pciedma_lab.chroot import INSTALLED, PROJECT, Chroot
 
 #: What all scripts begin with: apt, and nothing else but the packages of this project and what the machine has.
 _HEAD = """
@@ -24,15 +25,19 @@ purge() {{ try apt-get -y -q purge "$@"; }}
 state() {{ echo "state: $(dpkg-query -W -f '${{db:Status-Abbrev}}' "$1")"; }}
 break_headers() {{
     header=$(echo /usr/src/linux-headers-*-common/include/linux/eventfd.h)
-    cp $header /tmp/header; echo '#error broken on purpose' >> $header
+    cp $header /root/header; echo '#error broken on purpose' >> $header
 }}
-mend_headers() {{ cp /tmp/header $header; }}
+mend_headers() {{ cp /root/header $header; }}
 """
 
 
-_OTHERS = " -o ".join(f"-path '{path}'" for path in ("/proc", "/sys", "/tmp", "/var/lib/apt", "*/.cache"))
+_HOSTS = (PROJECT, cache.root())
+_OTHERS = " -o ".join(
+    f"-path {shlex.quote(str(path))}" for path in ("/proc", "/sys", "/tmp", "/var/lib/apt", "/mnt", *_HOSTS)
+)
+_ABOVE = " ".join(f"! -path {shlex.quote(str(parent))}" for path in _HOSTS for parent in path.parents)
 #: What has the project's name in the file system, but for the repository and the lab's own.
-LEFT = rf"find / -xdev \( {_OTHERS} \) -prune -o -name '*pciedma*' -print"
+LEFT = rf"find / -xdev \( {_OTHERS} \) -prune -o -name '*pciedma*' {_ABOVE} -print"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,13 @@ class Distribution:
         return result.stdout
 
 
+@pytest.fixture(scope="session", autouse=True)
+def undisturbed() -> Iterator[None]:
+    """The packages, and the machines' folders, for these tests alone."""
+    with deb_command.undisturbed():
+        yield
+
+
 @pytest.fixture(params=sorted(deb_command.RELEASES))
 def debian(request: pytest.FixtureRequest) -> Distribution:
     """Debian 12, then 13."""
@@ -63,4 +75,3 @@ def lines(output: str, beginning: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith(beginning)]
 
 
-__all__ = ["Distribution", "debian", "lines"]

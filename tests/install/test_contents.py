@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from pciedma_lab import deb_command
 from pciedma_lab.chroot import PACKAGE_TESTERS
 
-from .conftest import Distribution, lines
+from .conftest import LEFT, Distribution, lines
 
 _PACKAGES = "pciedma pciedma-common pciedma-dev pciedma-dkms pciedma-doc pciedma-lab python3-pciedma"
 #: With the documentation, which the machine leaves out else; no modules, which take long.
@@ -20,6 +21,27 @@ for package in ("pciedma", "pciedma_lab"):
 """
 
 
+#: What a package cannot do without; python3's own version is debhelper's to say.
+_DEPENDS = {
+    "pciedma": {"python3-pciedma", "python3"},
+    "pciedma-common": {"systemd", "udev"},  # for systemd-sysusers
+    "pciedma-dev": set(),
+    "pciedma-dkms": {"dkms", "pciedma-common"},
+    "pciedma-doc": {"libjs-sphinxdoc"},
+    "pciedma-lab": {"mmdebstrap", "python3-pciedma", "python3"},
+    "python3-pciedma": {"python3"},
+}
+
+
+def test_packages_depend_on_what_they_need(debian: Distribution) -> None:
+    """The machines of the other tests have it all."""
+    index = (deb_command.DIST / debian.suite / "Packages").read_text()
+    packages = [dict(re.findall(r"^(\S+): (.*)$", paragraph, re.M)) for paragraph in index.strip().split("\n\n")]
+    found = {fields["Package"]: set(re.findall(r"(?:^|, )([a-z0-9.-]+)", fields.get("Depends", "")))
+             for fields in packages}
+    assert found == _DEPENDS
+
+
 def test_packages_have_changelog_copyright_and_a_registered_manual(debian: Distribution) -> None:
     output = debian.run(f"""
         {_INSTALL} > /root/installed; for package in {_PACKAGES}; do
@@ -27,8 +49,10 @@ def test_packages_have_changelog_copyright_and_a_registered_manual(debian: Distr
         done
         sed -n 's/^Index: //p' /usr/share/doc-base/*pciedma* | while read index; do try test -s $index; done
         cd /usr/share/man; try ls man1/pciedma.1.gz man1/pciedma-lab.1.gz man4/pciedma.4.gz
+        purge {_PACKAGES}; {LEFT}
     """, PACKAGE_TESTERS)
-    assert lines(output, "< ") == ["< 0"] * (2 * len(_PACKAGES.split()) + 2)
+    assert lines(output, "< ") == ["< 0"] * (2 * len(_PACKAGES.split()) + 3)
+    assert lines(output, "/") == []
 
 
 def test_programs_are_compiled_and_write_nothing_below_usr(debian: Distribution) -> None:
@@ -48,7 +72,10 @@ def test_programs_are_compiled_and_write_nothing_below_usr(debian: Distribution)
 
 def test_lab_builds_the_modules_from_the_source_in_its_package(debian: Distribution) -> None:
     output = debian.run(f"""
-        {_INSTALL} > /root/installed; cd /root; try pciedma-lab modules --kernel trixie > /root/said; cat /root/said
+        {_INSTALL} > /root/installed; cd /root
+        # where it lies tells one lab's folder in the cache from another's: this one is nobody else's
+        export PYTHONPATH=$(mktemp -d /root/own.XXXXXXXX); cp -r /usr/lib/python3/dist-packages/pciedma* $PYTHONPATH
+        try pciedma-lab modules --kernel trixie > /root/said; cat /root/said
         folder=$(sed -n 's|/build/.*||p' /root/said); ls $folder/build/trixie/modules; rm -rf $folder
     """, PACKAGE_TESTERS)
     assert lines(output, "< ") == ["< 0"], output

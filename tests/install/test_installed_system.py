@@ -182,6 +182,7 @@ def test_purge_leaves_the_group_alone(system: System) -> None:
     with system.on() as seat:
         seat.root("mkdir /root/before; cp /etc/group /root/before")
         seat.root(f"{systems.APT} purge {systems.PACKAGES}")
+        seat.root("cmp /etc/group /root/before/group")
         assert lines(seat.root(LEFT), "/") == []
         assert seat.root("grep pciedma /proc/modules || true") == ""
         assert seat.root("ls -d /dev/pciedma* 2>/dev/null || true") == ""

@@ -102,9 +102,9 @@ def test_purge_without_the_sources_leaves_nothing_of_ours(debian: Distribution) 
 
 def test_build_that_failed_goes_on_as_the_warning_says(debian: Distribution) -> None:
     output = debian.run(r"""
-        break_headers; install pciedma-dkms > /tmp/said 2>&1; mend_headers
+        break_headers; install pciedma-dkms > /root/said 2>&1; mend_headers
         # apt's terminal ends lines its own way
-        try $(sed -n 's/.*when the cause is gone: sudo //p' /tmp/said | tr -d '\r'); find /lib/modules -name 'pciedma*'
+        try $(sed -n 's/.*when the cause is gone: sudo //p' /root/said | tr -d '\r'); find /lib/modules -name 'pciedma*'
     """)
     assert lines(output, "< ") == ["< 0"]
     assert _modules(output) == _MODULES
@@ -113,7 +113,7 @@ def test_build_that_failed_goes_on_as_the_warning_says(debian: Distribution) -> 
 def test_kernel_whose_build_fails_is_configured_all_the_same(debian: Distribution) -> None:
     """The hooks of a kernel's package, as dpkg runs them: DKMS's own would fail."""
     output = debian.run("""
-        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null; mv /tmp/build /lib/modules/$kernel/
+        mv /lib/modules/$kernel/build /root/; install pciedma-dkms > /dev/null; mv /root/build /lib/modules/$kernel/
         export DPKG_MAINTSCRIPT_PACKAGE=linux-headers; break_headers
         try run-parts --exit-on-error --arg=$kernel /etc/kernel/header_postinst.d; echo ==; mend_headers
         try run-parts --exit-on-error --arg=$kernel /etc/kernel/header_postinst.d; find /lib/modules -name 'pciedma*'
@@ -126,7 +126,7 @@ def test_kernel_whose_build_fails_is_configured_all_the_same(debian: Distributio
 
 def test_hooks_come_before_those_that_another_module_can_end(debian: Distribution) -> None:
     output = debian.run("""
-        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null
+        mv /lib/modules/$kernel/build /root/; install pciedma-dkms > /dev/null
         for folder in postinst.d header_postinst.d; do
             run-parts --list /etc/kernel/$folder | grep -e dkms -e pciedma
         done
@@ -173,7 +173,7 @@ def test_another_version_in_usr_src_is_left_alone(debian: Distribution) -> None:
 
 def test_dkms_by_hand_builds_too(debian: Distribution) -> None:
     output = debian.run("""
-        mv /lib/modules/$kernel/build /tmp/; install pciedma-dkms > /dev/null; mv /tmp/build /lib/modules/$kernel/
+        mv /lib/modules/$kernel/build /root/; install pciedma-dkms > /dev/null; mv /root/build /lib/modules/$kernel/
         try dkms autoinstall -k $kernel; find /lib/modules -name 'pciedma*'
     """)
     assert lines(output, "< ") == ["< 0"]
@@ -187,7 +187,7 @@ def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribu
             cp -rs $(readlink -f /lib/modules/$kernel/build) build
         done
         for file in .config include/config/auto.conf; do
-            cd /lib/modules/6.99.0-bare/build; grep -v CONFIG_PCI_MSI= $file > /tmp/file; rm $file; cp /tmp/file $file
+            cd /lib/modules/6.99.0-bare/build; grep -v CONFIG_PCI_MSI= $file > /root/file; rm $file; cp /root/file $file
         done
         mkdir -p /lib/modules/6.98.0-headless/kernel /lib/modules/6.97.0-1-rt-amd64/kernel
         mkdir -p /lib/modules/6.96.0-1-amd64/build/include

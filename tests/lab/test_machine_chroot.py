@@ -98,6 +98,13 @@ def test_command_is_valid_shell_with_awkward_words() -> None:
     assert command[:3] == ["setpriv", "--pdeathsig", "KILL"]
 
 
+@pytest.mark.parametrize(("own_tmp", "mount"), [(False, "--rbind /tmp"), (True, "-t tmpfs tmp")])
+def test_command_sees_the_hosts_tmp_unless_it_wants_its_own(own_tmp: bool, mount: str) -> None:
+    BARE.path.mkdir()
+    script = BARE.command(["true"], own_tmp=own_tmp)[-1]
+    assert f"\nmount {mount} {BARE.path}/tmp\n" in script
+
+
 def test_command_has_the_mounts_that_it_is_given() -> None:
     BARE.path.mkdir()
     script = BARE.command(["true"], mounts={"/mnt/work": Path("/home/a b")})[-1]
@@ -120,6 +127,7 @@ def test_command_with_scratch_changes_a_copy_of_the_folder() -> None:
     subprocess.run(["sh", "-n", "-c", script], check=True)
     assert f"lowerdir={BARE.path}," in script
     assert "exec chroot /tmp/scratch/root " in script
+    assert "mount -t tmpfs tmp /tmp/scratch/root/tmp\n" in script
     assert script.count(str(BARE.path)) == 1
 
 

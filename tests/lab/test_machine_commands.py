@@ -145,6 +145,7 @@ def repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (project / "debian").mkdir(parents=True)
     for name in ("Makefile", "debian/changelog"):
         (project / name).write_text("1")
+    (project / ".gitignore").write_text("/build/\n")
     author = ("-c", "user.name=a", "-c", "user.email=a@example.net", "-c", "commit.gpgsign=false")
     for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "1"]):
         subprocess.run(["git", *words], cwd=project, check=True)

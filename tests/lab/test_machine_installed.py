@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,22 @@ def test_copy_is_a_disk_of_its_own_with_the_same_kernel(tmp_path: Path) -> None:
     assert copy.disk.read_bytes() == disk.read_bytes()
     copy.disk.write_bytes(b"other")
     assert disk.read_bytes()[:4] == b"data"
+
+
+def test_disk_is_without_the_mount_points_of_the_hosts_folders(tmp_path: Path) -> None:
+    """As far as they are empty; debugfs is played."""
+    whole, tools = tmp_path / "whole", tmp_path / "bin"
+    places = [tmp_path / "whole/home/ada/my pciedma", tmp_path / "whole/root/.cache/pciedma"]
+    for folder in (tools, *places):
+        folder.mkdir(parents=True)
+    (whole / "home/bob").mkdir()
+    played = tools / "debugfs"
+    played.write_text("#!/bin/sh\n[ \"$1 $2 $4\" = \"-w -R /target/disk\" ] && eval \"$3\"\n")
+    played.chmod(0o755)
+    script = installed.disk_script(Path("/target"), places)
+    loop = script[script.index("for place in"):script.index("cp /boot/vmlinuz")]
+    subprocess.run(["sh", "-ec", loop], check=True, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert sorted(path.name for path in whole.rglob("*")) == ["bob", "home"]
 
 
 def test_boot_without_firmware_says_all_that_the_guest_needs(tmp_path: Path) -> None:

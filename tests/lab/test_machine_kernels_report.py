@@ -253,7 +253,7 @@ def lab(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
             raise LabError("no route to host")
         return kernel
 
-    def set_up(status: int = 0, failure: modules.BuildFailed | None = None, text: str = report()) -> list[str]:
+    def set_up(status: int = 0, failure: LabError | None = None, text: str = report()) -> list[str]:
         done: list[str] = []
 
         def build(name: str, *, warnings_are_errors: bool) -> None:
@@ -300,6 +300,15 @@ def test_check_goes_on_after_a_kernel_that_is_not_to_be_had(lab: Lab, capsys: py
     captured = capsys.readouterr()
     assert "no route to host" in captured.err
     assert captured.out.splitlines()[1].split()[0] == "bookworm"
+
+
+def test_check_goes_on_after_a_builder_that_is_not_to_be_had(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    done = lab(failure=LabError("mmdebstrap failed"))
+    assert kernels_command.main(["--kernel=trixie", "--kernel=trixie-arm64"]) == 1
+    assert done == ["build trixie", "build trixie-arm64"]
+    captured = capsys.readouterr()
+    assert "trixie-arm64: mmdebstrap failed" in captured.err
+    assert [line.split()[0] for line in captured.out.splitlines()[1:3]] == ["trixie", "trixie-arm64"]
 
 
 def test_check_failed_tests_leave_their_report_and_the_next_kernel_is_checked(lab: Lab) -> None:
