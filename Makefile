@@ -61,7 +61,7 @@ format: mmdebstrap ## sort imports and mend what ruff can mend
 
 .PHONY: modules
 modules: mmdebstrap ## build the modules for the lab's kernels; with KDIR=... for that kernel tree, without the lab
-	$(if $(KDIR),$(MAKE) -C $(KDIR) M=$(CURDIR)/src modules,$(LAB) modules $(KERNELS:%=--kernel %))
+	$(if $(KDIR),$(MAKE) -C $(KDIR) M=$(CURDIR)/src clean modules,$(LAB) modules $(KERNELS:%=--kernel %))
 
 .PHONY: deb
 deb: mmdebstrap ## the Debian packages, for Debian 12 and 13, built twice and compared; dist/

@@ -7,6 +7,7 @@
 #define PCIEDMA_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/fs.h>
 #include <linux/uio.h>
 
 #ifndef HAVE_ITER_IOV
@@ -25,6 +26,11 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 #ifndef HAVE_KTHREAD_RUN_WORKER
 /* Before 6.14 a worker ran as soon as it was created. */
 #define kthread_run_worker	kthread_create_worker
+#endif
+
+#ifndef IOCB_AIO_RW
+/* Before 6.8, 6.6.19 and 6.1.80 nothing told AIO's requests, so that none of them can be cancelled singly. */
+#define IOCB_AIO_RW	0
 #endif
 
 #endif /* PCIEDMA_COMPAT_H */

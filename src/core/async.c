@@ -8,10 +8,9 @@
 #include <linux/fs.h>
 #include <linux/sched.h>
 
-#include "core.h"
+#include <compat.h>
 
-/* Nobody can be asked whether he still waits: no request lasts longer without progress. */
-#define TIMEOUT_MAX_NS	(60 * NSEC_PER_SEC)
+#include "core.h"
 
 static struct pciedma_window *async_leader(struct pciedma_async *async)
 {
@@ -158,11 +157,14 @@ bool pciedma_async_cancelled(const struct pciedma_request *request, const struct
  * pciedma_async_timeout() - how long an asynchronous request may be without progress
  * @request: the request
  *
+ * Nobody can be asked whether he still waits, so it is never long.
+ *
  * Return: nanoseconds.
  */
 s64 pciedma_async_timeout(const struct pciedma_request *request)
 {
-	return request->timeout < 0 ? TIMEOUT_MAX_NS : min_t(s64, request->timeout, TIMEOUT_MAX_NS);
+	return request->timeout < 0 ? PCIEDMA_TIMEOUT_SHORT_NS :
+		min_t(s64, request->timeout, PCIEDMA_TIMEOUT_SHORT_NS);
 }
 
 /* A look that comes sooner stays: one that is queued has no timer any more. */

@@ -202,6 +202,13 @@ static void card_unregister_nodes(struct pciedma_card *card)
 	pciedma_node_remove(&card->cdev, &card->dev);
 }
 
+/* Without messages the card may fall back to its pin, which nobody serves: event lines stay armed. */
+static void card_free_vectors(struct pciedma_card *card)
+{
+	pci_free_irq_vectors(card->pdev);
+	pci_intx(card->pdev, 0);
+}
+
 /* Undo card_bring_up() of a card whose nodes may be in use. */
 static void card_take_down(struct pciedma_card *card)
 {
@@ -212,7 +219,7 @@ static void card_take_down(struct pciedma_card *card)
 	card_unregister_nodes(card);
 	wait_for_completion(&card->gate_closed);
 	pciedma_irq_free(card);
-	pci_free_irq_vectors(card->pdev);
+	card_free_vectors(card);
 	cancel_work_sync(&card->recovery);
 	card_free_windows(card);
 }
@@ -250,7 +257,7 @@ err_nodes:
 err_master:
 	pci_clear_master(card->pdev);
 err_vectors:
-	pci_free_irq_vectors(card->pdev);
+	card_free_vectors(card);
 err_windows:
 	card_free_windows(card);
 	return ret;

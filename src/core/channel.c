@@ -7,6 +7,8 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 
+#include <compat.h>
+
 #include "core.h"
 
 #define DEFAULT_TIMEOUT_NS	(10 * NSEC_PER_SEC)

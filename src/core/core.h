@@ -456,6 +456,9 @@ struct pciedma_card {
 	void *priv;
 };
 
+/* A time-out up to this is short: for so long pages may be held without counting against a limit. */
+#define PCIEDMA_TIMEOUT_SHORT_NS	(60 * NSEC_PER_SEC)
+
 /**
  * struct pciedma_request - one call, while it is under way
  * @node:     on engine->waiters while it waits for a window

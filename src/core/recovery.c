@@ -187,6 +187,13 @@ static u32 engines_halt(struct pciedma_card *card, u32 mask)
 	return engines_wait_idle(card, mask);
 }
 
+/* A pin that stays asserted while nobody may ask the card why would have its line shut off. */
+static void card_pin(struct pciedma_card *card, bool on)
+{
+	if (!card->pdev->msi_enabled && !card->pdev->msix_enabled)
+		pci_intx(card->pdev, on);
+}
+
 static int card_init(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
@@ -200,6 +207,7 @@ static int card_init(struct pciedma_card *card)
 		engine->irq_on = false;
 		engine->state = PCIEDMA_ENGINE_PAUSED;
 	}
+	card_pin(card, true);
 	pciedma_events_restore(card);
 	return 0;
 }
@@ -211,6 +219,7 @@ static int card_function_reset(struct pciedma_card *card, bool locked)
 	int ret;
 
 	engines_set_state(card, all_engines(card), PCIEDMA_ENGINE_DEAF);
+	card_pin(card, false);
 	WRITE_ONCE(card->reset_owner, current);
 	do {
 		ret = locked ? pci_reset_function_locked(card->pdev) :
@@ -506,6 +515,7 @@ void pciedma_card_hold(struct pciedma_card *card)
 	if ((engines_drain(card, all) | engines_with_memory(card)) && !engines_halt(card, all))
 		engines_unproven(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
+	card_pin(card, false);
 }
 
 /**

@@ -62,7 +62,9 @@ static int feed_direct(struct pciedma_request *request, struct pciedma_window *w
 	struct iov_iter before = *iter;
 	ssize_t ret;
 
-	ret = pciedma_direct_fill(request->engine, window, iter, wanted, request->timeout < 0);
+	ret = pciedma_direct_fill(request->engine, window, iter, wanted,
+				  request->timeout < 0 ||
+				  request->timeout > PCIEDMA_TIMEOUT_SHORT_NS);
 	if (ret < 0)
 		return ret;
 	if (!pciedma_direct_map(request->engine, window))

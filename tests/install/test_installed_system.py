@@ -89,9 +89,11 @@ with pciedma.open({capric}) as card, card.channel(0) as channel:
         assert not busy.done
         stale = seat.doctor()["version"]
         assert f"loaded {__version__}, installed {_NEXT_VERSION}" in stale["summary"]
+        who, *reload = stale["steps"]
+        assert "python3" in seat.root(who)
         seat.root("touch /tmp/enough")
         assert busy.wait(60) == 0
-        seat.take_steps(stale)
+        seat.take_steps({"steps": reload})
         assert seat.root("cat /sys/module/pciedma/version").strip() == _NEXT_VERSION
         assert "version" not in seat.doctor()
         _assert_in_order(systems.look(seat))

@@ -191,6 +191,8 @@ def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribu
         done
         mkdir -p /lib/modules/6.98.0-headless/kernel /lib/modules/6.97.0-1-rt-amd64/kernel
         mkdir -p /lib/modules/6.96.0-1-amd64/build/include
+        mkdir -p /lib/modules/6.1.76-old/kernel /lib/modules/6.1.76-old/source/include/linux; cd /lib/modules/6.1.76-old
+        cp -rs $(readlink -f /lib/modules/$kernel/build) build; touch source/include/linux/kernel.h
         install pciedma-dkms; try /usr/lib/pciedma/build-for 6.98.0-headless 6.97.0-1-rt-amd64
     """)
     assert lines(output, "< ") == ["< 0", "< 0"]
@@ -198,6 +200,9 @@ def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribu
     assert said.pop("5.10.0-9-amd64") == said.pop("6.0.12-1-amd64") == "skipped, it is older than 6.1"
     assert said.pop("8.0.1-amd64").startswith("skipped, it is newer than what pciedma ")
     assert said.pop("6.99.0-bare").startswith('skipped, it lacks one of the options "CONFIG_PCI_MSI ')
+    assert said.pop("6.1.76-old") == (
+        "skipped, it is older than 6.1.79 (or of 6.2 to 6.4): its headers have no linux/cleanup.h"
+    )
     missing = "skipped, its headers are missing; they are built when linux-headers-"
     assert said.pop("6.98.0-headless") == f"{missing}6.98.0-headless is installed"
     later = "linux-headers-rt-amd64 brings those of later kernels"

@@ -280,6 +280,17 @@ class TestModules:
         root.write("/usr/src/pciedma-0.1.0/dkms.conf", 'BUILD_EXCLUSIVE_KERNEL="(*"\n')
         assert found(root, "modules").summary.startswith("not built")
 
+    def test_of_a_kernel_whose_headers_are_too_old_says_so(self, root: MadeUpRoot) -> None:
+        root.headers()
+        root.sources()
+        root.write(f"{MODULES}/source/include/linux/kernel.h")
+        finding = found(root, "modules")
+        assert finding.summary == f"the headers of {RELEASE} have no linux/cleanup.h"
+        assert "6.1.79" in finding.cause
+        assert finding.steps[-2:] == KERNEL_OF_DEBIAN
+        root.write(f"{MODULES}/source/include/linux/cleanup.h")
+        assert found(root, "modules").summary.startswith("not built")
+
     def test_of_a_kernel_without_module_support_says_so(self, root: MadeUpRoot) -> None:
         (root.folder / "proc/modules").unlink()
         assert found(root, "modules").summary == f"the kernel {RELEASE} cannot load modules"

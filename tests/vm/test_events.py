@@ -32,6 +32,37 @@ def test_line_fires_stays_off_until_noticed_and_fires_again(variant: str) -> Non
         lab.there_and_back()
 
 
+_INTX_DISABLE = 0x400
+
+
+@pytest.mark.parametrize("variant", ["intx", "user"])
+def test_line_that_is_armed_at_removal_has_no_pin_to_shout_by(variant: str) -> None:
+    """Nobody serves it any more, and others may share it; the next driver, and a reset, have it back."""
+    xdma = EmulatedCard("xdma", variant=variant)
+
+    def pin_is_off() -> bool:
+        return bool(int(vm.run(["setpci", "-s", address, "COMMAND"]).stdout, 16) & _INTX_DISABLE)
+
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:
+        lab = make_lab(vm, xdma)
+        address = lab.addresses["xdma"]
+        assert pin_is_off() == (variant != "intx")
+        lab.call("events:arm", path=lab.nodes["xdma"], line=LINE)
+        lab.call("processes:unbind", driver="pciedma_xdma", address=address)
+        assert pin_is_off()
+        xdma.control.set_fault(f"user_interrupt={LINE}")
+        lab.call("processes:bind", driver="pciedma_xdma", address=address)
+        lab.find()
+        lab.there_and_back()
+        for reset in (f"echo 1 > /sys/bus/pci/devices/{address}/reset", None):
+            if reset:
+                assert vm.run(["sh", "-c", reset]).returncode == 0
+            else:
+                lab.call("resets:reset", card=lab.nodes["xdma"])
+            assert pin_is_off() == (variant != "intx")
+            lab.there_and_back()
+
+
 def test_lines_that_are_not_there_are_refused(lab: Lab) -> None:
     assert lab.call("events:refused", path=lab.nodes["xdma"]) == ["EINVAL", "EBADF", "EINVAL"]
 

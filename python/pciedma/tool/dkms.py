@@ -10,6 +10,9 @@ from .system import System
 #: While it is there, DKMS and the package build nothing by themselves.
 NO_AUTOINSTALL = "/etc/dkms/no-autoinstall"
 
+#: What dkms.conf looks for beside what its variables say: kernels since 6.1.79 and since 6.5 have it.
+_HEADER = "cleanup.h"
+
 _TREE = "/var/lib/dkms"
 _SOURCES = "/usr/src"
 _FRAMEWORK = "/etc/dkms/framework.conf"
@@ -19,10 +22,11 @@ _ASSIGNMENT = re.compile(r"""\s*(\w+)=(?:"([^"]*)"|'([^']*)'|([^\s#;]*))""")
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Why DKMS skips a kernel: ``lacking`` options, older than ``oldest``, or else unknown to the sources."""
+    """Why DKMS skips a kernel: ``lacking`` options, older than ``oldest``, a ``header`` less, or else unknown."""
 
     lacking: tuple[str, ...] = ()
     oldest: str | None = None
+    header: str | None = None
 
 
 def _numbers(version: str) -> list[int]:
@@ -88,6 +92,11 @@ def _set_options(system: System, release: str) -> set[str] | None:
     return None
 
 
+def _lacks_header(system: System, release: str) -> bool:
+    trees = [f"/lib/modules/{release}/{name}/include/linux" for name in ("build", "source")]
+    return any(system.exists(f"{tree}/kernel.h") and not system.exists(f"{tree}/{_HEADER}") for tree in trees)
+
+
 def exclusion(system: System, version: str | None, release: str) -> Exclusion | None:
     """Return why the sources' dkms.conf keeps DKMS from building for a kernel; None: nothing does."""
     told = _settings(system, f"{_SOURCES}/pciedma-{version}/dkms.conf")
@@ -98,6 +107,8 @@ def exclusion(system: System, version: str | None, release: str) -> Exclusion | 
     if not known.search(release):
         oldest = _oldest(known)
         return Exclusion(oldest=oldest if oldest and _numbers(release)[:2] < _numbers(oldest) else None)
+    if told and _lacks_header(system, release):
+        return Exclusion(header=_HEADER)
     options = _set_options(system, release)
     needed = [word for word in told.get("BUILD_EXCLUSIVE_CONFIG", "").split() if not word.startswith("!")]
     lacking = tuple(word for word in needed if options is not None and word not in options)

@@ -113,6 +113,9 @@ def _excluded(facts: Facts, exclusion: dkms.Exclusion) -> Finding:
     if exclusion.lacking:
         summary = f"the kernel {facts.release} lacks {', '.join(exclusion.lacking)}"
         cause = f"{ours} needs that, so DKMS skips this kernel."
+    elif exclusion.header:
+        summary = f"the headers of {facts.release} have no linux/{exclusion.header}"
+        cause = f"{ours} knows kernels from 6.1.79 on, but for those of 6.2 to 6.4, so DKMS skips this one."
     elif exclusion.oldest:
         summary = f"the kernel {facts.release} is older than {exclusion.oldest}"
         cause = f"{ours} knows kernels from {exclusion.oldest} on, so DKMS skips this one."

@@ -38,6 +38,12 @@ def listen(path: str, line: int) -> dict[str, Any]:
     return found
 
 
+def arm(path: str, line: int) -> None:
+    """Listen to a line, and go without waiting for it: it stays armed."""
+    with pciedma.open(path) as card:
+        card.listen([line])
+
+
 def _serve(address: str, line: int) -> None:
     """Do what the user's logic wants: lower the wire, by its register in BAR0."""
     fd = os.open(f"/sys/bus/pci/devices/{address}/resource0", os.O_RDWR | os.O_SYNC)
