@@ -456,7 +456,7 @@ struct pciedma_card {
 	void *priv;
 };
 
-/* A time-out up to this is short: for so long pages may be held without counting against a limit. */
+/* A time-out up to this is short: so long pages may be held and count against no limit. */
 #define PCIEDMA_TIMEOUT_SHORT_NS	(60 * NSEC_PER_SEC)
 
 /**
