@@ -29,7 +29,7 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 #endif
 
 #ifndef IOCB_AIO_RW
-/* Before 6.8, 6.6.19 and 6.1.80 nothing told AIO's requests, so that none of them can be cancelled singly. */
+/* Before 6.8, 6.6.19 and 6.1.80 nothing told AIO's requests: none is cancelled singly. */
 #define IOCB_AIO_RW	0
 #endif
 

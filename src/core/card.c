@@ -202,7 +202,7 @@ static void card_unregister_nodes(struct pciedma_card *card)
 	pciedma_node_remove(&card->cdev, &card->dev);
 }
 
-/* Without messages the card may fall back to its pin, which nobody serves: event lines stay armed. */
+/* Event lines stay armed, and without messages the card may use its pin, which nobody serves. */
 static void card_free_vectors(struct pciedma_card *card)
 {
 	pci_free_irq_vectors(card->pdev);
