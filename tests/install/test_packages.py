@@ -81,6 +81,11 @@ def test_modules_whose_files_are_gone_are_installed_again(debian: Distribution) 
     assert lines(once_more, "pciedma: ") == []
 
 
+def test_modules_are_installed_though_the_clock_is_behind(debian: Distribution) -> None:
+    output = debian.run("touch -d 2099-01-01 /lib/modules/$kernel/build/Module.symvers; install pciedma-dkms")
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
+
+
 def test_kernel_that_was_built_anew_under_its_name_is_built_for_anew(debian: Distribution) -> None:
     output = debian.run("""
         install pciedma-dkms > /dev/null; touch /lib/modules/$kernel/updates/dkms/pciedma.ko* -d @1000000000
