@@ -1080,6 +1080,7 @@ class TestSystem:
         """The file may be a card's configuration space."""
         os.mkfifo(root.folder / "pipe")
         with (root.folder / "pipe").open("r+b", buffering=0) as pipe:
+            os.set_blocking(pipe.fileno(), False)
             pipe.write(b"123456")
             assert root.system().content("/pipe", 4) == b"1234"
             assert pipe.read(2) == b"56"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from pciedma.tool import system
 from pciedma.tool.steps import typed
 
 from .made_up_root import MadeUpRoot
@@ -58,3 +60,19 @@ def test_python_and_the_tool_are_called_where_they_are(root: MadeUpRoot) -> None
         "/venv/bin/python -c 'import pciedma'", "sudo /venv/bin/python -m pciedma doctor",
         "/venv/bin/python -m pciedma doctor --device 1", log,
     )
+
+
+@pytest.mark.parametrize(("prefix", "installed", "python", "tool"), [
+    ("/usr", True, "python3", "pciedma"),
+    ("/usr", False, "python3", "python3 -m pciedma"),
+    ("/my venv", True, "'/my venv/bin/python'", "'/my venv/bin/python' -m pciedma"),
+])
+def test_system_knows_how_python_and_the_tool_are_called(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, installed: bool, python: str, tool: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "executable", f"{prefix}/bin/python")
+    monkeypatch.setattr(system, "has_program", lambda name: installed)
+    found = system.System()
+    assert (found.python, found.tool) == (python, tool)

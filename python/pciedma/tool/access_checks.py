@@ -118,6 +118,6 @@ def check_memlock(facts: Facts) -> list[Finding]:
     else:
         causes = []
         steps = [f"echo '@{GROUP} - memlock 1048576' | sudo tee {LIMITS_FILE}", *steps]
-    cause = "Calls without a time-out count against RLIMIT_MEMLOCK, and fail with ENOMEM above it; others do not."
-    summary = f"only {limit >> 10} KiB may be pinned without a bound on time"
+    cause = "Calls without a time-out, or with one above 60 s, count against it, and fail with ENOMEM beyond it."
+    summary = f"only {limit >> 10} KiB (RLIMIT_MEMLOCK) may be pinned without a bound on time"
     return [note(summary, " ".join([cause, *causes]), *steps, again)]

@@ -145,21 +145,19 @@ class System:
 
     def exists(self, name: str) -> bool:
         """Return whether *name* is there and, if a link, leads somewhere that may be looked at."""
-        try:
-            self.path(name).stat()
-        except OSError:
-            return False
-        return True
+        return self._why_not(name) is None
 
     def is_absent(self, name: str) -> bool:
         """Return whether *name* is not there for sure; what may not be looked at may be there."""
+        return not isinstance(self._why_not(name), PermissionError | None)
+
+    def _why_not(self, name: str) -> OSError | None:
+        """Return why *name* cannot be looked at, if so."""
         try:
             self.path(name).stat()
-        except PermissionError:
-            return False
-        except OSError:
-            return True
-        return False
+        except OSError as error:
+            return error
+        return None
 
     def is_closed(self, folder: str) -> bool:
         """Return whether *folder* may be there but may not be listed."""
