@@ -34,9 +34,13 @@ LimitMEMLOCK=8M
 WantedBy=multi-user.target
 """
 
+#: While udev loads this module, a mount may find its transport without channels, and fail: mounts wait for it.
+_TRANSPORT = "9pnet_virtio"
+_9P = "trans=virtio,version=9p2000.L,msize=262144,x-systemd.requires=systemd-modules-load.service"
+
 _FSTAB = f"""LABEL={ROOT_LABEL} / ext4 rw,noatime 0 1
-project /mnt/project 9p trans=virtio,version=9p2000.L,msize=262144,ro,cache=loose 0 0
-results /mnt/results 9p trans=virtio,version=9p2000.L,msize=262144,cache=mmap 0 0
+project /mnt/project 9p {_9P},ro,cache=loose 0 0
+results /mnt/results 9p {_9P},cache=mmap 0 0
 """
 
 #: What wants the network, or disturbs by beginning at its own time.
@@ -62,6 +66,7 @@ echo pciedma-guest > /etc/hostname
 echo 127.0.0.1 localhost pciedma-guest > /etc/hosts
 mkdir -p /mnt/project /mnt/results
 printf %s {shlex.quote(_FSTAB)} > /etc/fstab
+echo {_TRANSPORT} > /etc/modules-load.d/{_TRANSPORT}.conf
 printf %s {shlex.quote(_AGENT_UNIT)} > /etc/systemd/system/lab-agent.service
 systemctl -q enable lab-agent.service
 systemctl -q mask {" ".join(_MASKED)}
