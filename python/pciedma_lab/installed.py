@@ -43,6 +43,12 @@ project /mnt/project 9p {_9P},ro,cache=loose 0 0
 results /mnt/results 9p {_9P},cache=mmap 0 0
 """
 
+#: A system that cannot mount what it needs waits for somebody at its console, who is not there.
+_EMERGENCY = """[Service]
+ExecStart=
+ExecStart=/bin/systemctl --force --no-block poweroff
+"""
+
 #: What wants the network, or disturbs by beginning at its own time.
 _MASKED = (
     "apt-daily.timer",
@@ -69,6 +75,8 @@ printf %s {shlex.quote(_FSTAB)} > /etc/fstab
 echo {_TRANSPORT} > /etc/modules-load.d/{_TRANSPORT}.conf
 printf %s {shlex.quote(_AGENT_UNIT)} > /etc/systemd/system/lab-agent.service
 systemctl -q enable lab-agent.service
+mkdir /etc/systemd/system/emergency.service.d
+printf %s {shlex.quote(_EMERGENCY)} > /etc/systemd/system/emergency.service.d/lab.conf
 systemctl -q mask {" ".join(_MASKED)}
 mkdir /root/whole {folder}
 mount --bind / /root/whole

@@ -14,6 +14,7 @@ from pciedma import __version__
 from pciedma_lab import deb_command
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.chroot import PROJECT
+from pciedma_lab.guest_process import MachineFailed
 from pciedma_lab.installed import fresh
 
 from . import systems
@@ -113,7 +114,9 @@ def test_kernel_upgrade_without_headers_and_with_a_build_that_fails_is_led_on_by
     with system.on() as seat:
         assert seat.vm.kernel_release == new
         assert seat.root("grep pciedma /proc/modules || true") == ""
-        missing = seat.doctor()["modules"]
+        findings = seat.doctor()
+        assert "others" not in findings  # there are our cards, but whose they are only modules know
+        missing = findings["modules"]
         assert missing["summary"] == f"no kernel headers for {new}"
         header = f"/usr/src/pciedma-{__version__}/include/pciedma_card.h"
         seat.root(f"cp {header} /root/; echo '#error broken on purpose' >> {header}")
@@ -220,3 +223,9 @@ def test_secure_boot_takes_the_modules_when_their_key_is_enrolled(system: System
         _assert_in_order(systems.look(seat))
         assert "signature" not in seat.doctor()
         assert "DKMS module signing key" in seat.root("modinfo -F signer pciedma")
+
+
+def test_machine_in_emergency_mode_ends_at_once(system: System) -> None:
+    with pytest.raises(MachineFailed, match="QEMU ended with status 0"), \
+            system.on(words=("systemd.unit=emergency.target",)):
+        pytest.fail("the machine came up")

@@ -250,7 +250,7 @@ def _declined(facts: Facts, device: PciDevice, module: str) -> Finding:
         return problem(
             summary,
             "The driver declined it, could not start it, or it was unbound by hand; the kernel log's lines of that "
-            "time tell which.",
+            "time tell which. A Capric card that reads all ones is declined without one.",
             "sudo dmesg | grep pciedma",
             "# if it was unbound by hand:",
             bind,
@@ -305,10 +305,10 @@ def check_health(facts: Facts) -> list[Finding]:
 
 
 def check_others(facts: Facts) -> list[Finding]:
-    """Which devices without a driver might be cards with ids of their own?"""
+    """Which devices without a driver might be cards with ids of their own? Without installed modules all might."""
     found = [device for device in facts.devices
              if not device.driver and not device.is_bridge and not facts.module_of(device)]
-    if not found or facts.device:
+    if not found or facts.device or not facts.installed:
         return []
     return [note(
         "without any driver: " + ", ".join(f"{device.address} ({device.ids})" for device in found),

@@ -149,7 +149,8 @@ class System:
 
     def is_absent(self, name: str) -> bool:
         """Return whether *name* is not there for sure; what may not be looked at may be there."""
-        return not isinstance(self._why_not(name), PermissionError | None)
+        error = self._why_not(name)
+        return error is not None and not isinstance(error, PermissionError)
 
     def _why_not(self, name: str) -> OSError | None:
         """Return why *name* cannot be looked at, if so."""
