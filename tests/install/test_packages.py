@@ -81,6 +81,30 @@ def test_modules_whose_files_are_gone_are_installed_again(debian: Distribution) 
     assert lines(once_more, "pciedma: ") == []
 
 
+def test_modules_that_are_empty_are_installed_again(debian: Distribution) -> None:
+    output = debian.run("""
+        install pciedma-dkms > /dev/null; : > $(echo /lib/modules/$kernel/updates/dkms/pciedma_xdma.ko*)
+        try /usr/lib/pciedma/build-for $kernel; find /lib/modules -name 'pciedma*' -size +0
+    """)
+    assert _modules(output) == _MODULES
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)
+
+
+def test_modules_without_a_record_of_dkms_are_replaced(debian: Distribution) -> None:
+    """As after a loss of /var, or a run that was cut off: one of the files is damaged."""
+    output = debian.run(f"""
+        install pciedma-dkms > /dev/null; rm -r /var/lib/dkms/pciedma
+        : > $(echo /lib/modules/$kernel/updates/dkms/pciedma_xdma.ko*)
+        try apt-get -y -q install --reinstall pciedma-dkms; find /lib/modules -name 'pciedma*' -size +0
+        echo ==; purge pciedma-dkms pciedma-common; {LEFT}
+    """)
+    installed, purged = output.split("==\n")
+    assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", installed, re.M)
+    assert _modules(installed) == _MODULES
+    assert lines(purged, "< ") == ["< 0"]
+    assert lines(purged, "/") == []
+
+
 def test_modules_are_installed_though_the_clock_is_behind(debian: Distribution) -> None:
     output = debian.run("touch -d 2099-01-01 /lib/modules/$kernel/build/Module.symvers; install pciedma-dkms")
     assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", output, re.M)

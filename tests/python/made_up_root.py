@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pciedma.tool.system import Output, Owner, System
+from pciedma.tool.system import Group, Output, Owner, System
 
 RELEASE = "6.12.1-amd64"
 DKMS_CONF = (Path(__file__).parents[2] / "dkms/dkms.conf").read_bytes()
@@ -61,9 +61,22 @@ class MadeUpRoot:
             may_use=lambda path: self._name(path) not in self.closed,
             owner_of=lambda path: self.owners.get(self._name(path)),
             has=lambda program: program not in self.missing,
+            name_of=self._name_of,
+            group_named=self._group_named,
             python=self.python,
             tool=self.tool,
         )
+
+    def _entries(self, name: str) -> list[list[str]]:
+        path = self.folder / name
+        return [line.split(":") for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _name_of(self, uid: int) -> str | None:
+        return next((fields[0] for fields in self._entries("etc/passwd") if fields[2] == str(uid)), None)
+
+    def _group_named(self, name: str) -> Group | None:
+        found = next((fields for fields in self._entries("etc/group") if fields[0] == name), None)
+        return Group(int(found[2]), frozenset(found[3].split(","))) if found else None
 
     def _name(self, path: Path) -> str:
         return f"/{path.relative_to(self.folder)}"

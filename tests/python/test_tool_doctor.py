@@ -109,7 +109,8 @@ class TestModules:
         assert tuple(steps) == KERNEL_OF_DEBIAN
 
     @pytest.mark.parametrize(("release", "kind"), [
-        ("6.1.0-50-rt-amd64", "rt-amd64"), ("6.12.107+deb13-cloud-arm64", "cloud-arm64"), ("7.3-amd64", "amd64"),
+        ("6.1.0-50-rt-amd64", "rt-amd64"), ("6.12.107+deb13-cloud-arm64", "cloud-arm64"),
+        ("6.12.107+deb13-arm64-16k", "arm64-16k"), ("7.3-amd64", "amd64"),
     ])
     def test_without_headers_names_what_brings_those_of_later_kernels(
         self, root: MadeUpRoot, release: str, kind: str
@@ -145,8 +146,9 @@ class TestModules:
         assert (finding.status, finding.summary) == (Status.NOTE, f"{MODULES} may not be read")
         assert finding.steps == ("sudo pciedma doctor",)
 
-    def test_of_the_host_in_a_container_are_well(self, root: MadeUpRoot) -> None:
-        root.write("/run/.containerenv")
+    @pytest.mark.parametrize("mark", ["/run/.containerenv", "/var/run/secrets/kubernetes.io/serviceaccount/token"])
+    def test_of_the_host_in_a_container_are_well(self, root: MadeUpRoot, mark: str) -> None:
+        root.write(mark)
         root.load("pciedma_xdma")
         assert found(root, "modules") == ok("of the host, whose kernel has pciedma, pciedma_xdma")
 
@@ -396,8 +398,27 @@ class TestModules:
 
     @pytest.mark.parametrize("suffix", [".ko.xz", ".ko.gz", ".ko.zst"])
     def test_compressed_is_ok(self, root: MadeUpRoot, suffix: str) -> None:
-        root.install(b"", suffix)
+        root.install(packed(module_content(), suffix), suffix)
         assert found(root, "modules").status == Status.OK
+
+    @pytest.mark.parametrize("content", [None, b""])
+    def test_gone_or_empty_though_modprobe_has_it_says_rebuild(self, well: MadeUpRoot, content: bytes | None) -> None:
+        name = f"{MODULES}/updates/dkms/pciedma_xdma.ko"
+        (well.folder / name.lstrip("/")).unlink()
+        if content is not None:
+            well.write(name, content)
+        finding = found(well, "modules")
+        assert (finding.status, finding.summary) == (Status.PROBLEM, "gone or empty: pciedma_xdma")
+        assert finding.cause.endswith("until the next start.")
+        assert finding.steps == tuple(f"sudo dkms {verb} --force pciedma/0.1.0 -k {RELEASE}"
+                                      for verb in ("build", "install"))
+
+    def test_gone_since_when_depmod_was_run_says_rebuild(self, well: MadeUpRoot) -> None:
+        built = f"/var/lib/dkms/pciedma/0.1.0/{RELEASE}/x86_64"
+        well.link(f"/var/lib/dkms/pciedma/kernel-{RELEASE}-x86_64", built)
+        for name in ("pciedma.ko", "pciedma_xdma.ko.xz", "pciedma_edu.ko", "other.ko"):
+            well.write(f"{built}/module/{name}", "built")
+        assert found(well, "modules").summary == "gone or empty: pciedma_edu"
 
     def test_problem_keeps_what_follows_from_it_quiet(self, root: MadeUpRoot) -> None:
         finding = found(root, "nodes")

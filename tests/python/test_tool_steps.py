@@ -44,11 +44,12 @@ def test_steps_without_sudo_on_the_machine_are_roots(root: MadeUpRoot) -> None:
 
 
 def test_program_that_is_missing_is_installed_once_before_it_is_called(root: MadeUpRoot) -> None:
-    root.missing = {"lspci", "fuser"}
-    steps = ("sudo dmesg | grep lspci", "lspci -nn", "lspci -vv", "sudo fuser -v /dev/pciedma*")
+    root.missing = {"lspci", "fuser", "addgroup", "adduser"}
+    steps = ("sudo dmesg | grep lspci", "lspci -nn", "lspci -vv", "sudo fuser -v /dev/pciedma*",
+             "sudo addgroup --system g", "sudo adduser u g")
     assert typed(steps, root.system()) == (
         "sudo dmesg | grep lspci", "sudo apt install pciutils", "lspci -nn", "lspci -vv", "sudo apt install psmisc",
-        "sudo fuser -v /dev/pciedma*",
+        "sudo fuser -v /dev/pciedma*", "sudo apt install adduser", "sudo addgroup --system g", "sudo adduser u g",
     )
 
 
@@ -76,3 +77,10 @@ def test_system_knows_how_python_and_the_tool_are_called(
     monkeypatch.setattr(system, "has_program", lambda name: installed)
     found = system.System()
     assert (found.python, found.tool) == (python, tool)
+
+
+def test_users_and_groups_are_those_that_the_machine_knows() -> None:
+    assert system.name_of(0) == "root"
+    assert system.name_of(0x7FFFFFF0) is None
+    assert system.group_named("root") == system.Group(0, frozenset())
+    assert system.group_named("no such group") is None

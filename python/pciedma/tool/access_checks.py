@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .facts import Facts
 from .findings import Finding, note, ok, problem
+from .system import Group
 
 GROUP = "pciedma"
 LIMITS_FILE = "/etc/security/limits.d/00-pciedma.conf"
@@ -18,16 +19,7 @@ def _has_rule(facts: Facts) -> bool:
     return any(facts.system.names(folder, "*pciedma*.rules") for folder in _RULE_FOLDERS)
 
 
-def _group(facts: Facts) -> tuple[int, list[str]] | None:
-    """Return the number and the members of the group; None if there is none."""
-    for line in facts.system.lines("/etc/group"):
-        fields = line.split(":")
-        if fields[0] == GROUP and len(fields) == 4:
-            return int(fields[2]), fields[3].split(",")
-    return None
-
-
-def _nodes_cause(facts: Facts, nodes: list[str], group: int | None) -> tuple[list[str], list[str]]:
+def _nodes_cause(facts: Facts, nodes: list[str], group: Group | None) -> tuple[list[str], list[str]]:
     """Return why nodes belong to others than the group, in sentences, and how to mend it."""
     causes, steps = [], []
     if group is None:
@@ -38,20 +30,20 @@ def _nodes_cause(facts: Facts, nodes: list[str], group: int | None) -> tuple[lis
                       "/usr/lib/udev/rules.d or /etc/udev/rules.d.")
         steps.append("sudo apt install --reinstall pciedma-common")
     owners = [facts.system.owner_of(facts.system.path(node)) for node in nodes]
-    given = [owner for owner in owners if owner and owner.gid == group and owner.mode & 0o060 == 0o060]
+    given = [owner for owner in owners if group and owner and owner.gid == group.gid and owner.mode & 0o060 == 0o060]
     if len(given) < len(nodes):
         causes += [] if causes else ["The nodes were made before udev knew its rule."]
         steps += ["sudo udevadm control --reload", "sudo udevadm trigger --subsystem-match=pciedma"]
     return causes, steps
 
 
-def _user_cause(facts: Facts, group: tuple[int, list[str]] | None) -> tuple[list[str], list[str]]:
+def _user_cause(facts: Facts, group: Group | None) -> tuple[list[str], list[str]]:
     """Return why the user has not the group's rights, in sentences, and how to get them."""
     user = facts.user
     again = f"# log out and in again (in this shell only: newgrp {GROUP})"
-    if group and group[0] in user.groups:
+    if group and group.gid in user.groups:
         return [], []
-    if group and user.name in group[1]:
+    if group and user.name in group.members:
         return [f"{user.name} is in the group {GROUP}, but this session began before that."], [again]
     return [f"{user.name} is not in the group {GROUP}."], [f"sudo adduser {user.name} {GROUP}", again]
 
@@ -68,8 +60,8 @@ def _closed(facts: Facts, nodes: list[str]) -> list[Finding]:
     """Return why nodes that are there may not be opened."""
     if not nodes:
         return []
-    group = _group(facts)
-    causes, steps = _nodes_cause(facts, nodes, group[0] if group else None)
+    group = facts.system.group_named(GROUP)
+    causes, steps = _nodes_cause(facts, nodes, group)
     more_causes, more_steps = _user_cause(facts, group)
     summary = f"{facts.user.name} may not open {', '.join(nodes)}"
     cause = " ".join(causes + more_causes) or "The user is in the group that owns them; something else forbids it."
@@ -108,7 +100,7 @@ def check_memlock(facts: Facts) -> list[Finding]:
         text = "no limit" if limit is None else f"{limit >> 10} KiB"
         return [ok("root has no limit" if facts.user.uid == 0 else text)]
     again = "# log out and in again; for a service of systemd's: LimitMEMLOCK=infinity"
-    group = _group(facts)
+    group = facts.system.group_named(GROUP)
     causes, steps = _user_cause(facts, group) if group else ([], [])
     steps = [step for step in steps if not step.startswith("#")]
     if any("memlock" in line and not line.startswith("#") for line in facts.system.lines(LIMITS_FILE)):

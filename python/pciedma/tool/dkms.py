@@ -53,9 +53,19 @@ def certificate(system: System, release: str) -> str:
     return given.replace("${kernelver}", release).replace("$kernelver", release)
 
 
+def _records(system: System, release: str) -> list[str]:
+    """Return the folders with the modules that DKMS takes for installed: at most one, if all is well."""
+    return [f"{_TREE}/pciedma/{name}" for name in system.names(f"{_TREE}/pciedma", f"kernel-{release}-*")]
+
+
 def claims_installed(system: System, release: str) -> bool:
     """Return whether DKMS takes our modules for installed, so that ``dkms install`` alone does nothing."""
-    return bool(system.names(f"{_TREE}/pciedma", f"kernel-{release}-*"))
+    return bool(_records(system, release))
+
+
+def installed_files(system: System, release: str) -> list[str]:
+    """Return the names of the files that DKMS has installed."""
+    return [name for folder in _records(system, release) for name in system.names(f"{folder}/module")]
 
 
 def _log_of_failure(system: System, name: str, release: str) -> tuple[str, str] | None:

@@ -27,6 +27,11 @@ class Facts:
         return kernel_modules.installed(self.system, self.release)
 
     @property
+    def installed_by_dkms(self) -> set[str]:
+        """The modules that DKMS takes for installed for the running kernel."""
+        return kernel_modules.module_names(dkms.installed_files(self.system, self.release))
+
+    @property
     def modules_folder(self) -> str:
         """Where the running kernel's modules are."""
         return f"{kernel_modules.MODULES}/{self.release}"

@@ -7,6 +7,7 @@ import lzma
 import os
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -57,6 +58,11 @@ def _files(system: System, release: str) -> list[str]:
 def _module_name(file: str) -> str:
     match = _FILE.fullmatch(file.rpartition("/")[2])
     return match[1] if match else ""
+
+
+def module_names(files: Iterable[str]) -> set[str]:
+    """Return which modules of ours are in files of these names."""
+    return set(map(_module_name, files)) - {""}
 
 
 def known_to_modprobe(system: System, release: str) -> set[str]:

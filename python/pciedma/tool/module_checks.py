@@ -13,7 +13,7 @@ from .findings import Finding, note, ok, problem
 from .system import Output
 
 _NEWER = "sudo apt update && sudo apt install pciedma-dkms"
-_FLAVOUR = re.compile(r"-((?:rt-|cloud-)?(?:amd64|arm64))$")
+_FLAVOUR = re.compile(r"-((?:rt-|cloud-)?(?:amd64|arm64)|arm64-16k)$")
 _ENROL_AT_START = (
     "sudo reboot",
     '# in the blue screen at start choose "Enroll MOK" and give the password that you chose for mokutil',
@@ -203,6 +203,13 @@ def _not_visible(facts: Facts) -> Finding:
     )
 
 
+def _until_next_start(facts: Facts, finding: Finding) -> Finding:
+    """Return the finding, with a word on modules that are in the kernel all the same."""
+    if not facts.loaded:
+        return finding
+    return dataclasses.replace(finding, cause=f"{finding.cause} The modules in the kernel work until the next start.")
+
+
 def _absent(facts: Facts) -> Finding:
     if facts.system.is_container:
         return _in_container(facts)
@@ -212,10 +219,7 @@ def _absent(facts: Facts) -> Finding:
         return _without_modules(facts)
     if facts.source_version is None:
         return _without_sources(facts)
-    finding = _why_not_built(facts)
-    if not facts.loaded:
-        return finding
-    return dataclasses.replace(finding, cause=f"{finding.cause} The modules in the kernel work until the next start.")
+    return _until_next_start(facts, _why_not_built(facts))
 
 
 def _built_for(facts: Facts) -> dict[str, str]:
@@ -254,11 +258,24 @@ def _of_another_kernel(facts: Facts) -> Finding | None:
     return None
 
 
+def _damaged(facts: Facts, known: set[str]) -> list[str]:
+    """Return the modules that modprobe or DKMS has, but of which there is no file, or one without content."""
+    expected = {*facts.installed, *kernel_modules.module_names(known), *facts.installed_by_dkms}
+    whole = {name for name, file in facts.installed.items() if facts.system.content(file, 1) != b""}
+    return sorted(expected - whole)
+
+
 def check_installed(facts: Facts) -> list[Finding]:
     """Are there modules for the running kernel, and does modprobe know them?"""
     if not facts.installed:
         return [_absent(facts)]
     known = kernel_modules.known_to_modprobe(facts.system, facts.release)
+    if damaged := _damaged(facts, known):
+        return [_until_next_start(facts, problem(
+            f"gone or empty: {', '.join(damaged)}",
+            "The modules were installed, but their files are not there any more, or there is nothing in them.",
+            *_rebuild(facts),
+        ))]
     unknown = [name for name, file in facts.installed.items() if file not in known]
     if unknown:
         return [problem(

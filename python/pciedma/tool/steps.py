@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from .system import System
 
 #: Debian's package of each program that a step may call and that is not everywhere.
-_PACKAGES = {"fuser": "psmisc", "lspci": "pciutils", "mokutil": "mokutil"}
+_PACKAGES = {
+    "addgroup": "adduser",
+    "adduser": "adduser",
+    "fuser": "psmisc",
+    "less": "less",
+    "lspci": "pciutils",
+    "mokutil": "mokutil",
+}
 
 # At the start, and behind a pipe or &&.
 _COMMAND = r"(^|\| |&& )"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -12,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROGRAM_TIMEOUT_S = 20
+
+#: Podman's, Docker's, systemd's, and Kubernetes'.
+_OF_CONTAINERS = ("/run/.containerenv", "/.dockerenv", "/run/systemd/container", "/var/run/secrets/kubernetes.io")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,14 @@ class Owner:
     uid: int
     gid: int
     mode: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group; ``members`` are those that it names: not all databases name those that have it as their first."""
+
+    gid: int
+    members: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,23 @@ def owner_of(path: Path) -> Owner | None:
     return Owner(status.st_uid, status.st_gid, status.st_mode & 0o777)
 
 
+def name_of(uid: int) -> str | None:
+    """Return a user's name, wherever it is kept; None if there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def group_named(name: str) -> Group | None:
+    """Return a group, wherever it is kept; None if there is none."""
+    try:
+        found = grp.getgrnam(name)
+    except KeyError:
+        return None
+    return Group(found.gr_gid, frozenset(found.gr_mem))
+
+
 def _python() -> str:
     """Return what calls the interpreter that runs this, by sudo, too, which does not know of virtual environments."""
     return "python3" if sys.prefix == sys.base_prefix else shlex.quote(sys.executable)
@@ -108,6 +138,8 @@ class System:
     may_use: Callable[[Path], bool] = may_use
     owner_of: Callable[[Path], Owner | None] = owner_of
     has: Callable[[str], bool] = has_program
+    name_of: Callable[[int], str | None] = name_of
+    group_named: Callable[[str], Group | None] = group_named
     python: str = field(default_factory=_python)
     tool: str = field(default_factory=_tool)
 
@@ -187,7 +219,7 @@ class System:
     @property
     def is_container(self) -> bool:
         """Whether this is a container, in which the kernel and its modules are the host's."""
-        return any(map(self.exists, ("/run/.containerenv", "/.dockerenv", "/run/systemd/container")))
+        return any(map(self.exists, _OF_CONTAINERS))
 
     @property
     def release(self) -> str:
@@ -199,6 +231,4 @@ class System:
         status = dict(line.split(":", 1) for line in self.lines("/proc/self/status") if ":" in line)
         uid = int(status.get("Uid", "0 0").split()[1])
         groups = {int(word) for word in (*status.get("Groups", "").split(), *status.get("Gid", "").split())}
-        passwd = [line.split(":") for line in self.lines("/etc/passwd")]
-        name = next((fields[0] for fields in passwd if len(fields) > 2 and fields[2] == str(uid)), "$USER")
-        return User(name, uid, frozenset(groups))
+        return User(self.name_of(uid) or "$USER", uid, frozenset(groups))
