@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pciedma_lab.chroot import PROJECT
+
 from .conftest import LEFT, Distribution, lines
 
 _ALL = "pciedma pciedma-dkms pciedma-common python3-pciedma pciedma-dev pciedma-doc"
@@ -207,6 +209,23 @@ def test_dkms_by_hand_builds_too(debian: Distribution) -> None:
     """)
     assert lines(output, "< ") == ["< 0"]
     assert _modules(output) == _MODULES
+
+
+def test_modules_are_signed_with_a_fleets_key_as_the_documentation_says(debian: Distribution) -> None:
+    """Its commands are typed; ``install`` alone is apt's here."""
+    section = (PROJECT / "docs/secure-boot.md").read_text().split("## Many machines\n")[1].split("\n## ")[0]
+    key, files, settings = re.findall(r"^\n((?: {4,}\S.*\n)+)", section, re.M)[:3]
+    assert key.lstrip().startswith("openssl req") and "sudo install" in files and "mok_certificate=" in settings
+    output = debian.run(f"""
+        cd /root
+{key}{files.replace("sudo ", "command ")}
+        mkdir -p /etc/dkms/framework.conf.d; cat > /etc/dkms/framework.conf.d/pciedma.conf << 'end'
+{settings}end
+        install pciedma-dkms; cmp modules.key /etc/dkms/modules.key; cmp modules.der /etc/dkms/modules.der
+        for name in {" ".join(_MODULES)}; do echo signer: $(modinfo -F signer -k $kernel $name); done
+    """)
+    assert lines(output, "< ") == ["< 0"]
+    assert lines(output, "signer: ") == ["signer: Example's kernel modules"] * len(_MODULES)
 
 
 def test_kernels_that_do_not_fit_are_skipped_with_one_line_each(debian: Distribution) -> None:
