@@ -418,6 +418,7 @@ class TestModules:
         well.link(f"/var/lib/dkms/pciedma/kernel-{RELEASE}-x86_64", built)
         for name in ("pciedma.ko", "pciedma_xdma.ko.xz", "pciedma_edu.ko", "other.ko"):
             well.write(f"{built}/module/{name}", "built")
+        well.write(f"/var/lib/dkms/pciedma/kernel-{RELEASE}-rt-x86_64/module/pciedma_other.ko", "another kernel's")
         assert found(well, "modules").summary == "gone or empty: pciedma_edu"
 
     def test_problem_keeps_what_follows_from_it_quiet(self, root: MadeUpRoot) -> None:

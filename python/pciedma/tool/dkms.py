@@ -55,7 +55,8 @@ def certificate(system: System, release: str) -> str:
 
 def _records(system: System, release: str) -> list[str]:
     """Return the folders with the modules that DKMS takes for installed: at most one, if all is well."""
-    return [f"{_TREE}/pciedma/{name}" for name in system.names(f"{_TREE}/pciedma", f"kernel-{release}-*")]
+    names = system.names(f"{_TREE}/pciedma", f"kernel-{release}-*")
+    return [f"{_TREE}/pciedma/{name}" for name in names if "-" not in name.removeprefix(f"kernel-{release}-")]
 
 
 def claims_installed(system: System, release: str) -> bool:
