@@ -14,7 +14,7 @@
 
 #include <pciedma/pciedma.h>
 
-/* A few windows of the driver's, so that the engine does not wait between them. */
+/* A few transfers of the driver's, so that the engine does not wait between them. */
 #define PIECE		((size_t)16 << 20)
 
 static const char usage[] =

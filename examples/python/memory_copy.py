@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pciedma
 
-#: A few windows of the driver's, so that the engine does not wait between them.
+#: A few transfers of the driver's, so that the engine does not wait between them.
 PIECE = 16 << 20
 
 

@@ -12,44 +12,44 @@
 
 #include "core.h"
 
-static struct pciedma_window *async_leader(struct pciedma_async *async)
+static struct pciedma_transfer *async_leader(struct pciedma_async *async)
 {
-	return container_of(async, struct pciedma_window, async);
+	return container_of(async, struct pciedma_transfer, async);
 }
 
-/* Give all windows back, the one with the request itself last. */
+/* Give all transfers back, the one with the request itself last. */
 static void async_release(struct pciedma_engine *engine, struct pciedma_async *async,
 			  bool may_sleep)
 {
-	struct pciedma_window *leader = async_leader(async);
-	struct pciedma_window *window, *next;
+	struct pciedma_transfer *leader = async_leader(async);
+	struct pciedma_transfer *transfer, *next;
 
-	list_for_each_entry_safe(window, next, &async->windows, sibling)
-		if (window != leader)
-			pciedma_window_release(engine, window, may_sleep);
-	pciedma_window_release(engine, leader, may_sleep);
+	list_for_each_entry_safe(transfer, next, &async->transfers, sibling)
+		if (transfer != leader)
+			pciedma_transfer_release(engine, transfer, may_sleep);
+	pciedma_transfer_release(engine, leader, may_sleep);
 }
 
-/* What is known to have arrived, up to the first window that is not whole. */
+/* What is known to have arrived, up to the first transfer that is not whole. */
 static ssize_t async_result(struct pciedma_async *async)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	ssize_t done = 0;
 
-	list_for_each_entry(window, &async->windows, sibling) {
-		done += window->done;
-		if (window->done < window->length)
-			return done ?: window->error ?: async->error ?: -EIO;
+	list_for_each_entry(transfer, &async->transfers, sibling) {
+		done += transfer->done;
+		if (transfer->done < transfer->length)
+			return done ?: transfer->error ?: async->error ?: -EIO;
 	}
 	return done;
 }
 
 static bool async_still_dirty(struct pciedma_async *async)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	list_for_each_entry(window, &async->windows, sibling)
-		if (!pciedma_direct_still_dirty(window))
+	list_for_each_entry(transfer, &async->transfers, sibling)
+		if (!pciedma_direct_still_dirty(transfer))
 			return false;
 	return true;
 }
@@ -275,59 +275,59 @@ void pciedma_async_watch(struct work_struct *work)
 		watch_within(engine, delay);
 }
 
-/* A window more, for a request that has some; an ERR_PTR if there is none. */
-static struct pciedma_window *async_acquire(struct pciedma_request *request, unsigned int has,
-					    bool wait)
+/* A transfer more, for a request that has some; an ERR_PTR if there is none. */
+static struct pciedma_transfer *async_acquire(struct pciedma_request *request, unsigned int has,
+					      bool wait)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	int ret;
 
 	if (has == request->engine->desc->buffers)
 		return ERR_PTR(-EAGAIN);
 	if (!wait) {
-		window = pciedma_window_try_acquire(request->engine);
-		return window ?: ERR_PTR(-EAGAIN);
+		transfer = pciedma_transfer_try_acquire(request->engine);
+		return transfer ?: ERR_PTR(-EAGAIN);
 	}
-	ret = pciedma_window_acquire(request);
+	ret = pciedma_transfer_acquire(request);
 	if (ret)
 		return ERR_PTR(ret);
 	pciedma_request_start(request);
-	return request->window;
+	return request->transfer;
 }
 
-/* Let a window have memory of the request. Returns 0 or an errno; then it is released. */
+/* Let a transfer have memory of the request. Returns 0 or an errno; then it is released. */
 static int async_add(struct pciedma_request *request, struct pciedma_async **async,
-		     struct pciedma_window *window, struct iov_iter *iter, u64 address)
+		     struct pciedma_transfer *transfer, struct iov_iter *iter, u64 address)
 {
 	struct pciedma_engine *engine = request->engine;
 	ssize_t ret;
 
-	window->direction = request->direction;
-	window->owner = NULL;
-	window->file = request->file;
-	window->address = address;
-	window->polled = false;
-	ret = pciedma_direct_fill(engine, window, iter,
+	transfer->direction = request->direction;
+	transfer->owner = NULL;
+	transfer->file = request->file;
+	transfer->address = address;
+	transfer->polled = false;
+	ret = pciedma_direct_fill(engine, transfer, iter,
 				  pciedma_direct_cut(iter, iov_iter_count(iter)), false);
 	if (ret < 0)
 		goto err_release;
-	ret = pciedma_direct_map(engine, window);
+	ret = pciedma_direct_map(engine, transfer);
 	if (ret)
 		goto err_unpin;
-	pciedma_direct_dirty(window);
+	pciedma_direct_dirty(transfer);
 	if (!*async) {
-		*async = &window->async;
-		INIT_LIST_HEAD(&window->async.windows);
+		*async = &transfer->async;
+		INIT_LIST_HEAD(&transfer->async.transfers);
 	}
-	window->leader = async_leader(*async);
-	list_add_tail(&window->sibling, &(*async)->windows);
+	transfer->leader = async_leader(*async);
+	list_add_tail(&transfer->sibling, &(*async)->transfers);
 	return 0;
 
 err_unpin:
-	pciedma_direct_unpin(window, true);
+	pciedma_direct_unpin(transfer, true);
 	ret = -EAGAIN; /* for want of bounce buffers: a synchronous call copies then */
 err_release:
-	pciedma_window_release(engine, window, true);
+	pciedma_transfer_release(engine, transfer, true);
 	return ret;
 }
 
@@ -375,7 +375,7 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 	u64 end_address = iocb->ki_pos + iov_iter_count(iter);
 	struct pciedma_async *async = NULL;
 	struct iov_iter before = *iter;
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	unsigned int has;
 	int ret;
 
@@ -383,12 +383,12 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 	if (ret)
 		return ret;
 	if (!pciedma_direct_possible(engine, iter) ||
-	    iov_iter_count(iter) > (u64)engine->desc->buffers * PCIEDMA_WINDOW_SIZE)
+	    iov_iter_count(iter) > (u64)engine->desc->buffers * PCIEDMA_TRANSFER_SIZE)
 		return -EAGAIN;
 	for (has = 0; !ret && iov_iter_count(iter); has++) {
-		window = async_acquire(request, has, wait);
-		ret = IS_ERR(window) ? PTR_ERR(window) :
-				       async_add(request, &async, window, iter,
+		transfer = async_acquire(request, has, wait);
+		ret = IS_ERR(transfer) ? PTR_ERR(transfer) :
+				       async_add(request, &async, transfer, iter,
 						 end_address - iov_iter_count(iter));
 	}
 	if (async && (!ret || ret == -EFAULT)) /* what is there moves */

@@ -140,7 +140,7 @@ static int card_set_dma_mask(struct pciedma_card *card)
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
 }
 
-static int card_alloc_windows(struct pciedma_card *card)
+static int card_alloc_transfers(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 	int ret;
@@ -148,21 +148,21 @@ static int card_alloc_windows(struct pciedma_card *card)
 	pciedma_for_each_engine(card, engine) {
 		if (engine->channel->kind == PCIEDMA_KIND_STREAM)
 			continue;
-		ret = pciedma_windows_alloc(engine);
+		ret = pciedma_transfers_alloc(engine);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-static void card_free_windows(struct pciedma_card *card)
+static void card_free_transfers(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 
 	pciedma_for_each_engine(card, engine) {
 		pciedma_taker_destroy(engine);
 		cancel_delayed_work_sync(&engine->watch);
-		pciedma_windows_free(engine);
+		pciedma_transfers_free(engine);
 	}
 }
 
@@ -221,7 +221,7 @@ static void card_take_down(struct pciedma_card *card)
 	pciedma_irq_free(card);
 	card_free_vectors(card);
 	cancel_work_sync(&card->recovery);
-	card_free_windows(card);
+	card_free_transfers(card);
 }
 
 /* Everything between an identified card and one that works. */
@@ -231,11 +231,11 @@ static int card_bring_up(struct pciedma_card *card)
 
 	ret = card_set_dma_mask(card);
 	if (!ret)
-		ret = card_alloc_windows(card);
+		ret = card_alloc_transfers(card);
 	if (!ret)
 		ret = pciedma_irq_alloc(card);
 	if (ret)
-		goto err_windows;
+		goto err_transfers;
 	ret = card->type->ops.init(card);
 	if (ret)
 		goto err_vectors;
@@ -258,8 +258,8 @@ err_master:
 	pci_clear_master(card->pdev);
 err_vectors:
 	card_free_vectors(card);
-err_windows:
-	card_free_windows(card);
+err_transfers:
+	card_free_transfers(card);
 	return ret;
 }
 

@@ -275,7 +275,7 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 		return ret;
 	iov_iter_truncate(iter, ret);
 	if (is_sync_kiocb(iocb))
-		ret = pciedma_transfer(&request, iter, address);
+		ret = pciedma_sync_run(&request, iter, address);
 	else
 		ret = channel_async_rw(&request, iocb, iter);
 	if (ret > 0 && memory)

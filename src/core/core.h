@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Core's own structures: cards, channels, engines, windows and requests.
+ * Core's own structures: cards, channels, engines, transfers and requests.
  *
  * Life times
  *   card, channel   from probe to the last close: embedded struct device
- *   engine, window  part of their channel
+ *   engine, transfer   part of their channel
  *   DMA buffers     from probe to remove; a quarantined one is never freed
- *   user pages      pinned and mapped from before a window is handed to its
+ *   user pages      pinned and mapped from before a transfer is handed to its
  *                   engine until after its end is proven
  *   request         on the stack of the call that made it
- *   async request   inside the first of its windows, which it frees last; before
+ *   async request   inside the first of its transfers, which it frees last; before
  *                   that, if it found no room, from submission until it is taken up
  *
  * Order of locks, outermost first
@@ -18,7 +18,7 @@
  *   card->recovery_lock       one ladder at a time
  *   channel->open_lock        exclusive opens
  *   card->events_lock         listeners; never together with an engine's
- *   engine->lock              queue, windows, state and registers of one engine
+ *   engine->lock              queue, transfers, state and registers of one engine
  *   a back end's own locks
  * The recovery work only ever tries device_lock. Two engine locks are never
  * held together.
@@ -48,9 +48,9 @@
 #define PCIEDMA_MAX_ENGINES	(PCIEDMA_MAX_CHANNELS * PCIEDMA_DIRECTIONS)
 #define PCIEDMA_MAX_VECTORS	(PCIEDMA_MAX_ENGINES + 1)
 #define PCIEDMA_MAX_BUFFERS	8
-/* Most user memory of one window, and the pages that it can lie in. */
-#define PCIEDMA_WINDOW_SIZE	SZ_2M
-#define PCIEDMA_WINDOW_PAGES	(PCIEDMA_WINDOW_SIZE / PAGE_SIZE + 1)
+/* Most user memory of one transfer, and the pages that it can lie in. */
+#define PCIEDMA_TRANSFER_SIZE	SZ_2M
+#define PCIEDMA_TRANSFER_PAGES	(PCIEDMA_TRANSFER_SIZE / PAGE_SIZE + 1)
 /* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
 #define PCIEDMA_PACES		32
 
@@ -70,26 +70,26 @@ enum pciedma_engine_state {
 };
 
 /**
- * enum pciedma_window_state - who has a window
- * @PCIEDMA_WINDOW_FREE:   nobody: it is on the engine's free list
- * @PCIEDMA_WINDOW_OWNED:  a request fills or empties it
- * @PCIEDMA_WINDOW_QUEUED: on the engine's queue; with the hardware once @taken is not 0
- * @PCIEDMA_WINDOW_PARKED: quarantined: hardware may still use it, nobody else does
+ * enum pciedma_transfer_state - who has a transfer
+ * @PCIEDMA_TRANSFER_FREE:   nobody: it is on the engine's free list
+ * @PCIEDMA_TRANSFER_OWNED:  a request fills or empties it
+ * @PCIEDMA_TRANSFER_QUEUED: on the engine's queue; with the hardware once @taken is not 0
+ * @PCIEDMA_TRANSFER_PARKED: quarantined: hardware may still use it, nobody else does
  */
-enum pciedma_window_state {
-	PCIEDMA_WINDOW_FREE,
-	PCIEDMA_WINDOW_OWNED,
-	PCIEDMA_WINDOW_QUEUED,
-	PCIEDMA_WINDOW_PARKED,
+enum pciedma_transfer_state {
+	PCIEDMA_TRANSFER_FREE,
+	PCIEDMA_TRANSFER_OWNED,
+	PCIEDMA_TRANSFER_QUEUED,
+	PCIEDMA_TRANSFER_PARKED,
 };
 
 /**
- * struct pciedma_async - an asynchronous request, inside the first of its windows
+ * struct pciedma_async - an asynchronous request, inside the first of its transfers
  * @node:     on engine->asyncs; on engine->done or ->deferred once @pending is 0
  * @iocb:     the kernel's request
  * @file:     the open file that it came by, for CANCEL
  * @files:    the process's table of files, for its exit
- * @windows:  its windows, in order
+ * @transfers: its transfers, in order
  * @pending:  how many of them have not finished
  * @error:    why it is to end early, or 0
  * @timeout:  nanoseconds without progress
@@ -100,7 +100,7 @@ struct pciedma_async {
 	struct kiocb *iocb;
 	const void *file;
 	const void *files;
-	struct list_head windows;
+	struct list_head transfers;
 	unsigned int pending;
 	int error;
 	s64 timeout;
@@ -108,7 +108,7 @@ struct pciedma_async {
 };
 
 /**
- * struct pciedma_window - a mapped piece of memory that an engine works on
+ * struct pciedma_transfer - a mapped piece of memory that an engine works on
  * @node:        on the engine's free list or queue
  * @state:       who has it
  * @quarantined: hardware may still use it: it is parked instead of freed
@@ -125,7 +125,7 @@ struct pciedma_async {
  * @owner:       the synchronous request that it works for
  * @buffer:      the DMA buffer, as the processor sees it
  * @dma:         the same, as the engine sees it
- * @pages:       room for PCIEDMA_WINDOW_PAGES pages of user memory
+ * @pages:       room for PCIEDMA_TRANSFER_PAGES pages of user memory
  * @num_pages:   how many it has
  * @entries:     room for as many scatterlist entries
  * @table:       its memory as the DMA API sees it
@@ -143,16 +143,16 @@ struct pciedma_async {
  * @since:       when it was handed in
  * @finished:    completed, under the engine's lock, when it leaves the queue or
  *               is cancelled
- * @leader:      the window with the asynchronous request, or NULL
+ * @leader:      the transfer with the asynchronous request, or NULL
  * @sibling:     in the order of that request
  * @async:       the request, in its leader
  *
  * All but @buffer, @dma and the contents is under the engine's lock while
  * QUEUED; otherwise it belongs to the owner.
  */
-struct pciedma_window {
+struct pciedma_transfer {
 	struct list_head node;
-	enum pciedma_window_state state;
+	enum pciedma_transfer_state state;
 	bool quarantined;
 	bool polled;
 	bool direct;
@@ -184,26 +184,26 @@ struct pciedma_window {
 	int error;
 	ktime_t since;
 	struct completion finished;
-	struct pciedma_window *leader;
+	struct pciedma_transfer *leader;
 	struct list_head sibling;
 	struct pciedma_async async;
 };
 
 /**
  * struct pciedma_flight - a segment that the hardware has
- * @window: where it belongs
+ * @transfer: where it belongs
  * @length: its bytes
  */
 struct pciedma_flight {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	u32 length;
 };
 
 /**
  * struct pciedma_stats - counters of one direction of an engine, under its lock
  * @bytes:     bytes that arrived
- * @transfers: windows that ended without an error
- * @errors:    windows that ended with one
+ * @transfers: transfers that ended without an error
+ * @errors:    transfers that ended with one
  * @timeouts:  requests that ended with ETIMEDOUT
  * @halts:     times that the engine was halted
  * @looks:     ends that were found by looking because no interrupt told of them
@@ -219,10 +219,10 @@ struct pciedma_stats {
 
 /**
  * struct pciedma_cursor - where an engine reads on in its queue
- * @window: first window with bytes that the hardware does not have, or NULL
+ * @transfer: first transfer with bytes that the hardware does not have, or NULL
  */
 struct pciedma_cursor {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 };
 
 /**
@@ -239,24 +239,24 @@ struct pciedma_cursor {
  * @failed:          the card reported the trouble: waiting would not help, and nothing
  *                   may be started before recovery
  * @unknown:         during recovery the card could not say how far it came
- * @queue:           windows handed in and not finished, in order
- * @cursor:          the next window for the hardware
+ * @queue:           transfers handed in and not finished, in order
+ * @cursor:          the next transfer for the hardware
  * @flights:         ring of segments that the hardware has
  * @flight_head:     number of segments ever started
  * @flight_tail:     number of segments ever finished
  * @busy_since:      last start of an idle engine, or last progress
- * @sleepers:        windows on the queue whose owner waits for an interrupt
+ * @sleepers:        transfers on the queue whose owner waits for an interrupt
  * @irq_on:          the completion interrupt is switched on
- * @free:            free windows
+ * @free:            free transfers
  * @free_count:      how many
- * @parked:          windows in quarantine
- * @waiters:         requests that wait for a window, in order
- * @windows:         all windows
- * @next_id:         for the windows' ids
+ * @parked:          transfers in quarantine
+ * @waiters:         requests that wait for a transfer, in order
+ * @transfers:       all transfers
+ * @next_id:         for the transfers' ids
  * @asyncs:          asynchronous requests that have not ended
  * @done:            those that have, to be completed
  * @deferred:        those of them whose completion sleeps
- * @unmap:           windows out of quarantine whose user memory goes back
+ * @unmap:           transfers out of quarantine whose user memory goes back
  * @watch:           looks after asynchronous requests
  * @postponed:       asynchronous requests that found no room, in order
  * @taken_up:        the one of them that @taker has, or NULL
@@ -282,7 +282,7 @@ struct pciedma_engine {
 	enum pciedma_direction direction;
 	enum dma_data_direction dma_direction;
 
-	spinlock_t lock; /* queue, windows, state, registers of this engine */
+	spinlock_t lock; /* queue, transfers, state, registers of this engine */
 	enum pciedma_engine_state state;
 	int broken_error;
 	int trouble;
@@ -300,7 +300,7 @@ struct pciedma_engine {
 	unsigned int free_count;
 	unsigned int parked;
 	struct list_head waiters;
-	struct pciedma_window windows[PCIEDMA_MAX_BUFFERS];
+	struct pciedma_transfer transfers[PCIEDMA_MAX_BUFFERS];
 	u32 next_id;
 	struct list_head asyncs;
 	struct list_head done;
@@ -461,24 +461,24 @@ struct pciedma_card {
 
 /**
  * struct pciedma_request - one call, while it is under way
- * @node:     on engine->waiters while it waits for a window
+ * @node:     on engine->waiters while it waits for a transfer
  * @engine:   which engine
  * @direction: which way the data goes
- * @file:     whose windows and whose wait it is, for CANCEL: the open file, or the
+ * @file:     whose transfers and whose wait it is, for CANCEL: the open file, or the
  *            postponed request
  * @open_file: the open file
  * @files:    the process's table of files, for its exit
  * @cancels:  the number of CANCELs of @file
  * @cancels_seen: what it was when the call began
- * @window:   granted to it
- * @granted:  @window or @error was set
- * @error:    why no window will be granted
- * @windows:  handed in and not yet taken back, in order, from @first
+ * @transfer: granted to it
+ * @granted:  @transfer or @error was set
+ * @error:    why no transfer will be granted
+ * @transfers: handed in and not yet taken back, in order, from @first
  * @first:    the oldest
  * @count:    how many
  * @end:      why nothing more is handed in: the result if nothing moves
  * @reason:   why what was handed in is not waited for any longer, or 0
- * @broken:   a window was not whole
+ * @broken:   a transfer was not whole
  * @mode:     enum pciedma_wait_mode
  * @nonblock: EAGAIN instead of queueing
  * @timeout:  nanoseconds without progress; negative: no bound
@@ -493,10 +493,10 @@ struct pciedma_request {
 	const void *files;
 	const atomic_t *cancels;
 	int cancels_seen;
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	struct completion granted;
 	int error;
-	struct pciedma_window *windows[PCIEDMA_MAX_BUFFERS];
+	struct pciedma_transfer *transfers[PCIEDMA_MAX_BUFFERS];
 	unsigned int first;
 	unsigned int count;
 	int end;
@@ -557,18 +557,18 @@ int pciedma_channel_register(struct pciedma_channel *channel);
 unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
 unsigned int pciedma_engine_flights(const struct pciedma_engine *engine);
 bool pciedma_engine_ready(struct pciedma_engine *engine);
-int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window);
+int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
 int pciedma_engine_submit_async(const struct pciedma_request *request,
 				struct pciedma_async *async);
-bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window);
+bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
 void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
 				const void *file);
-void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window);
+void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
 int pciedma_engine_look(struct pciedma_engine *engine);
 void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction);
 bool pciedma_engine_stray(struct pciedma_engine *engine);
 void pciedma_engine_kick(struct pciedma_engine *engine);
-void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
+void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			  int error);
 void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_async *async,
 			       int error);
@@ -578,46 +578,46 @@ void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bo
 void pciedma_engine_rewind(struct pciedma_engine *engine);
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error);
 
-/* window.c */
-int pciedma_windows_alloc(struct pciedma_engine *engine);
-void pciedma_windows_free(struct pciedma_engine *engine);
-struct pciedma_window *pciedma_window_try_acquire(struct pciedma_engine *engine);
-int pciedma_window_acquire(struct pciedma_request *request);
-void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window,
-			    bool may_sleep);
-void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_windows_unpark(struct pciedma_engine *engine);
-void pciedma_windows_give_back(struct pciedma_engine *engine);
+/* pool.c */
+int pciedma_transfers_alloc(struct pciedma_engine *engine);
+void pciedma_transfers_free(struct pciedma_engine *engine);
+struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_engine *engine);
+int pciedma_transfer_acquire(struct pciedma_request *request);
+void pciedma_transfer_release(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
+			      bool may_sleep);
+void pciedma_transfer_park(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+void pciedma_transfers_unpark(struct pciedma_engine *engine);
+void pciedma_transfers_give_back(struct pciedma_engine *engine);
 void pciedma_waiters_refuse(struct pciedma_engine *engine, const void *file, int error);
 
 /* direct.c */
-int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_direct_free(struct pciedma_window *window);
+int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+void pciedma_direct_free(struct pciedma_transfer *transfer);
 bool pciedma_direct_possible(struct pciedma_engine *engine, const struct iov_iter *iter);
 bool pciedma_direct_suits(struct pciedma_engine *engine, const struct iov_iter *iter);
 size_t pciedma_direct_cut(const struct iov_iter *iter, size_t length);
-ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window *window,
+ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			    struct iov_iter *iter, size_t length, bool unbounded);
-int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_window *window);
-void pciedma_direct_unpin(struct pciedma_window *window, bool dirty);
-void pciedma_direct_unaccount(struct pciedma_window *window);
-void pciedma_direct_keep(struct pciedma_window *window);
-void pciedma_direct_dirty(struct pciedma_window *window);
-bool pciedma_direct_still_dirty(struct pciedma_window *window);
+int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+void pciedma_direct_unpin(struct pciedma_transfer *transfer, bool dirty);
+void pciedma_direct_unaccount(struct pciedma_transfer *transfer);
+void pciedma_direct_keep(struct pciedma_transfer *transfer);
+void pciedma_direct_dirty(struct pciedma_transfer *transfer);
+bool pciedma_direct_still_dirty(struct pciedma_transfer *transfer);
 
 /* wait.c */
 void pciedma_request_start(struct pciedma_request *request);
 long pciedma_request_jiffies_left(const struct pciedma_request *request);
 bool pciedma_request_polls(struct pciedma_request *request, u32 length);
-int pciedma_window_wait(struct pciedma_request *request, struct pciedma_window *window);
-int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *window,
-			int reason);
+int pciedma_transfer_wait(struct pciedma_request *request, struct pciedma_transfer *transfer);
+int pciedma_transfer_stop(struct pciedma_request *request, struct pciedma_transfer *transfer,
+			  int reason);
 
-/* transfer.c */
+/* sync.c */
 void pciedma_request_count_timeout(struct pciedma_request *request);
-ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address);
+ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* async.c */
 void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb);

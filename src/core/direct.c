@@ -14,36 +14,37 @@
 #include "core.h"
 
 /**
- * pciedma_direct_alloc() - room for a window's user memory
+ * pciedma_direct_alloc() - room for a transfer's user memory
  * @engine: its engine
- * @window: the window
+ * @transfer: the transfer
  *
  * Context: process.
  * Return: 0 or -ENOMEM; then pciedma_direct_free() undoes what was done.
  */
-int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_window *window)
+int pciedma_direct_alloc(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	window->pages = kvmalloc_array(PCIEDMA_WINDOW_PAGES, sizeof(*window->pages), GFP_KERNEL);
-	window->entries = kvmalloc_array(PCIEDMA_WINDOW_PAGES, sizeof(*window->entries),
+	transfer->pages = kvmalloc_array(PCIEDMA_TRANSFER_PAGES, sizeof(*transfer->pages),
 					 GFP_KERNEL);
-	if (!window->pages || !window->entries)
+	transfer->entries = kvmalloc_array(PCIEDMA_TRANSFER_PAGES, sizeof(*transfer->entries),
+					   GFP_KERNEL);
+	if (!transfer->pages || !transfer->entries)
 		return -ENOMEM;
-	sg_init_table(window->entries, PCIEDMA_WINDOW_PAGES);
+	sg_init_table(transfer->entries, PCIEDMA_TRANSFER_PAGES);
 	return 0;
 }
 
 /**
  * pciedma_direct_free() - free that room
- * @window: a window without user memory
+ * @transfer: a transfer without user memory
  *
  * Context: process.
  */
-void pciedma_direct_free(struct pciedma_window *window)
+void pciedma_direct_free(struct pciedma_transfer *transfer)
 {
-	kvfree(window->pages);
-	kvfree(window->entries);
-	window->pages = NULL;
-	window->entries = NULL;
+	kvfree(transfer->pages);
+	kvfree(transfer->entries);
+	transfer->pages = NULL;
+	transfer->entries = NULL;
 }
 
 /**
@@ -143,7 +144,7 @@ static struct piece piece_first(const struct iov_iter *iter)
 }
 
 /**
- * pciedma_direct_cut() - how much of a request is for the next window
+ * pciedma_direct_cut() - how much of a request is for the next transfer
  * @iter:   what is left of it
  * @length: its bytes, not 0
  *
@@ -155,10 +156,10 @@ size_t pciedma_direct_cut(const struct iov_iter *iter, size_t length)
 {
 	struct piece piece;
 
-	if (length <= PCIEDMA_WINDOW_SIZE)
+	if (length <= PCIEDMA_TRANSFER_SIZE)
 		return length;
 	piece = piece_first(iter);
-	return PCIEDMA_WINDOW_SIZE - (piece.address & (PCIEDMA_WINDOW_SIZE - 1));
+	return PCIEDMA_TRANSFER_SIZE - (piece.address & (PCIEDMA_TRANSFER_SIZE - 1));
 }
 
 static phys_addr_t entry_end(struct scatterlist *entry)
@@ -167,34 +168,34 @@ static phys_addr_t entry_end(struct scatterlist *entry)
 }
 
 /* Add bytes of one page, to the entry before if they go on there. */
-static void window_add(struct pciedma_engine *engine, struct pciedma_window *window,
-		       struct page *page, size_t offset, size_t length)
+static void transfer_add(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
+			 struct page *page, size_t offset, size_t length)
 {
-	struct scatterlist *last = window->entries + window->table.orig_nents - 1;
+	struct scatterlist *last = transfer->entries + transfer->table.orig_nents - 1;
 
-	if (window->table.orig_nents && entry_end(last) == page_to_phys(page) + offset &&
+	if (transfer->table.orig_nents && entry_end(last) == page_to_phys(page) + offset &&
 	    last->length + length <= engine->max_entry) {
 		last->length += length;
 		return;
 	}
-	sg_set_page(window->entries + window->table.orig_nents++, page, length, offset);
+	sg_set_page(transfer->entries + transfer->table.orig_nents++, page, length, offset);
 }
 
-static int direct_account(struct pciedma_window *window, unsigned long pages)
+static int direct_account(struct pciedma_transfer *transfer, unsigned long pages)
 {
 	int ret = account_locked_vm(current->mm, pages, true);
 
 	if (!ret)
-		window->accounted = true;
+		transfer->accounted = true;
 	return ret;
 }
 
-/* Pin pages of a piece; returns how many there are in window->pages behind those it had. */
-static int window_pin(struct pciedma_window *window, const struct piece *piece, size_t length,
-		      bool unbounded)
+/* Pin pages of a piece; returns how many there are in transfer->pages behind those it had. */
+static int transfer_pin(struct pciedma_transfer *transfer, const struct piece *piece, size_t length,
+			bool unbounded)
 {
-	unsigned int flags = window->direction == PCIEDMA_C2H ? FOLL_WRITE : 0;
-	unsigned int room = PCIEDMA_WINDOW_PAGES - window->num_pages;
+	unsigned int flags = transfer->direction == PCIEDMA_C2H ? FOLL_WRITE : 0;
+	unsigned int room = PCIEDMA_TRANSFER_PAGES - transfer->num_pages;
 	unsigned int count;
 	int ret;
 
@@ -202,46 +203,47 @@ static int window_pin(struct pciedma_window *window, const struct piece *piece, 
 		      room);
 	if (unbounded) {
 		flags |= FOLL_LONGTERM;
-		ret = direct_account(window, count);
+		ret = direct_account(transfer, count);
 		if (ret)
 			return ret;
 	}
 	ret = pin_user_pages_fast(piece->address & PAGE_MASK, count, flags,
-				  window->pages + window->num_pages);
+				  transfer->pages + transfer->num_pages);
 	if (unbounded && ret < (int)count)
 		account_locked_vm(current->mm, count - max(ret, 0), false);
 	return ret ?: -EFAULT;
 }
 
 /* The pages of a kernel's own vector: somebody else keeps them for the request. */
-static int window_take_pages(struct pciedma_window *window, const struct piece *piece,
-			     size_t length)
+static int transfer_take_pages(struct pciedma_transfer *transfer, const struct piece *piece,
+			       size_t length)
 {
-	unsigned int room = PCIEDMA_WINDOW_PAGES - window->num_pages;
+	unsigned int room = PCIEDMA_TRANSFER_PAGES - transfer->num_pages;
 	int count, i;
 
 	count = min_t(size_t, DIV_ROUND_UP(piece->address + length, PAGE_SIZE), room);
 	for (i = 0; i < count; i++)
-		window->pages[window->num_pages + i] = piece->page + i;
+		transfer->pages[transfer->num_pages + i] = piece->page + i;
 	return count;
 }
 
-/* Returns the bytes of a piece that the window has now, or an errno. */
-static ssize_t window_add_piece(struct pciedma_engine *engine, struct pciedma_window *window,
-				const struct piece *piece, size_t length, bool unbounded)
+/* Returns the bytes of a piece that the transfer has now, or an errno. */
+static ssize_t transfer_add_piece(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
+				  const struct piece *piece, size_t length, bool unbounded)
 {
 	size_t offset = offset_in_page(piece->address);
 	size_t done = 0;
 	size_t part;
 	int count;
 
-	count = piece->page ? window_take_pages(window, piece, length) :
-			      window_pin(window, piece, length, unbounded);
+	count = piece->page ? transfer_take_pages(transfer, piece, length) :
+			      transfer_pin(transfer, piece, length, unbounded);
 	if (count < 0)
 		return count;
 	while (count--) {
 		part = min_t(size_t, PAGE_SIZE - offset, length - done);
-		window_add(engine, window, window->pages[window->num_pages++], offset, part);
+		transfer_add(engine, transfer, transfer->pages[transfer->num_pages++], offset,
+			     part);
 		done += part;
 		offset = 0;
 	}
@@ -249,19 +251,19 @@ static ssize_t window_add_piece(struct pciedma_engine *engine, struct pciedma_wi
 }
 
 /**
- * pciedma_direct_fill() - let a window have user memory
+ * pciedma_direct_fill() - let a transfer have user memory
  * @engine:    its engine
- * @window:    owned by the caller, its direction set
+ * @transfer:    owned by the caller, its direction set
  * @iter:      the memory; is advanced
  * @length:    bytes wanted, at most what @iter has
- * @unbounded: the window may be held for ever: count its pages against the
+ * @unbounded: the transfer may be held for ever: count its pages against the
  *             limit of locked memory
  *
  * Context: process; faults pages in.
- * Return: bytes that the window has, fewer if it is full or the memory behind
+ * Return: bytes that the transfer has, fewer if it is full or the memory behind
  * them is not there; -EFAULT if there is none; -ENOMEM beyond the limit.
  */
-ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window *window,
+ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			    struct iov_iter *iter, size_t length, bool unbounded)
 {
 	struct piece piece;
@@ -269,16 +271,16 @@ ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window
 	ssize_t ret = 0;
 	size_t wanted;
 
-	window->direct = true;
-	window->synced = false;
-	window->pinned = user_backed_iter(iter);
-	window->num_pages = 0;
-	window->table.sgl = window->entries;
-	window->table.orig_nents = 0;
-	while (done < length && window->num_pages < PCIEDMA_WINDOW_PAGES) {
+	transfer->direct = true;
+	transfer->synced = false;
+	transfer->pinned = user_backed_iter(iter);
+	transfer->num_pages = 0;
+	transfer->table.sgl = transfer->entries;
+	transfer->table.orig_nents = 0;
+	while (done < length && transfer->num_pages < PCIEDMA_TRANSFER_PAGES) {
 		piece = piece_first(iter);
 		wanted = min(piece.length, length - done);
-		ret = window_add_piece(engine, window, &piece, wanted, unbounded);
+		ret = transfer_add_piece(engine, transfer, &piece, wanted, unbounded);
 		if (ret < 0)
 			break;
 		done += ret;
@@ -287,152 +289,153 @@ ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_window
 			break;
 	}
 	if (!done) {
-		window->direct = false;
+		transfer->direct = false;
 		return ret;
 	}
-	sg_mark_end(window->entries + window->table.orig_nents - 1);
-	window->length = done;
+	sg_mark_end(transfer->entries + transfer->table.orig_nents - 1);
+	transfer->length = done;
 	return done;
 }
 
-static enum dma_data_direction window_dma_direction(const struct pciedma_window *window)
+static enum dma_data_direction transfer_dma_direction(const struct pciedma_transfer *transfer)
 {
-	return window->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
+	return transfer->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
 }
 
 /**
- * pciedma_direct_map() - map a window's user memory for the engine
+ * pciedma_direct_map() - map a transfer's user memory for the engine
  * @engine: its engine
- * @window: filled
+ * @transfer: filled
  *
  * Context: process.
  * Return: 0 or an errno; then the memory goes back with pciedma_direct_unpin().
  */
-int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_window *window)
+int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	return dma_map_sgtable(pciedma_dma_device(engine), &window->table,
-			       window_dma_direction(window), 0);
+	return dma_map_sgtable(pciedma_dma_device(engine), &transfer->table,
+			       transfer_dma_direction(transfer), 0);
 }
 
 /**
- * pciedma_direct_unmap() - the engine is done with a window's user memory
+ * pciedma_direct_unmap() - the engine is done with a transfer's user memory
  * @engine: its engine
- * @window: mapped, not quarantined
+ * @transfer: mapped, not quarantined
  *
  * What its owner has got back with an error must not change any more.
  *
  * Context: any.
  */
-void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_window *window)
+void pciedma_direct_unmap(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	dma_unmap_sgtable(pciedma_dma_device(engine), &window->table, window_dma_direction(window),
-			  window->synced ? DMA_ATTR_SKIP_CPU_SYNC : 0);
+	dma_unmap_sgtable(pciedma_dma_device(engine), &transfer->table,
+			  transfer_dma_direction(transfer),
+			  transfer->synced ? DMA_ATTR_SKIP_CPU_SYNC : 0);
 }
 
 /**
- * pciedma_direct_sync() - let the processor see what has arrived in a quarantined window
+ * pciedma_direct_sync() - let the processor see what has arrived in a quarantined transfer
  * @engine: its engine
- * @window: its owner leaves it in quarantine
+ * @transfer: its owner leaves it in quarantine
  *
  * Context: engine lock held.
  */
-void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_window *window)
+void pciedma_direct_sync(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	if (!window->direct)
+	if (!transfer->direct)
 		return;
-	if (window->direction == PCIEDMA_C2H)
-		dma_sync_sgtable_for_cpu(pciedma_dma_device(engine), &window->table,
+	if (transfer->direction == PCIEDMA_C2H)
+		dma_sync_sgtable_for_cpu(pciedma_dma_device(engine), &transfer->table,
 					 DMA_FROM_DEVICE);
-	window->synced = true;
+	transfer->synced = true;
 }
 
 /**
- * pciedma_direct_unpin() - a window's user memory goes back
- * @window: not mapped
+ * pciedma_direct_unpin() - a transfer's user memory goes back
+ * @transfer: not mapped
  * @dirty:  the pages are to be marked as changed: only if the caller may sleep
  *
  * Context: any, but see @dirty.
  */
-void pciedma_direct_unpin(struct pciedma_window *window, bool dirty)
+void pciedma_direct_unpin(struct pciedma_transfer *transfer, bool dirty)
 {
 	unsigned int i;
 
-	sg_unmark_end(window->entries + window->table.orig_nents - 1);
-	if (window->pinned && dirty)
-		unpin_user_pages_dirty_lock(window->pages, window->num_pages,
-					    window->direction == PCIEDMA_C2H);
-	else if (window->pinned)
-		unpin_user_pages(window->pages, window->num_pages);
-	for (i = 0; window->referenced && i < window->num_pages; i++)
-		put_page(window->pages[i]);
-	window->referenced = false;
-	window->direct = false;
+	sg_unmark_end(transfer->entries + transfer->table.orig_nents - 1);
+	if (transfer->pinned && dirty)
+		unpin_user_pages_dirty_lock(transfer->pages, transfer->num_pages,
+					    transfer->direction == PCIEDMA_C2H);
+	else if (transfer->pinned)
+		unpin_user_pages(transfer->pages, transfer->num_pages);
+	for (i = 0; transfer->referenced && i < transfer->num_pages; i++)
+		put_page(transfer->pages[i]);
+	transfer->referenced = false;
+	transfer->direct = false;
 }
 
 /**
- * pciedma_direct_unaccount() - a window's pages do not count as locked any more
- * @window: filled by this process
+ * pciedma_direct_unaccount() - a transfer's pages do not count as locked any more
+ * @transfer: filled by this process
  *
  * Context: process.
  */
-void pciedma_direct_unaccount(struct pciedma_window *window)
+void pciedma_direct_unaccount(struct pciedma_transfer *transfer)
 {
-	if (window->accounted)
-		account_locked_vm(current->mm, window->num_pages, false);
-	window->accounted = false;
+	if (transfer->accounted)
+		account_locked_vm(current->mm, transfer->num_pages, false);
+	transfer->accounted = false;
 }
 
 /**
  * pciedma_direct_keep() - hold pages that only their request held
- * @window: about to be quarantined
+ * @transfer: about to be quarantined
  *
  * Context: any.
  */
-void pciedma_direct_keep(struct pciedma_window *window)
+void pciedma_direct_keep(struct pciedma_transfer *transfer)
 {
 	unsigned int i;
 
-	if (!window->direct || window->pinned)
+	if (!transfer->direct || transfer->pinned)
 		return;
-	for (i = 0; i < window->num_pages; i++)
-		get_page(window->pages[i]);
-	window->referenced = true;
+	for (i = 0; i < transfer->num_pages; i++)
+		get_page(transfer->pages[i]);
+	transfer->referenced = true;
 }
 
 /**
  * pciedma_direct_dirty() - mark pages as changed before the engine changes them
- * @window: filled
+ * @transfer: filled
  *
  * So that the end of the request need not sleep, as long as they stay so.
  *
  * Context: process.
  */
-void pciedma_direct_dirty(struct pciedma_window *window)
+void pciedma_direct_dirty(struct pciedma_transfer *transfer)
 {
 	unsigned int i;
 
-	if (!window->pinned || window->direction != PCIEDMA_C2H)
+	if (!transfer->pinned || transfer->direction != PCIEDMA_C2H)
 		return;
-	for (i = 0; i < window->num_pages; i++)
-		if (!PageDirty(window->pages[i]))
-			set_page_dirty_lock(window->pages[i]);
+	for (i = 0; i < transfer->num_pages; i++)
+		if (!PageDirty(transfer->pages[i]))
+			set_page_dirty_lock(transfer->pages[i]);
 }
 
 /**
  * pciedma_direct_still_dirty() - whether the pages' mark has stayed
- * @window: marked before
+ * @transfer: marked before
  *
  * Context: any.
  * Return: false if they must be marked again, which sleeps.
  */
-bool pciedma_direct_still_dirty(struct pciedma_window *window)
+bool pciedma_direct_still_dirty(struct pciedma_transfer *transfer)
 {
 	unsigned int i;
 
-	if (!window->pinned || window->direction != PCIEDMA_C2H)
+	if (!transfer->pinned || transfer->direction != PCIEDMA_C2H)
 		return true;
-	for (i = 0; i < window->num_pages; i++)
-		if (!PageDirty(window->pages[i]))
+	for (i = 0; i < transfer->num_pages; i++)
+		if (!PageDirty(transfer->pages[i]))
 			return false;
 	return true;
 }

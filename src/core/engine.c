@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An engine's queue: handing windows to the hardware, and taking what it has
+ * An engine's queue: handing transfers to the hardware, and taking what it has
  * finished.
  */
 #include "core.h"
@@ -50,97 +50,98 @@ bool pciedma_engine_ready(struct pciedma_engine *engine)
 	       engine->free_count == engine->desc->buffers;
 }
 
-/* The hardware has, or must not have, all of the window: read on behind it. */
-static void cursor_pass(struct pciedma_engine *engine, struct pciedma_window *window)
+/* The hardware has, or must not have, all of the transfer: read on behind it. */
+static void cursor_pass(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	if (engine->cursor.window == window)
-		engine->cursor.window = list_is_last(&window->node, &engine->queue) ?
-			NULL : list_next_entry(window, node);
+	if (engine->cursor.transfer == transfer)
+		engine->cursor.transfer = list_is_last(&transfer->node, &engine->queue) ?
+			NULL : list_next_entry(transfer, node);
 }
 
-static void engine_remove(struct pciedma_engine *engine, struct pciedma_window *window)
+static void engine_remove(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	lockdep_assert_held(&engine->lock);
-	cursor_pass(engine, window);
-	list_del(&window->node);
-	if (!window->polled)
+	cursor_pass(engine, transfer);
+	list_del(&transfer->node);
+	if (!transfer->polled)
 		engine->sleepers--;
-	window->state = PCIEDMA_WINDOW_OWNED;
+	transfer->state = PCIEDMA_TRANSFER_OWNED;
 }
 
-/* An asynchronous request has ended when all of its windows have. */
+/* An asynchronous request has ended when all of its transfers have. */
 static void async_less(struct pciedma_engine *engine, struct pciedma_async *async)
 {
 	if (!--async->pending)
 		list_move_tail(&async->node, &engine->done);
 }
 
-/* Take back what the hardware has not begun of the windows from one on. */
+/* Take back what the hardware has not begun of the transfers from one on. */
 static void async_cut(struct pciedma_engine *engine, struct pciedma_async *async,
-		      struct pciedma_window *window)
+		      struct pciedma_transfer *transfer)
 {
-	list_for_each_entry_from(window, &async->windows, sibling) {
-		if (window->state != PCIEDMA_WINDOW_QUEUED || window->taken)
+	list_for_each_entry_from(transfer, &async->transfers, sibling) {
+		if (transfer->state != PCIEDMA_TRANSFER_QUEUED || transfer->taken)
 			continue;
-		engine_remove(engine, window);
+		engine_remove(engine, transfer);
 		async_less(engine, async);
 	}
 }
 
-static void async_window_finished(struct pciedma_engine *engine, struct pciedma_window *window)
+static void async_transfer_finished(struct pciedma_engine *engine,
+				    struct pciedma_transfer *transfer)
 {
-	struct pciedma_async *async = &window->leader->async;
+	struct pciedma_async *async = &transfer->leader->async;
 
 	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
-	if (window->done < window->length)
-		async_cut(engine, async, window);
+	if (transfer->done < transfer->length)
+		async_cut(engine, async, transfer);
 	async_less(engine, async);
 }
 
-static void engine_finish(struct pciedma_engine *engine, struct pciedma_window *window)
+static void engine_finish(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	struct pciedma_stats *stats = &engine->stats[window->direction];
+	struct pciedma_stats *stats = &engine->stats[transfer->direction];
 
-	engine_remove(engine, window);
-	if (window->error)
+	engine_remove(engine, transfer);
+	if (transfer->error)
 		stats->errors++;
 	else
 		stats->transfers++;
-	stats->bytes += window->done;
-	trace_pciedma_complete(engine, window);
-	if (window->leader)
-		async_window_finished(engine, window);
+	stats->bytes += transfer->done;
+	trace_pciedma_complete(engine, transfer);
+	if (transfer->leader)
+		async_transfer_finished(engine, transfer);
 	else
-		complete(&window->finished);
+		complete(&transfer->finished);
 }
 
-static void window_rewind(struct pciedma_window *window, u32 taken)
+static void transfer_rewind(struct pciedma_transfer *transfer, u32 taken)
 {
-	window->taken = taken;
-	window->sg = window->table.sgl;
-	while (taken && taken >= sg_dma_len(window->sg)) {
-		taken -= sg_dma_len(window->sg);
-		window->sg = sg_next(window->sg);
+	transfer->taken = taken;
+	transfer->sg = transfer->table.sgl;
+	while (taken && taken >= sg_dma_len(transfer->sg)) {
+		taken -= sg_dma_len(transfer->sg);
+		transfer->sg = sg_next(transfer->sg);
 	}
-	window->sg_taken = taken;
+	transfer->sg_taken = taken;
 }
 
-/* The next piece of a window that is contiguous for the engine. */
-static void window_take(struct pciedma_engine *engine, struct pciedma_window *window,
-			struct pciedma_segment *segment)
+/* The next piece of a transfer that is contiguous for the engine. */
+static void transfer_take(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
+			  struct pciedma_segment *segment)
 {
-	u32 left = sg_dma_len(window->sg) - window->sg_taken;
+	u32 left = sg_dma_len(transfer->sg) - transfer->sg_taken;
 
-	segment->dma = sg_dma_address(window->sg) + window->sg_taken;
-	segment->address = window->address + window->taken;
+	segment->dma = sg_dma_address(transfer->sg) + transfer->sg_taken;
+	segment->address = transfer->address + transfer->taken;
 	segment->length = min(left, engine->desc->max_segment);
-	segment->direction = window->direction;
-	window->taken += segment->length;
-	window->sg_taken += segment->length;
-	segment->last = window->taken == window->length;
+	segment->direction = transfer->direction;
+	transfer->taken += segment->length;
+	transfer->sg_taken += segment->length;
+	segment->last = transfer->taken == transfer->length;
 	if (segment->length == left) {
-		window->sg = sg_next(window->sg);
-		window->sg_taken = 0;
+		transfer->sg = sg_next(transfer->sg);
+		transfer->sg_taken = 0;
 	}
 }
 
@@ -163,25 +164,25 @@ static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 n
 bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *segment)
 {
 	struct pciedma_engine *engine = container_of(cursor, struct pciedma_engine, cursor);
-	struct pciedma_window *window = cursor->window;
+	struct pciedma_transfer *transfer = cursor->transfer;
 	struct pciedma_flight *flight;
 
 	lockdep_assert_held(&engine->lock);
-	if (!window || pciedma_engine_inflight(engine) == engine->desc->segments)
+	if (!transfer || pciedma_engine_inflight(engine) == engine->desc->segments)
 		return false;
 
 	if (!pciedma_engine_inflight(engine))
 		engine->busy_since = ktime_get();
-	window_take(engine, window, segment);
+	transfer_take(engine, transfer, segment);
 	flight = engine_flight(engine, engine->flight_head);
-	flight->window = window;
+	flight->transfer = transfer;
 	flight->length = segment->length;
 	WRITE_ONCE(engine->flight_head, engine->flight_head + 1);
-	if (window->taken == segment->length)
-		trace_pciedma_start(engine, window);
-	window->inflight++;
+	if (transfer->taken == segment->length)
+		trace_pciedma_start(engine, transfer);
+	transfer->inflight++;
 	if (segment->last)
-		cursor_pass(engine, window);
+		cursor_pass(engine, transfer);
 	return true;
 }
 EXPORT_SYMBOL_GPL(pciedma_cursor_next);
@@ -192,14 +193,14 @@ static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
 
 	flight = engine_flight(engine, engine->flight_tail);
 	WRITE_ONCE(engine->flight_tail, engine->flight_tail + 1);
-	flight->window->inflight--;
+	flight->transfer->inflight--;
 	return flight;
 }
 
 /**
  * pciedma_segment_done() - the oldest segment with the hardware has ended
  * @engine: its engine
- * @bytes:  bytes that arrived: fewer than its length end the window
+ * @bytes:  bytes that arrived: fewer than its length end the transfer
  * @error:  0 or a negative errno
  *
  * The segment must have been acknowledged to the card, so that the next may
@@ -210,26 +211,26 @@ static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
 void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 {
 	struct pciedma_flight *flight;
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	lockdep_assert_held(&engine->lock);
 	if (WARN_ON_ONCE(!pciedma_engine_inflight(engine)))
 		return;
 
 	flight = engine_take_flight(engine);
-	window = flight->window;
-	window->done += min(bytes, flight->length);
+	transfer = flight->transfer;
+	transfer->done += min(bytes, flight->length);
 	if (error)
-		window->error = error;
+		transfer->error = error;
 	if (error || bytes < flight->length) {
-		window->ended = true;
-		cursor_pass(engine, window);
+		transfer->ended = true;
+		cursor_pass(engine, transfer);
 	}
-	if (window->inflight || (!window->ended && window->taken < window->length))
+	if (transfer->inflight || (!transfer->ended && transfer->taken < transfer->length))
 		return;
-	if (window->done == window->length)
-		window->error = 0;
-	engine_finish(engine, window);
+	if (transfer->done == transfer->length)
+		transfer->error = 0;
+	engine_finish(engine, transfer);
 }
 EXPORT_SYMBOL_GPL(pciedma_segment_done);
 
@@ -270,7 +271,7 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 {
 	u32 head;
 
-	while (engine->state == PCIEDMA_ENGINE_RUN && !engine->failed && engine->cursor.window &&
+	while (engine->state == PCIEDMA_ENGINE_RUN && !engine->failed && engine->cursor.transfer &&
 	       pciedma_engine_inflight(engine) < engine->desc->segments) {
 		if (engine->irq_on != !!engine->sleepers) {
 			engine->irq_on = !!engine->sleepers;
@@ -283,62 +284,62 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 	}
 }
 
-static void engine_queue(struct pciedma_engine *engine, struct pciedma_window *window)
+static void engine_queue(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	lockdep_assert_held(&engine->lock);
-	window->id = engine->next_id++;
-	window_rewind(window, 0);
-	window->done = 0;
-	window->error = 0;
-	window->inflight = 0;
-	window->ended = false;
-	window->cancelled = false;
-	window->since = ktime_get();
-	window->state = PCIEDMA_WINDOW_QUEUED;
-	reinit_completion(&window->finished);
-	list_add_tail(&window->node, &engine->queue);
-	if (!window->polled)
+	transfer->id = engine->next_id++;
+	transfer_rewind(transfer, 0);
+	transfer->done = 0;
+	transfer->error = 0;
+	transfer->inflight = 0;
+	transfer->ended = false;
+	transfer->cancelled = false;
+	transfer->since = ktime_get();
+	transfer->state = PCIEDMA_TRANSFER_QUEUED;
+	reinit_completion(&transfer->finished);
+	list_add_tail(&transfer->node, &engine->queue);
+	if (!transfer->polled)
 		engine->sleepers++;
-	if (!engine->cursor.window)
-		engine->cursor.window = window;
-	trace_pciedma_submit(engine, window);
+	if (!engine->cursor.transfer)
+		engine->cursor.transfer = transfer;
+	trace_pciedma_submit(engine, transfer);
 }
 
 /**
- * pciedma_engine_submit() - hand a window to the engine
+ * pciedma_engine_submit() - hand a transfer to the engine
  * @engine: the engine
- * @window: owned by the caller; its memory, address and length set
+ * @transfer: owned by the caller; its memory, address and length set
  *
  * Context: process.
  * Return: 0, or the engine's errno while it is broken; then the caller keeps
- * the window.
+ * the transfer.
  */
-int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_window *window)
+int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
-	engine_queue(engine, window);
+	engine_queue(engine, transfer);
 	pciedma_engine_kick(engine);
 	return 0;
 }
 
 /**
- * pciedma_engine_submit_async() - hand in all windows of an asynchronous request
+ * pciedma_engine_submit_async() - hand in all transfers of an asynchronous request
  * @request: the request
- * @async:   the same, in its first window
+ * @async:   the same, in its first transfer
  *
  * It may be over before this returns.
  *
  * Context: process.
  * Return: 0; the engine's errno while it is broken, or -ECANCELED: then the
- * caller keeps the windows.
+ * caller keeps the transfers.
  */
 int pciedma_engine_submit_async(const struct pciedma_request *request,
 				struct pciedma_async *async)
 {
 	struct pciedma_engine *engine = request->engine;
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
@@ -347,47 +348,47 @@ int pciedma_engine_submit_async(const struct pciedma_request *request,
 		return -ECANCELED;
 	pciedma_async_watch_by(engine, async->timeout);
 	list_add_tail(&async->node, &engine->asyncs);
-	list_for_each_entry(window, &async->windows, sibling) {
+	list_for_each_entry(transfer, &async->transfers, sibling) {
 		async->pending++;
-		engine_queue(engine, window);
+		engine_queue(engine, transfer);
 	}
 	pciedma_engine_kick(engine);
 	return 0;
 }
 
 /**
- * pciedma_engine_cancel() - take a window back that the hardware has not begun
+ * pciedma_engine_cancel() - take a transfer back that the hardware has not begun
  * @engine: the engine
- * @window: submitted by the caller
+ * @transfer: submitted by the caller
  *
  * Context: process.
  * Return: false if it has begun or ended.
  */
-bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_window *window)
+bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	if (window->state != PCIEDMA_WINDOW_QUEUED || window->taken)
+	if (transfer->state != PCIEDMA_TRANSFER_QUEUED || transfer->taken)
 		return false;
-	engine_remove(engine, window);
+	engine_remove(engine, transfer);
 	return true;
 }
 
 /**
- * pciedma_engine_arm() - the owner of a polled window goes to sleep
+ * pciedma_engine_arm() - the owner of a polled transfer goes to sleep
  * @engine: the engine; its interrupt can be switched at any time
- * @window: submitted by the caller
+ * @transfer: submitted by the caller
  *
  * The caller looks once more before it sleeps: what ended before this made no
  * interrupt.
  *
  * Context: process.
  */
-void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *window)
+void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	if (window->state != PCIEDMA_WINDOW_QUEUED || !window->polled)
+	if (transfer->state != PCIEDMA_TRANSFER_QUEUED || !transfer->polled)
 		return;
-	window->polled = false;
+	transfer->polled = false;
 	engine->sleepers++;
 	if (engine->irq_on || engine->state != PCIEDMA_ENGINE_RUN)
 		return;
@@ -396,7 +397,7 @@ void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *wi
 }
 
 /**
- * pciedma_engine_cancel_file() - let those who wait for windows give up
+ * pciedma_engine_cancel_file() - let those who wait for transfers give up
  * @engine:    the engine
  * @direction: of those that move data this way
  * @file:      and work for this open file, or postponed request
@@ -406,14 +407,14 @@ void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_window *wi
 void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_direction direction,
 				const void *file)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	lockdep_assert_held(&engine->lock);
-	list_for_each_entry(window, &engine->queue, node) {
-		if (window->leader || window->file != file || window->direction != direction)
+	list_for_each_entry(transfer, &engine->queue, node) {
+		if (transfer->leader || transfer->file != file || transfer->direction != direction)
 			continue;
-		window->cancelled = true;
-		complete(&window->finished);
+		transfer->cancelled = true;
+		complete(&transfer->finished);
 	}
 	pciedma_waiters_refuse(engine, file, -ECANCELED);
 }
@@ -507,26 +508,26 @@ void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direct
 }
 
 /**
- * pciedma_engine_abort() - ask recovery to end a window that the hardware has
+ * pciedma_engine_abort() - ask recovery to end a transfer that the hardware has
  * @engine: the engine
- * @window: submitted by the caller
+ * @transfer: submitted by the caller
  * @error:  errno for its request
  *
  * The caller then waits until it is not queued: the ladder always ends.
  *
  * Context: process.
  */
-void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_window *window,
+void pciedma_engine_abort(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			  int error)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	if (window->state != PCIEDMA_WINDOW_QUEUED)
+	if (transfer->state != PCIEDMA_TRANSFER_QUEUED)
 		return;
-	window->error = error;
-	if (window->taken)
+	transfer->error = error;
+	if (transfer->taken)
 		engine_recover(engine, error);
 	else
-		engine_remove(engine, window); /* the ladder has taken it back meanwhile */
+		engine_remove(engine, transfer); /* the ladder has taken it back meanwhile */
 }
 
 /**
@@ -556,7 +557,7 @@ s64 pciedma_engine_drain_ns(struct pciedma_engine *engine)
 /**
  * pciedma_engine_stop_async() - end an asynchronous request early
  * @engine: the engine
- * @async:  the request, not all of whose windows have finished
+ * @async:  the request, not all of whose transfers have finished
  * @error:  why
  *
  * What has begun may end within the drain bound; then recovery is asked.
@@ -566,58 +567,58 @@ s64 pciedma_engine_drain_ns(struct pciedma_engine *engine)
 void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_async *async,
 			       int error)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	if (!async->error) {
 		async->error = error;
 		if (error == -ETIMEDOUT)
-			engine->stats[list_first_entry(&async->windows, struct pciedma_window,
+			engine->stats[list_first_entry(&async->transfers, struct pciedma_transfer,
 						       sibling)->direction].timeouts++;
 	}
 	async_cut(engine, async,
-		  list_first_entry(&async->windows, struct pciedma_window, sibling));
+		  list_first_entry(&async->transfers, struct pciedma_transfer, sibling));
 	if (pciedma_engine_drain_ns(engine) > 0)
 		return;
-	list_for_each_entry(window, &async->windows, sibling) {
-		if (window->state != PCIEDMA_WINDOW_QUEUED)
+	list_for_each_entry(transfer, &async->transfers, sibling) {
+		if (transfer->state != PCIEDMA_TRANSFER_QUEUED)
 			continue;
-		window->error = error;
+		transfer->error = error;
 		engine_recover(engine, error);
 	}
 }
 
-/* Finishing one window of an asynchronous request can remove others: always begin anew. */
-static struct pciedma_window *queue_first(struct pciedma_engine *engine)
+/* Finishing one transfer of an asynchronous request can remove others: always begin anew. */
+static struct pciedma_transfer *queue_first(struct pciedma_engine *engine)
 {
-	return list_first_entry_or_null(&engine->queue, struct pciedma_window, node);
+	return list_first_entry_or_null(&engine->queue, struct pciedma_transfer, node);
 }
 
-static bool window_ended(const struct pciedma_window *window)
+static bool transfer_ended(const struct pciedma_transfer *transfer)
 {
-	return window->error || window->ended;
+	return transfer->error || transfer->ended;
 }
 
-static struct pciedma_window *queue_first_ended(struct pciedma_engine *engine)
+static struct pciedma_transfer *queue_first_ended(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	list_for_each_entry(window, &engine->queue, node)
-		if (window_ended(window))
-			return window;
+	list_for_each_entry(transfer, &engine->queue, node)
+		if (transfer_ended(transfer))
+			return transfer;
 	return NULL;
 }
 
-/* A synchronous request goes no further behind a window that was not whole. */
+/* A synchronous request goes no further behind a transfer that was not whole. */
 static void engine_drop(struct pciedma_engine *engine, const void *owner)
 {
-	struct pciedma_window *window, *next;
+	struct pciedma_transfer *transfer, *next;
 
-	list_for_each_entry_safe(window, next, &engine->queue, node) {
-		if (window->leader || window->owner != owner || window->taken ||
-		    window_ended(window))
+	list_for_each_entry_safe(transfer, next, &engine->queue, node) {
+		if (transfer->leader || transfer->owner != owner || transfer->taken ||
+		    transfer_ended(transfer))
 			continue;
-		engine_remove(engine, window);
-		complete(&window->finished);
+		engine_remove(engine, transfer);
+		complete(&transfer->finished);
 	}
 }
 
@@ -632,17 +633,17 @@ static void engine_drop(struct pciedma_engine *engine, const void *owner)
  */
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	while (pciedma_engine_inflight(engine))
 		engine_take_flight(engine);
 
-	while ((window = queue_first(engine)) && window->taken) {
-		if (!window->error)
-			window->error = error;
+	while ((transfer = queue_first(engine)) && transfer->taken) {
+		if (!transfer->error)
+			transfer->error = error;
 		if (!proven)
-			pciedma_window_park(engine, window);
-		engine_finish(engine, window);
+			pciedma_transfer_park(engine, transfer);
+		engine_finish(engine, transfer);
 	}
 }
 
@@ -657,19 +658,19 @@ void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bo
  */
 void pciedma_engine_rewind(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	while (pciedma_engine_inflight(engine))
 		engine_take_flight(engine);
 
-	list_for_each_entry(window, &engine->queue, node)
-		if (!window_ended(window))
-			window_rewind(window, window->done);
-	while ((window = queue_first_ended(engine))) {
-		engine_finish(engine, window);
-		engine_drop(engine, window->owner);
+	list_for_each_entry(transfer, &engine->queue, node)
+		if (!transfer_ended(transfer))
+			transfer_rewind(transfer, transfer->done);
+	while ((transfer = queue_first_ended(engine))) {
+		engine_finish(engine, transfer);
+		engine_drop(engine, transfer->owner);
 	}
-	engine->cursor.window = queue_first(engine);
+	engine->cursor.transfer = queue_first(engine);
 }
 
 /**
@@ -681,11 +682,11 @@ void pciedma_engine_rewind(struct pciedma_engine *engine)
  */
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	while ((window = queue_first(engine))) {
-		window->error = error;
-		engine_finish(engine, window);
+	while ((transfer = queue_first(engine))) {
+		transfer->error = error;
+		engine_finish(engine, transfer);
 	}
 	pciedma_waiters_refuse(engine, NULL, error);
 	pciedma_postponed_kill(engine);

@@ -140,7 +140,7 @@ static ssize_t postponed_carry_out(struct pciedma_postponed *postponed)
 	if (ret == -ETIMEDOUT)
 		pciedma_request_count_timeout(request);
 	if (ret == -EAGAIN)
-		ret = pciedma_transfer(request, &postponed->iter,
+		ret = pciedma_sync_run(request, &postponed->iter,
 				       memory ? postponed->iocb->ki_pos : 0);
 	return ret;
 }

@@ -282,7 +282,7 @@ static void engine_resume(struct pciedma_engine *engine, enum proof proof, int e
 	engine->unknown = false;
 	engine->unproven = proof == PROOF_NONE;
 	if (proof != PROOF_NONE)
-		pciedma_windows_unpark(engine);
+		pciedma_transfers_unpark(engine);
 	if (proof <= PROOF_USABLE && !READ_ONCE(engine->channel->card->removed)) {
 		engine->state = PCIEDMA_ENGINE_RUN;
 		pciedma_engine_kick(engine);
@@ -296,7 +296,7 @@ static void engine_resume(struct pciedma_engine *engine, enum proof proof, int e
 static void engine_settle(struct pciedma_engine *engine, enum proof proof, int error)
 {
 	engine_resume(engine, proof, error);
-	pciedma_windows_give_back(engine);
+	pciedma_transfers_give_back(engine);
 	pciedma_async_complete(engine);
 }
 

@@ -12,9 +12,9 @@
 
 #include "core.h"
 
-DECLARE_EVENT_CLASS(pciedma_window,
-	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_window *window),
-	TP_ARGS(engine, window),
+DECLARE_EVENT_CLASS(pciedma_transfer,
+	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_transfer *transfer),
+	TP_ARGS(engine, transfer),
 	TP_STRUCT__entry(
 		__field(u32, card)
 		__field(u32, channel)
@@ -28,12 +28,12 @@ DECLARE_EVENT_CLASS(pciedma_window,
 	TP_fast_assign(
 		__entry->card = engine->channel->card->index;
 		__entry->channel = engine->channel->index;
-		__entry->direction = window->direction;
-		__entry->id = window->id;
-		__entry->address = window->address;
-		__entry->length = window->length;
-		__entry->done = window->done;
-		__entry->error = window->error;
+		__entry->direction = transfer->direction;
+		__entry->id = transfer->id;
+		__entry->address = transfer->address;
+		__entry->length = transfer->length;
+		__entry->done = transfer->done;
+		__entry->error = transfer->error;
 	),
 	TP_printk("card=%u channel=%u %s id=%u address=0x%llx length=%u done=%u error=%d",
 		  __entry->card, __entry->channel,
@@ -41,17 +41,17 @@ DECLARE_EVENT_CLASS(pciedma_window,
 		  __entry->address, __entry->length, __entry->done, __entry->error)
 );
 
-DEFINE_EVENT(pciedma_window, pciedma_submit,
-	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_window *window),
-	TP_ARGS(engine, window));
+DEFINE_EVENT(pciedma_transfer, pciedma_submit,
+	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_transfer *transfer),
+	TP_ARGS(engine, transfer));
 
-DEFINE_EVENT(pciedma_window, pciedma_start,
-	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_window *window),
-	TP_ARGS(engine, window));
+DEFINE_EVENT(pciedma_transfer, pciedma_start,
+	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_transfer *transfer),
+	TP_ARGS(engine, transfer));
 
-DEFINE_EVENT(pciedma_window, pciedma_complete,
-	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_window *window),
-	TP_ARGS(engine, window));
+DEFINE_EVENT(pciedma_transfer, pciedma_complete,
+	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_transfer *transfer),
+	TP_ARGS(engine, transfer));
 
 TRACE_EVENT(pciedma_interrupt,
 	TP_PROTO(const struct pciedma_card *card, unsigned int vector, int found),

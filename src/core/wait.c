@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Waiting for a window: asleep, polling, or as long as it pays; and giving up.
+ * Waiting for a transfer: asleep, polling, or as long as it pays; and giving up.
  */
 #include <linux/delay.h>
 #include <linux/log2.h>
@@ -57,7 +57,7 @@ static u32 spin_limit_ns(struct pciedma_engine *engine)
 /**
  * pciedma_request_polls() - whether to look for the end instead of being interrupted
  * @request: the request
- * @length:  bytes of the window
+ * @length:  bytes of the transfer
  *
  * Adaptive waiting does if the last transfers of such a length did not take
  * long, and if it can still change its mind.
@@ -75,31 +75,31 @@ bool pciedma_request_polls(struct pciedma_request *request, u32 length)
 }
 
 /* A moving average of an eighth. */
-static void pace_learn(struct pciedma_request *request, struct pciedma_window *window)
+static void pace_learn(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	u32 *pace = request_pace(request, window->length);
-	s64 took = ktime_to_ns(ktime_sub(ktime_get(), window->since));
+	u32 *pace = request_pace(request, transfer->length);
+	s64 took = ktime_to_ns(ktime_sub(ktime_get(), transfer->since));
 	u32 old = READ_ONCE(*pace);
 
 	took = clamp_t(s64, took, 1, U32_MAX / 8);
 	WRITE_ONCE(*pace, old ? old - old / 8 + (u32)took / 8 : (u32)took);
 }
 
-static bool window_finished(struct pciedma_engine *engine, struct pciedma_window *window)
+static bool transfer_finished(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	return window->state != PCIEDMA_WINDOW_QUEUED;
+	return transfer->state != PCIEDMA_TRANSFER_QUEUED;
 }
 
 /* Look in place of an interrupt that should have come. */
-static bool wait_look(struct pciedma_engine *engine, struct pciedma_window *window)
+static bool wait_look(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
-	pciedma_engine_look_late(engine, window->direction);
-	return window_finished(engine, window);
+	pciedma_engine_look_late(engine, transfer->direction);
+	return transfer_finished(engine, transfer);
 }
 
-/* Returns 0 when the window has finished, else why its owner waits no longer. */
-static int wait_sleeping(struct pciedma_request *request, struct pciedma_window *window)
+/* Returns 0 when the transfer has finished, else why its owner waits no longer. */
+static int wait_sleeping(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	struct pciedma_engine *engine = request->engine;
 	long look = nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1;
@@ -107,12 +107,12 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_window 
 
 	for (;;) {
 		ret = min(look, pciedma_request_jiffies_left(request));
-		ret = wait_for_completion_interruptible_timeout(&window->finished, ret);
+		ret = wait_for_completion_interruptible_timeout(&transfer->finished, ret);
 		if (ret > 0)
-			return window_finished(engine, window) ? 0 : -ECANCELED;
+			return transfer_finished(engine, transfer) ? 0 : -ECANCELED;
 		if (ret < 0)
 			return -EINTR;
-		if (wait_look(engine, window))
+		if (wait_look(engine, transfer))
 			return 0;
 		if (request_expired(request))
 			return -ETIMEDOUT;
@@ -121,14 +121,14 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_window 
 }
 
 /* The same; -EAGAIN when @until has come. */
-static int wait_polling(struct pciedma_request *request, struct pciedma_window *window,
+static int wait_polling(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			ktime_t until)
 {
 	for (;;) {
 		pciedma_engine_look(request->engine);
-		if (window_finished(request->engine, window))
+		if (transfer_finished(request->engine, transfer))
 			return 0;
-		if (READ_ONCE(window->cancelled))
+		if (READ_ONCE(transfer->cancelled))
 			return -ECANCELED;
 		if (signal_pending(current))
 			return -EINTR;
@@ -142,39 +142,39 @@ static int wait_polling(struct pciedma_request *request, struct pciedma_window *
 }
 
 /* Poll for twice the time that such transfers take, then sleep after all. */
-static int wait_adaptively(struct pciedma_request *request, struct pciedma_window *window)
+static int wait_adaptively(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	u32 pace = READ_ONCE(*request_pace(request, window->length));
+	u32 pace = READ_ONCE(*request_pace(request, transfer->length));
 	int ret;
 
-	ret = wait_polling(request, window, ktime_add_ns(ktime_get(), 2ULL * pace));
+	ret = wait_polling(request, transfer, ktime_add_ns(ktime_get(), 2ULL * pace));
 	if (ret != -EAGAIN)
 		return ret;
-	pciedma_engine_arm(request->engine, window);
+	pciedma_engine_arm(request->engine, transfer);
 	pciedma_engine_look(request->engine);
-	return wait_sleeping(request, window);
+	return wait_sleeping(request, transfer);
 }
 
 /**
- * pciedma_window_wait() - wait for the end of a window
+ * pciedma_transfer_wait() - wait for the end of a transfer
  * @request: its request
- * @window:  submitted
+ * @transfer:  submitted
  *
  * Context: process.
  * Return: 0; or why its owner waits no longer: -EINTR, -ETIMEDOUT, -ECANCELED.
  */
-int pciedma_window_wait(struct pciedma_request *request, struct pciedma_window *window)
+int pciedma_transfer_wait(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	int ret;
 
-	if (!window->polled)
-		ret = wait_sleeping(request, window);
+	if (!transfer->polled)
+		ret = wait_sleeping(request, transfer);
 	else if (request->mode == PCIEDMA_WAIT_POLL)
-		ret = wait_polling(request, window, KTIME_MAX);
+		ret = wait_polling(request, transfer, KTIME_MAX);
 	else
-		ret = wait_adaptively(request, window);
+		ret = wait_adaptively(request, transfer);
 	if (!ret && request->mode == PCIEDMA_WAIT_ADAPTIVE)
-		pace_learn(request, window);
+		pace_learn(request, transfer);
 	return ret;
 }
 
@@ -185,17 +185,17 @@ static s64 drain_ns_left(struct pciedma_engine *engine)
 }
 
 /* What has begun may end by itself, as long as the engine gets on. */
-static bool wait_drain(struct pciedma_request *request, struct pciedma_window *window)
+static bool wait_drain(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	struct pciedma_engine *engine = request->engine;
 	s64 left;
 
-	while (!window_finished(engine, window)) {
+	while (!transfer_finished(engine, transfer)) {
 		left = drain_ns_left(engine);
 		if (left <= 0)
-			return wait_look(engine, window);
-		if (!window->polled) {
-			wait_for_completion_timeout(&window->finished,
+			return wait_look(engine, transfer);
+		if (!transfer->polled) {
+			wait_for_completion_timeout(&transfer->finished,
 						    nsecs_to_jiffies(left) + 1);
 			continue;
 		}
@@ -211,28 +211,28 @@ static int stop_error(int reason)
 }
 
 /**
- * pciedma_window_stop() - the owner's patience is over
+ * pciedma_transfer_stop() - the owner's patience is over
  * @request: its request
- * @window:  submitted
+ * @transfer:  submitted
  * @reason:  why
  *
- * Takes the window back if the hardware has not begun it, else makes sure that
+ * Takes the transfer back if the hardware has not begun it, else makes sure that
  * it ends.
  *
  * Context: process.
  * Return: @reason if it has not begun; 0 if it has ended.
  */
-int pciedma_window_stop(struct pciedma_request *request, struct pciedma_window *window,
-			int reason)
+int pciedma_transfer_stop(struct pciedma_request *request, struct pciedma_transfer *transfer,
+			  int reason)
 {
 	struct pciedma_engine *engine = request->engine;
 
-	if (pciedma_engine_cancel(engine, window))
+	if (pciedma_engine_cancel(engine, transfer))
 		return reason;
-	if (!wait_drain(request, window)) {
-		pciedma_engine_abort(engine, window, stop_error(reason));
-		while (!window_finished(engine, window))
-			wait_for_completion(&window->finished);
+	if (!wait_drain(request, transfer)) {
+		pciedma_engine_abort(engine, transfer, stop_error(reason));
+		while (!transfer_finished(engine, transfer))
+			wait_for_completion(&transfer->finished);
 	}
 	return 0;
 }

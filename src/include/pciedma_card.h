@@ -100,7 +100,7 @@ struct pciedma_channel_desc {
  * @address: the card's address (memory channels)
  * @length:  bytes, never 0
  * @direction: which way it goes
- * @last:    the last segment of its window: ask for the interrupt here
+ * @last:    the last segment of its transfer: ask for the interrupt here
  */
 struct pciedma_segment {
 	dma_addr_t dma;

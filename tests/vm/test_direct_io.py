@@ -9,7 +9,7 @@ import pytest
 from .conftest import Lab
 
 HUGE = 2 << 20
-#: User memory that an engine holds at most: 8 windows of 2 MiB.
+#: User memory that an engine holds at most: 8 transfers of 2 MiB.
 POOL_PAGES = 8 * HUGE // 4096
 #: The kernel counts pins for each processor, and adds them up now and then.
 COUNTER_DRIFT = 2 * 125
@@ -121,7 +121,7 @@ def _idle_share(lab: Lab, length: int) -> tuple[float, int]:
 
 
 def test_engine_does_not_wait_for_pages_and_few_are_pinned(lab: Lab) -> None:
-    """The next windows are pinned and mapped while the engine works: at half the rate at which that can be done.
+    """The next transfers are pinned and mapped while the engine works: at half the rate at which that can be done.
 
     A busy host can hold the guest up for long enough to be seen once; not again and again.
     """

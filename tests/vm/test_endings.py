@@ -24,10 +24,10 @@ def test_signal_lets_a_dma_end(lab: Lab, way: str, direction: str) -> None:
 
 
 def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> None:
-    """All windows are with an engine that has hung until after the signal came."""
+    """All transfers are with an engine that has hung until after the signal came."""
     blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="")
     caller = lab.start("memory:signalled", path=lab.memory, way="sync", restart=True)
-    lab.wait_until(f"grep -q pciedma_window_acquire /proc/{caller.pid}/wchan")
+    lab.wait_until(f"grep -q pciedma_transfer_acquire /proc/{caller.pid}/wchan")
     time.sleep(1)
     blockers.signal(9)
     blockers.wait(30)

@@ -88,7 +88,7 @@ def ordered(path: str, way: str, depth: int = 40, length: int = 100_000) -> dict
 
 
 def long(path: str, way: str, length: int) -> dict[str, Any]:
-    """Write and read back with one request longer than all windows together."""
+    """Write and read back with one request longer than all transfers together."""
     out, back = buffers.anonymous(length), buffers.anonymous(length)
     out.mapping[:] = os.urandom(1 << 20) * (length >> 20) + bytes(length % (1 << 20))
     with pciedma.Channel(path) as channel, _queue(way, 1) as queue:
@@ -146,7 +146,7 @@ def nonblocking(path: str, way: str, depth: int = 20, length: int = 65536) -> di
 def stuck(path: str, end: str, timeout_s: float = 20.0) -> str:
     """Read into memory whose pages never come; *end* as of ended(), and "" to wait for what else happens.
 
-    The memory belongs to a userfaultfd that nobody serves. The request is longer than all windows together.
+    The memory belongs to a userfaultfd that nobody serves. The request is longer than all transfers together.
     """
     length = 32 << 20
     area = buffers.small_pages(length)

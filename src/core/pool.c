@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An engine's windows: the memory that its DMA works on, who has it, and the
+ * An engine's transfers: the memory that its DMA works on, who has it, and the
  * quarantine.
  */
 #include <linux/dma-map-ops.h>
@@ -15,20 +15,24 @@
 /* The number of the first segment: soon the numbers wrap, where tests see it. */
 #define FIRST_FLIGHT	((u32)-3000)
 
-static int window_alloc(struct pciedma_engine *engine, struct pciedma_window *window)
+#define for_each_transfer(engine, transfer)					\
+	for ((transfer) = (engine)->transfers;					\
+	     (transfer) < (engine)->transfers + PCIEDMA_MAX_BUFFERS; (transfer)++)
+
+static int transfer_alloc(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	struct device *dev = pciedma_dma_device(engine);
 
-	window->buffer = dma_alloc_noncoherent(dev, engine->desc->buffer_size, &window->dma,
-					       engine->dma_direction, GFP_KERNEL);
-	if (!window->buffer)
+	transfer->buffer = dma_alloc_noncoherent(dev, engine->desc->buffer_size, &transfer->dma,
+						 engine->dma_direction, GFP_KERNEL);
+	if (!transfer->buffer)
 		return -ENOMEM;
-	sg_init_one(&window->single, window->buffer, engine->desc->buffer_size);
-	sg_dma_address(&window->single) = window->dma;
-	init_completion(&window->finished);
-	if (engine->direct && pciedma_direct_alloc(engine, window))
+	sg_init_one(&transfer->single, transfer->buffer, engine->desc->buffer_size);
+	sg_dma_address(&transfer->single) = transfer->dma;
+	init_completion(&transfer->finished);
+	if (engine->direct && pciedma_direct_alloc(engine, transfer))
 		return -ENOMEM;
-	list_add_tail(&window->node, &engine->free);
+	list_add_tail(&transfer->node, &engine->free);
 	engine->free_count++;
 	return 0;
 }
@@ -59,14 +63,14 @@ static int engine_alloc_memory(struct pciedma_engine *engine)
 }
 
 /**
- * pciedma_windows_alloc() - allocate an engine's buffers, its ring of segments, its thread
+ * pciedma_transfers_alloc() - allocate an engine's buffers, its ring of segments, its thread
  * @engine: the engine
  *
  * Context: process.
- * Return: 0 or an errno; then pciedma_windows_free() and pciedma_taker_destroy()
+ * Return: 0 or an errno; then pciedma_transfers_free() and pciedma_taker_destroy()
  * undo what was done.
  */
-int pciedma_windows_alloc(struct pciedma_engine *engine)
+int pciedma_transfers_alloc(struct pciedma_engine *engine)
 {
 	int ret;
 	int i;
@@ -82,29 +86,29 @@ int pciedma_windows_alloc(struct pciedma_engine *engine)
 	if (!ret)
 		ret = engine_alloc_memory(engine);
 	for (i = 0; i < engine->desc->buffers && !ret; i++)
-		ret = window_alloc(engine, &engine->windows[i]);
+		ret = transfer_alloc(engine, &engine->transfers[i]);
 	return ret;
 }
 
 /**
- * pciedma_windows_free() - free an engine's buffers
+ * pciedma_transfers_free() - free an engine's buffers
  * @engine: nobody uses it any more
  *
  * What is quarantined stays allocated, pinned and mapped for ever.
  *
  * Context: process.
  */
-void pciedma_windows_free(struct pciedma_engine *engine)
+void pciedma_transfers_free(struct pciedma_engine *engine)
 {
 	struct device *dev = pciedma_dma_device(engine);
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	for (window = engine->windows; window < engine->windows + PCIEDMA_MAX_BUFFERS; window++) {
-		if (window->buffer && !window->quarantined)
-			dma_free_noncoherent(dev, engine->desc->buffer_size, window->buffer,
-					     window->dma, engine->dma_direction);
-		window->buffer = NULL;
-		pciedma_direct_free(window);
+	for_each_transfer(engine, transfer) {
+		if (transfer->buffer && !transfer->quarantined)
+			dma_free_noncoherent(dev, engine->desc->buffer_size, transfer->buffer,
+					     transfer->dma, engine->dma_direction);
+		transfer->buffer = NULL;
+		pciedma_direct_free(transfer);
 	}
 	if (engine->memory && !engine->unproven)
 		dma_free_coherent(dev, engine->desc->memory_size, engine->memory,
@@ -114,34 +118,34 @@ void pciedma_windows_free(struct pciedma_engine *engine)
 	engine->flights = NULL;
 }
 
-static struct pciedma_window *window_take_free(struct pciedma_engine *engine)
+static struct pciedma_transfer *transfer_take_free(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	lockdep_assert_held(&engine->lock);
 	if (!list_empty(&engine->waiters) || list_empty(&engine->free))
 		return NULL;
-	window = list_first_entry(&engine->free, struct pciedma_window, node);
-	window->state = PCIEDMA_WINDOW_OWNED;
-	list_del(&window->node);
+	transfer = list_first_entry(&engine->free, struct pciedma_transfer, node);
+	transfer->state = PCIEDMA_TRANSFER_OWNED;
+	list_del(&transfer->node);
 	engine->free_count--;
-	return window;
+	return transfer;
 }
 
 /**
- * pciedma_window_try_acquire() - get a window if nobody waits for one
+ * pciedma_transfer_try_acquire() - get a transfer if nobody waits for one
  * @engine: the engine
  *
  * Context: any.
- * Return: the window or NULL.
+ * Return: the transfer or NULL.
  */
-struct pciedma_window *pciedma_window_try_acquire(struct pciedma_engine *engine)
+struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_engine *engine)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	return window_take_free(engine);
+	return transfer_take_free(engine);
 }
 
-/* Returns 1 if a window was granted, 0 if the request waits for one, or an errno. */
+/* Returns 1 if a transfer was granted, 0 if the request waits for one, or an errno. */
 static int request_ask(struct pciedma_request *request)
 {
 	struct pciedma_engine *engine = request->engine;
@@ -153,29 +157,29 @@ static int request_ask(struct pciedma_request *request)
 		return -ECANCELED;
 	if (request->nonblock && !pciedma_engine_ready(engine))
 		return -EAGAIN;
-	request->window = window_take_free(engine);
-	if (request->window)
+	request->transfer = transfer_take_free(engine);
+	if (request->transfer)
 		return 1;
 	list_add_tail(&request->node, &engine->waiters);
 	return 0;
 }
 
 /**
- * pciedma_window_acquire() - get a window, in the order of asking
- * @request: who asks; its window is set
+ * pciedma_transfer_acquire() - get a transfer, in the order of asking
+ * @request: who asks; its transfer is set
  *
  * Context: process; sleeps until one is free.
  * Return: 0; -EAGAIN (nonblock), -EINTR, -ETIMEDOUT, -ECANCELED, or the
  * engine's errno while it is broken.
  */
-int pciedma_window_acquire(struct pciedma_request *request)
+int pciedma_transfer_acquire(struct pciedma_request *request)
 {
 	struct pciedma_engine *engine = request->engine;
 	unsigned long flags;
 	long left;
 	int ret;
 
-	request->window = NULL;
+	request->transfer = NULL;
 	request->error = 0;
 	init_completion(&request->granted);
 	ret = request_ask(request);
@@ -185,7 +189,7 @@ int pciedma_window_acquire(struct pciedma_request *request)
 	left = wait_for_completion_interruptible_timeout(&request->granted,
 							 pciedma_request_jiffies_left(request));
 	spin_lock_irqsave(&engine->lock, flags);
-	if (!request->window && !request->error) {
+	if (!request->transfer && !request->error) {
 		list_del(&request->node);
 		request->error = left ? -EINTR : -ETIMEDOUT;
 	}
@@ -201,7 +205,7 @@ static void request_refuse(struct pciedma_request *request, int error)
 }
 
 /**
- * pciedma_waiters_refuse() - end requests that wait for a window
+ * pciedma_waiters_refuse() - end requests that wait for a transfer
  * @engine: the engine
  * @file:   the open file whose requests they are; NULL: all
  * @error:  their errno
@@ -219,7 +223,7 @@ void pciedma_waiters_refuse(struct pciedma_engine *engine, const void *file, int
 }
 
 /* To the next who waits for one, else to the free list. */
-static void window_give(struct pciedma_engine *engine, struct pciedma_window *window)
+static void transfer_give(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	struct pciedma_request *next;
 
@@ -227,121 +231,121 @@ static void window_give(struct pciedma_engine *engine, struct pciedma_window *wi
 	next = list_first_entry_or_null(&engine->waiters, struct pciedma_request, node);
 	if (next) {
 		list_del_init(&next->node);
-		window->state = PCIEDMA_WINDOW_OWNED;
-		next->window = window;
+		transfer->state = PCIEDMA_TRANSFER_OWNED;
+		next->transfer = transfer;
 		complete(&next->granted);
 		return;
 	}
-	window->state = PCIEDMA_WINDOW_FREE;
-	list_add(&window->node, &engine->free);
+	transfer->state = PCIEDMA_TRANSFER_FREE;
+	list_add(&transfer->node, &engine->free);
 	engine->free_count++;
 }
 
-static bool window_parks(struct pciedma_engine *engine, struct pciedma_window *window)
+static bool transfer_parks(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&engine->lock);
-	if (!window->quarantined)
+	if (!transfer->quarantined)
 		return false;
-	window->state = PCIEDMA_WINDOW_PARKED;
-	pciedma_direct_sync(engine, window);
+	transfer->state = PCIEDMA_TRANSFER_PARKED;
+	pciedma_direct_sync(engine, transfer);
 	return true;
 }
 
 /**
- * pciedma_window_release() - give a window's memory back, and it to the next who waits
+ * pciedma_transfer_release() - give a transfer's memory back, and it to the next who waits
  * @engine: its engine
- * @window: owned by the caller; in quarantine it is only left alone
+ * @transfer: owned by the caller; in quarantine it is only left alone
  * @may_sleep: the caller may; otherwise its pages are still marked as changed
  *
  * Context: any.
  */
-void pciedma_window_release(struct pciedma_engine *engine, struct pciedma_window *window,
-			    bool may_sleep)
+void pciedma_transfer_release(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
+			      bool may_sleep)
 {
 	bool ready;
 
-	if (window_parks(engine, window))
+	if (transfer_parks(engine, transfer))
 		return;
-	if (window->direct) {
-		pciedma_direct_unmap(engine, window);
-		pciedma_direct_unpin(window, may_sleep);
+	if (transfer->direct) {
+		pciedma_direct_unmap(engine, transfer);
+		pciedma_direct_unpin(transfer, may_sleep);
 	}
 	scoped_guard(spinlock_irqsave, &engine->lock) {
-		window->leader = NULL;
-		window_give(engine, window);
+		transfer->leader = NULL;
+		transfer_give(engine, transfer);
 		ready = pciedma_engine_ready(engine);
 	}
 	if (ready && wq_has_sleeper(&engine->channel->poll_wait))
 		wake_up_interruptible(&engine->channel->poll_wait);
 }
 
-static s64 window_bytes(struct pciedma_engine *engine, const struct pciedma_window *window)
+static s64 transfer_bytes(struct pciedma_engine *engine, const struct pciedma_transfer *transfer)
 {
-	return window->direct ? window->num_pages * PAGE_SIZE : engine->desc->buffer_size;
+	return transfer->direct ? transfer->num_pages * PAGE_SIZE : engine->desc->buffer_size;
 }
 
 /**
- * pciedma_window_park() - quarantine a window that hardware may still use
+ * pciedma_transfer_park() - quarantine a transfer that hardware may still use
  * @engine: its engine
- * @window: the window
+ * @transfer: the transfer
  *
  * Context: engine lock held.
  */
-void pciedma_window_park(struct pciedma_engine *engine, struct pciedma_window *window)
+void pciedma_transfer_park(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	lockdep_assert_held(&engine->lock);
-	window->quarantined = true;
-	pciedma_direct_keep(window);
+	transfer->quarantined = true;
+	pciedma_direct_keep(transfer);
 	engine->parked++;
-	atomic64_add(window_bytes(engine, window), &engine->channel->card->quarantined);
+	atomic64_add(transfer_bytes(engine, transfer), &engine->channel->card->quarantined);
 }
 
 /**
- * pciedma_windows_unpark() - the hardware is proven idle: end the quarantine
+ * pciedma_transfers_unpark() - the hardware is proven idle: end the quarantine
  * @engine: the engine
  *
- * Then pciedma_windows_give_back() must be called.
+ * Then pciedma_transfers_give_back() must be called.
  *
  * Context: engine lock held.
  */
-void pciedma_windows_unpark(struct pciedma_engine *engine)
+void pciedma_transfers_unpark(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	for (window = engine->windows; window < engine->windows + PCIEDMA_MAX_BUFFERS; window++) {
-		if (!window->quarantined)
+	for_each_transfer(engine, transfer) {
+		if (!transfer->quarantined)
 			continue;
-		window->quarantined = false;
+		transfer->quarantined = false;
 		engine->parked--;
-		atomic64_sub(window_bytes(engine, window), &engine->channel->card->quarantined);
-		if (window->state != PCIEDMA_WINDOW_PARKED)
+		atomic64_sub(transfer_bytes(engine, transfer), &engine->channel->card->quarantined);
+		if (transfer->state != PCIEDMA_TRANSFER_PARKED)
 			continue;
-		window->state = PCIEDMA_WINDOW_OWNED;
-		list_add_tail(&window->node, &engine->unmap);
+		transfer->state = PCIEDMA_TRANSFER_OWNED;
+		list_add_tail(&transfer->node, &engine->unmap);
 	}
 }
 
-static struct pciedma_window *engine_take_unmap(struct pciedma_engine *engine)
+static struct pciedma_transfer *engine_take_unmap(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	guard(spinlock_irqsave)(&engine->lock);
-	window = list_first_entry_or_null(&engine->unmap, struct pciedma_window, node);
-	if (window)
-		list_del(&window->node);
-	return window;
+	transfer = list_first_entry_or_null(&engine->unmap, struct pciedma_transfer, node);
+	if (transfer)
+		list_del(&transfer->node);
+	return transfer;
 }
 
 /**
- * pciedma_windows_give_back() - what was in quarantine goes back to its owners
+ * pciedma_transfers_give_back() - what was in quarantine goes back to its owners
  * @engine: the engine
  *
  * Context: process.
  */
-void pciedma_windows_give_back(struct pciedma_engine *engine)
+void pciedma_transfers_give_back(struct pciedma_engine *engine)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
-	while ((window = engine_take_unmap(engine)))
-		pciedma_window_release(engine, window, true);
+	while ((transfer = engine_take_unmap(engine)))
+		pciedma_transfer_release(engine, transfer, true);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One synchronous call: cut into windows, several of which are handed in ahead
+ * One synchronous call: cut into transfers, several of which are handed in ahead
  * so that the engine never waits for the next one to be pinned and mapped.
  */
 #include <linux/dma-mapping.h>
@@ -31,128 +31,128 @@ static ssize_t copy_length(struct pciedma_request *request, struct iov_iter *ite
 	return wanted - missing;
 }
 
-static int feed_copy(struct pciedma_request *request, struct pciedma_window *window,
+static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		     struct iov_iter *iter)
 {
 	ssize_t length = copy_length(request, iter);
 
 	if (length < 0)
 		return length;
-	window->direct = false;
-	window->length = length;
-	window->table.sgl = &window->single;
-	sg_dma_len(&window->single) = length;
+	transfer->direct = false;
+	transfer->length = length;
+	transfer->table.sgl = &transfer->single;
+	sg_dma_len(&transfer->single) = length;
 	if (request->direction == PCIEDMA_C2H) {
-		window->iter = *iter;
+		transfer->iter = *iter;
 		iov_iter_advance(iter, length);
-	} else if (copy_from_iter(window->buffer, length, iter) < length) {
+	} else if (copy_from_iter(transfer->buffer, length, iter) < length) {
 		return -EFAULT;
 	}
-	dma_sync_single_for_device(pciedma_dma_device(request->engine), window->dma, length,
+	dma_sync_single_for_device(pciedma_dma_device(request->engine), transfer->dma, length,
 				   request->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE :
 								       DMA_TO_DEVICE);
 	return 0;
 }
 
 /* User memory that cannot be mapped, for want of bounce buffers, is copied after all. */
-static int feed_direct(struct pciedma_request *request, struct pciedma_window *window,
+static int feed_direct(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		       struct iov_iter *iter)
 {
 	size_t wanted = pciedma_direct_cut(iter, iov_iter_count(iter));
 	struct iov_iter before = *iter;
 	ssize_t ret;
 
-	ret = pciedma_direct_fill(request->engine, window, iter, wanted,
+	ret = pciedma_direct_fill(request->engine, transfer, iter, wanted,
 				  request->timeout < 0 ||
 				  request->timeout > PCIEDMA_TIMEOUT_SHORT_NS);
 	if (ret < 0)
 		return ret;
-	if (!pciedma_direct_map(request->engine, window))
+	if (!pciedma_direct_map(request->engine, transfer))
 		return 0;
-	pciedma_direct_unaccount(window);
-	pciedma_direct_unpin(window, true);
+	pciedma_direct_unaccount(transfer);
+	pciedma_direct_unpin(transfer, true);
 	*iter = before;
-	return feed_copy(request, window, iter);
+	return feed_copy(request, transfer, iter);
 }
 
-static void request_release(struct pciedma_request *request, struct pciedma_window *window)
+static void request_release(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	pciedma_direct_unaccount(window);
-	pciedma_window_release(request->engine, window, true);
+	pciedma_direct_unaccount(transfer);
+	pciedma_transfer_release(request->engine, transfer, true);
 }
 
-static int feed_window(struct pciedma_request *request, struct pciedma_window *window,
-		       struct iov_iter *iter, u64 address)
+static int feed_transfer(struct pciedma_request *request, struct pciedma_transfer *transfer,
+			 struct iov_iter *iter, u64 address)
 {
 	int ret;
 
-	window->leader = NULL;
-	window->owner = request;
-	window->file = request->file;
-	window->direction = request->direction;
-	window->address = address;
+	transfer->leader = NULL;
+	transfer->owner = request;
+	transfer->file = request->file;
+	transfer->direction = request->direction;
+	transfer->address = address;
 	if (pciedma_direct_suits(request->engine, iter))
-		ret = feed_direct(request, window, iter);
+		ret = feed_direct(request, transfer, iter);
 	else
-		ret = feed_copy(request, window, iter);
+		ret = feed_copy(request, transfer, iter);
 	if (!ret) {
-		window->polled = pciedma_request_polls(request, window->length);
-		ret = pciedma_engine_submit(request->engine, window);
+		transfer->polled = pciedma_request_polls(request, transfer->length);
+		ret = pciedma_engine_submit(request->engine, transfer);
 	}
 	return ret;
 }
 
-/* Returns 0, 1 if no further window is free, or why there is nothing more to hand in. */
+/* Returns 0, 1 if no further transfer is free, or why there is nothing more to hand in. */
 static int request_feed(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 	int ret;
 
 	if (request->count) {
-		window = pciedma_window_try_acquire(request->engine);
-		if (!window)
+		transfer = pciedma_transfer_try_acquire(request->engine);
+		if (!transfer)
 			return 1;
 	} else {
 		pciedma_request_start(request);
-		ret = pciedma_window_acquire(request);
+		ret = pciedma_transfer_acquire(request);
 		if (ret)
 			return ret;
-		window = request->window;
+		transfer = request->transfer;
 	}
-	ret = feed_window(request, window, iter, address);
+	ret = feed_transfer(request, transfer, iter, address);
 	if (ret) {
-		request_release(request, window);
+		request_release(request, transfer);
 		return ret;
 	}
-	request->windows[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = window;
+	request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = transfer;
 	return 0;
 }
 
 /* Take back, the newest first, what the hardware has not begun. */
 static void request_take_back(struct pciedma_request *request)
 {
-	struct pciedma_window *window;
+	struct pciedma_transfer *transfer;
 
 	while (request->count) {
-		window = request->windows[(request->first + request->count - 1) %
+		transfer = request->transfers[(request->first + request->count - 1) %
 					  PCIEDMA_MAX_BUFFERS];
-		if (!pciedma_engine_cancel(request->engine, window))
+		if (!pciedma_engine_cancel(request->engine, transfer))
 			return;
 		request->count--;
-		request_release(request, window);
+		request_release(request, transfer);
 	}
 }
 
-/* Returns the bytes of a window that has ended, and that user space has now. */
-static ssize_t window_collect(struct pciedma_request *request, struct pciedma_window *window)
+/* Returns the bytes of a transfer that has ended, and that user space has now. */
+static ssize_t transfer_collect(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	size_t copied;
 
-	if (window->direct || request->direction == PCIEDMA_H2C || !window->done)
-		return window->done;
-	dma_sync_single_for_cpu(pciedma_dma_device(request->engine), window->dma, window->done,
+	if (transfer->direct || request->direction == PCIEDMA_H2C || !transfer->done)
+		return transfer->done;
+	dma_sync_single_for_cpu(pciedma_dma_device(request->engine), transfer->dma, transfer->done,
 				DMA_FROM_DEVICE);
-	copied = copy_to_iter(window->buffer, window->done, &window->iter);
+	copied = copy_to_iter(transfer->buffer, transfer->done, &transfer->iter);
 	return copied ?: -EFAULT;
 }
 
@@ -164,7 +164,7 @@ static void request_give_up(struct pciedma_request *request, int reason)
 	request_take_back(request);
 }
 
-/* The first window that is not whole ends the call: nothing behind it counts. */
+/* The first transfer that is not whole ends the call: nothing behind it counts. */
 static void request_break(struct pciedma_request *request, int error)
 {
 	if (request->broken)
@@ -176,30 +176,30 @@ static void request_break(struct pciedma_request *request, int error)
 	request->end = error;
 }
 
-/* End the oldest window; returns its bytes, as far as they count. */
+/* End the oldest transfer; returns its bytes, as far as they count. */
 static size_t request_collect(struct pciedma_request *request)
 {
-	struct pciedma_window *window = request->windows[request->first];
+	struct pciedma_transfer *transfer = request->transfers[request->first];
 	bool counts = !request->broken;
 	ssize_t ret;
 
-	ret = request->reason ?: pciedma_window_wait(request, window);
+	ret = request->reason ?: pciedma_transfer_wait(request, transfer);
 	if (ret && !request->reason)
 		request_give_up(request, ret);
 	if (!request->count)
 		return 0;
 	if (ret)
-		pciedma_window_stop(request, window, ret);
+		pciedma_transfer_stop(request, transfer, ret);
 	request->first = (request->first + 1) % PCIEDMA_MAX_BUFFERS;
 	request->count--;
-	ret = window_collect(request, window);
-	if (ret != window->length)
-		request_break(request, ret < 0 ? ret : window->error);
-	request_release(request, window);
+	ret = transfer_collect(request, transfer);
+	if (ret != transfer->length)
+		request_break(request, ret < 0 ? ret : transfer->error);
+	request_release(request, transfer);
 	return counts && ret > 0 ? ret : 0;
 }
 
-/* Hand in as much as there are windows for. */
+/* Hand in as much as there are transfers for. */
 static void request_feed_all(struct pciedma_request *request, struct iov_iter *iter,
 			     u64 end_address)
 {
@@ -229,7 +229,7 @@ void pciedma_request_count_timeout(struct pciedma_request *request)
 }
 
 /**
- * pciedma_transfer() - run a request
+ * pciedma_sync_run() - run a request
  * @request: engine, direction, file, cancels, mode, nonblock and timeout set
  * @iter:    user memory, already cut to what may be moved
  * @address: the card's address of the first byte
@@ -237,7 +237,7 @@ void pciedma_request_count_timeout(struct pciedma_request *request)
  * Context: process, inside the gate.
  * Return: bytes that arrived; an errno if it is none.
  */
-ssize_t pciedma_transfer(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
 	u64 end_address = address + iov_iter_count(iter);
 	ssize_t done = 0;
