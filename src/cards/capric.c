@@ -119,6 +119,12 @@ static int capric_init(struct pciedma_card *card)
 	return 0;
 }
 
+/* Out of its reset again, as a reset of the function leaves it. */
+static void capric_exit(struct pciedma_card *card)
+{
+	capric_init(card);
+}
+
 /* The start bit last: a size register that is not 0 starts at once. */
 static void capric_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
@@ -221,6 +227,7 @@ static const struct pciedma_card_type capric_type = {
 	.ops		= {
 		.identify	= capric_identify,
 		.init		= capric_init,
+		.exit		= capric_exit,
 		.start		= capric_start,
 		.reap		= capric_reap,
 		.stray		= capric_stray,

@@ -250,6 +250,26 @@ static int xdma_init(struct pciedma_card *card)
 	return 0;
 }
 
+static void xdma_exit(struct pciedma_card *card)
+{
+	struct xdma *xdma = pciedma_card_priv(card);
+	struct pciedma_engine *engine;
+	int i;
+
+	if (xdma_stop_all(card))
+		return;
+	pciedma_for_each_card_engine(card, engine) {
+		if (!xdma_engine_serves(engine))
+			continue;
+		xdma_engine_exit(engine);
+		xdma_set_vector(xdma, CHANNEL_VECTORS, pciedma_engine_desc(engine)->vector, 0);
+	}
+	for (i = 0; i < XDMA_USER_IRQS; i++)
+		xdma_set_vector(xdma, USER_VECTORS, i, 0);
+	writel(0, xdma->bar + XDMA_COMMON + CREDIT_ENABLE);
+	readl(xdma->bar + XDMA_COMMON + CREDIT_ENABLE);
+}
+
 static u32 xdma_events(struct pciedma_card *card)
 {
 	struct xdma *xdma = pciedma_card_priv(card);
@@ -277,6 +297,7 @@ static const struct pciedma_card_type xdma_type = {
 	.ops		= {
 		.identify	= xdma_identify,
 		.init		= xdma_init,
+		.exit		= xdma_exit,
 		.start		= xdma_start,
 		.reap		= xdma_reap,
 		.stray		= xdma_stray,

@@ -95,6 +95,7 @@ static inline void __iomem *xdma_engine_regs(struct pciedma_engine *engine)
 }
 
 void xdma_engine_init(struct pciedma_engine *engine);
+void xdma_engine_exit(struct pciedma_engine *engine);
 void xdma_start(struct pciedma_engine *engine, struct pciedma_cursor *cursor);
 int xdma_reap(struct pciedma_engine *engine);
 bool xdma_stray(struct pciedma_engine *engine, bool busy);

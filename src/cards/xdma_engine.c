@@ -63,19 +63,50 @@ void xdma_engine_init(struct pciedma_engine *engine)
 	writel(IE_ERRORS, priv->regs + IRQ_MASK);
 }
 
-static void write_descriptor(struct xdma_engine *priv, const struct pciedma_segment *segment)
+/* All of a descriptor but its control, which makes it valid; returns that. */
+static u32 write_descriptor(struct xdma_engine *priv, const struct pciedma_segment *segment)
 {
 	u32 index = priv->head++ % XDMA_RING_LENGTH;
 	struct xdma_descriptor *descriptor = &priv->ring[index];
-	u32 control = DESCRIPTOR_MAGIC | FIELD_PREP(DESCRIPTOR_ADJACENT, ring_adjacent(index));
 	bool c2h = segment->direction == PCIEDMA_C2H;
 
-	if (segment->last)
-		control |= DESCRIPTOR_COMPLETED;
-	descriptor->control = cpu_to_le32(control);
 	descriptor->length = cpu_to_le32(segment->length);
 	descriptor->source = cpu_to_le64(c2h ? segment->address : segment->dma);
 	descriptor->destination = cpu_to_le64(c2h ? segment->dma : segment->address);
+	return DESCRIPTOR_MAGIC | FIELD_PREP(DESCRIPTOR_ADJACENT, ring_adjacent(index)) |
+	       (segment->notify ? DESCRIPTOR_COMPLETED : 0);
+}
+
+static void write_control(struct xdma_engine *priv, u32 number, u32 control)
+{
+	priv->ring[number % XDMA_RING_LENGTH].control = cpu_to_le32(control);
+}
+
+/*
+ * Descriptors behind the last valid one are announced as adjacent, and a core
+ * may fetch them although no credit allows it. So the one behind it has no
+ * magic: none of those behind, with addresses of old, is ever executed. There
+ * always is one, since the hardware has at most CREDITS_MAX, one less than the
+ * ring. The first that is added takes its place: it becomes valid when all
+ * others are. Returns how many were added.
+ */
+static u32 ring_add(struct xdma_engine *priv, struct pciedma_cursor *cursor)
+{
+	struct pciedma_segment segment;
+	u32 first = priv->head;
+	u32 first_control, control;
+
+	if (!pciedma_cursor_next(cursor, &segment))
+		return 0;
+	first_control = write_descriptor(priv, &segment);
+	while (pciedma_cursor_next(cursor, &segment)) {
+		control = write_descriptor(priv, &segment);
+		write_control(priv, priv->head - 1, control);
+	}
+	write_control(priv, priv->head, 0);
+	dma_wmb();
+	write_control(priv, first, first_control);
+	return priv->head - first;
 }
 
 /* End a chain: the last descriptor stops the engine, and no block reaches beyond it. */
@@ -90,7 +121,7 @@ static void chain_end(struct xdma_engine *priv)
 					      min(ring_adjacent(i), priv->head - i - 2));
 		else
 			control |= DESCRIPTOR_STOP | DESCRIPTOR_COMPLETED;
-		priv->ring[i].control = cpu_to_le32(control);
+		write_control(priv, i, control);
 	}
 }
 
@@ -115,15 +146,12 @@ static void engine_run(struct xdma_engine *priv)
 static void start_chain(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
-	struct pciedma_segment segment;
 
 	if (priv->state == XDMA_RUNNING && priv->head != priv->tail)
 		return;
 	priv->head = 0;
 	priv->tail = 0;
-	while (pciedma_cursor_next(cursor, &segment))
-		write_descriptor(priv, &segment);
-	if (!priv->head)
+	if (!ring_add(priv, cursor))
 		return;
 	chain_end(priv);
 	set_adjacent(priv, min(ring_adjacent(XDMA_RING_LENGTH - 1), priv->head - 1));
@@ -133,24 +161,21 @@ static void start_chain(struct pciedma_engine *engine, struct pciedma_cursor *cu
 static void start_ring(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
-	struct pciedma_segment segment;
-	u32 before;
+	u32 added;
 
 	if (priv->state != XDMA_RUNNING) {
 		priv->head = 0;
 		priv->tail = 0;
 	}
-	before = priv->head;
-	while (pciedma_cursor_next(cursor, &segment))
-		write_descriptor(priv, &segment);
-	if (priv->head == before)
+	added = ring_add(priv, cursor);
+	if (!added)
 		return;
 	if (priv->state != XDMA_RUNNING) {
 		set_adjacent(priv, ring_adjacent(XDMA_RING_LENGTH - 1));
 		engine_run(priv);
 	}
 	dma_wmb();
-	writel(priv->head - before, priv->regs + XDMA_SGDMA + CREDITS);
+	writel(added, priv->regs + XDMA_SGDMA + CREDITS);
 }
 
 /* One register write, but for the first of an engine that does not run. */
@@ -171,13 +196,19 @@ static u32 read_record(struct xdma_engine *priv)
 	return record;
 }
 
-/* Report what is completed up to a count modulo 2^24; returns how many, or -EIO. */
+/*
+ * Report what is completed up to a count modulo 2^24; returns how many, or -EIO.
+ * The count may be an old one: the record is only written at some descriptors,
+ * and late on some cores.
+ */
 static int report(struct pciedma_engine *engine, u32 count)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	u32 done = (count - priv->tail) & RECORD_COUNT;
 	u32 i;
 
+	if (((priv->tail - count) & RECORD_COUNT) <= XDMA_RING_LENGTH)
+		return 0;
 	if (done > priv->head - priv->tail) {
 		dev_err_ratelimited(to_dev(engine), "completed count %u is impossible\n", count);
 		return -EIO;
@@ -348,7 +379,8 @@ int xdma_reap(struct pciedma_engine *engine)
 bool xdma_stray(struct pciedma_engine *engine, bool busy)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
-	u32 status;
+	u32 status, count;
+	bool raised;
 
 	if (!xdma_engine_serves(engine))
 		return false;
@@ -360,13 +392,14 @@ bool xdma_stray(struct pciedma_engine *engine, bool busy)
 	}
 	if (check_error(engine, status))
 		return true;
-	if (!(status & STATUS_DESCRIPTOR_COMPLETED) || !priv->irq)
-		return false;
-	writel(status & ~STATUS_BUSY, priv->regs + STATUS);
-	readl(priv->regs + STATUS);
-	if (busy && priv->state == XDMA_RUNNING)
-		report(engine, read_record(priv) & RECORD_COUNT);
-	return true;
+	raised = priv->irq && (status & STATUS_DESCRIPTOR_COMPLETED);
+	if (raised)
+		writel(status & ~STATUS_BUSY, priv->regs + STATUS);
+	/* It knows of descriptors that the record does not tell of; and flushes the write. */
+	count = readl(priv->regs + COMPLETED_COUNT);
+	if (busy && priv->state == XDMA_RUNNING && !PCI_POSSIBLE_ERROR(count))
+		report(engine, count & RECORD_COUNT);
+	return raised;
 }
 
 /* What is under way is finished first. */
@@ -379,6 +412,21 @@ void xdma_halt(struct pciedma_engine *engine)
 	writel(CONTROL_RUN, priv->regs + CONTROL_W1C);
 	if (priv->state == XDMA_RUNNING)
 		priv->state = XDMA_HALTED;
+}
+
+/* As a reset leaves it: whoever drives the card next finds nothing of ours switched on. */
+void xdma_engine_exit(struct pciedma_engine *engine)
+{
+	void __iomem *regs = xdma_engine_regs(engine);
+
+	writel(0, regs + CONTROL);
+	writel(0, regs + IRQ_MASK);
+	writel(0, regs + POLL_ADDRESS_LO);
+	writel(0, regs + POLL_ADDRESS_HI);
+	writel(0, regs + XDMA_SGDMA + FIRST_DESCRIPTOR_LO);
+	writel(0, regs + XDMA_SGDMA + FIRST_DESCRIPTOR_HI);
+	writel(0, regs + XDMA_SGDMA + FIRST_ADJACENT);
+	readl(regs + STATUS_CLEARED);
 }
 
 int xdma_idle(struct pciedma_engine *engine)
@@ -394,7 +442,7 @@ int xdma_idle(struct pciedma_engine *engine)
 	return !(status & STATUS_BUSY);
 }
 
-/* A cause that stands would interrupt at once: whoever switches on looks afterwards. */
+/* A cause that stands would interrupt at once; what was completed before is looked for. */
 void xdma_irq(struct pciedma_engine *engine, bool on)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);

@@ -44,6 +44,7 @@
 #define   CONTROL_NON_INC			BIT(25)
 #define   CONTROL_POLLMODE_WB			BIT(26)
 #define STATUS				0x40
+#define STATUS_CLEARED			0x44	/* the same; reading clears it */
 #define COMPLETED_COUNT			0x48
 #define ALIGNMENTS			0x4c
 #define   ALIGNMENTS_ADDRESS			GENMASK(23, 16)

@@ -209,6 +209,19 @@ static void card_free_vectors(struct pciedma_card *card)
 	pci_intx(card->pdev, 0);
 }
 
+/* As a reset leaves it, so that another driver works next; not if it may be busy, or is gone. */
+static void card_exit(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+
+	if (!card->type->ops.exit || card->lost || card->frozen)
+		return;
+	pciedma_for_each_engine(card, engine)
+		if (engine->unproven)
+			return;
+	card->type->ops.exit(card);
+}
+
 /* Undo card_bring_up() of a card whose nodes may be in use. */
 static void card_take_down(struct pciedma_card *card)
 {
@@ -221,6 +234,7 @@ static void card_take_down(struct pciedma_card *card)
 	pciedma_irq_free(card);
 	card_free_vectors(card);
 	cancel_work_sync(&card->recovery);
+	card_exit(card);
 	card_free_transfers(card);
 }
 
@@ -255,6 +269,7 @@ err_nodes:
 	pci_clear_master(card->pdev);
 	return ret;
 err_master:
+	card_exit(card);
 	pci_clear_master(card->pdev);
 err_vectors:
 	card_free_vectors(card);

@@ -51,6 +51,10 @@
 /* Most user memory of one transfer, and the pages that it can lie in. */
 #define PCIEDMA_TRANSFER_SIZE	SZ_2M
 #define PCIEDMA_TRANSFER_PAGES	(PCIEDMA_TRANSFER_SIZE / PAGE_SIZE + 1)
+/* Chunks that a slow engine is given at a time; together what it moves in the drain bound. */
+#define PCIEDMA_CHUNKS		4
+/* The chunk of an engine that is not known yet: 0.1 MB/s are enough for it within a second. */
+#define PCIEDMA_FIRST_CHUNK	SZ_64K
 /* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
 #define PCIEDMA_PACES		32
 
@@ -119,6 +123,7 @@ struct pciedma_async {
  * @referenced:  they were not, but are kept by us in quarantine
  * @synced:      user memory, and its owner has it back although it is mapped
  * @cancelled:   its owner shall give up
+ * @waits_turn:  its owner sleeps until it is the oldest, to poll then
  * @direction:   which way its data goes
  * @id:          number for tracing
  * @file:        the open file, or the postponed request, that it works for, for CANCEL
@@ -161,6 +166,7 @@ struct pciedma_transfer {
 	bool referenced;
 	bool synced;
 	bool cancelled;
+	bool waits_turn;
 	enum pciedma_direction direction;
 	u32 id;
 	const void *file;
@@ -244,7 +250,12 @@ struct pciedma_cursor {
  * @flights:         ring of segments that the hardware has
  * @flight_head:     number of segments ever started
  * @flight_tail:     number of segments ever finished
+ * @inflight_bytes:  their bytes
  * @busy_since:      last start of an idle engine, or last progress
+ * @moved:           bytes that arrived since then
+ * @chunk:           most bytes of a segment, so that a slow card's shows progress often enough:
+ *                   what it moves in 1 / PCIEDMA_CHUNKS of the drain bound; U32_MAX: no limit
+ * @untold:          bytes handed over since the last segment that core wants to know of
  * @sleepers:        transfers on the queue whose owner waits for an interrupt
  * @irq_on:          the completion interrupt is switched on
  * @free:            free transfers
@@ -293,7 +304,11 @@ struct pciedma_engine {
 	struct pciedma_flight *flights;
 	u32 flight_head;
 	u32 flight_tail;
+	u64 inflight_bytes;
 	ktime_t busy_since;
+	u64 moved;
+	u32 chunk;
+	u32 untold;
 	unsigned int sleepers;
 	bool irq_on;
 	struct list_head free;
@@ -359,10 +374,12 @@ struct pciedma_channel {
  * struct pciedma_vector - an interrupt vector of a card
  * @card:  the card
  * @index: its number
+ * @name:  what /proc/interrupts shows
  */
 struct pciedma_vector {
 	struct pciedma_card *card;
 	unsigned int index;
+	char name[32];
 };
 
 /**
@@ -483,6 +500,9 @@ struct pciedma_card {
  * @nonblock: EAGAIN instead of queueing
  * @timeout:  nanoseconds without progress; negative: no bound
  * @deadline: when they are over
+ * @moved:    something has
+ * @notified: work was left with the calling thread, which it does when the call returns
+ * @stop_since: when it was seen that the calling thread is to stop, or 0
  */
 struct pciedma_request {
 	struct list_head node;
@@ -506,6 +526,21 @@ struct pciedma_request {
 	bool nonblock;
 	s64 timeout;
 	ktime_t deadline;
+	bool moved;
+	bool notified;
+	ktime_t stop_since;
+};
+
+/**
+ * enum pciedma_disturbance - what a thread is wanted for
+ * @PCIEDMA_UNDISTURBED:        nothing
+ * @PCIEDMA_DISTURBED_BY_STOP:  a stop, a debugger, a freezer: nothing that its program knows of
+ * @PCIEDMA_DISTURBED_BY_SIGNAL: a signal to its program, or its end
+ */
+enum pciedma_disturbance {
+	PCIEDMA_UNDISTURBED,
+	PCIEDMA_DISTURBED_BY_STOP,
+	PCIEDMA_DISTURBED_BY_SIGNAL,
 };
 
 /* Iterate over the engines that exist. */
@@ -522,6 +557,18 @@ static inline const struct pciedma_card_ops *pciedma_ops(const struct pciedma_ca
 static inline struct device *pciedma_dma_device(const struct pciedma_engine *engine)
 {
 	return &engine->channel->card->pdev->dev;
+}
+
+/* Whether segments are kept short, since the card moves no more, or is not known yet. */
+static inline bool pciedma_engine_slow(const struct pciedma_engine *engine)
+{
+	return engine->chunk != U32_MAX;
+}
+
+/* Whether interrupts come as messages: MSI or MSI-X. Otherwise the card has a pin. */
+static inline bool pciedma_card_uses_messages(const struct pciedma_card *card)
+{
+	return card->pdev->msi_enabled || card->pdev->msix_enabled;
 }
 
 /* CANCEL was asked since the request began. */
@@ -556,8 +603,11 @@ int pciedma_channel_register(struct pciedma_channel *channel);
 /* engine.c */
 unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
 unsigned int pciedma_engine_flights(const struct pciedma_engine *engine);
+bool pciedma_engine_divides(const struct pciedma_engine *engine);
 bool pciedma_engine_ready(struct pciedma_engine *engine);
 int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+bool pciedma_engine_is_oldest(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
+int pciedma_engine_turn(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
 int pciedma_engine_submit_async(const struct pciedma_request *request,
 				struct pciedma_async *async);
 bool pciedma_engine_cancel(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
@@ -574,6 +624,7 @@ void pciedma_engine_stop_async(struct pciedma_engine *engine, struct pciedma_asy
 			       int error);
 s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine);
 s64 pciedma_engine_drain_ns(struct pciedma_engine *engine);
+s64 pciedma_engine_patience_ns(struct pciedma_engine *engine, s64 timeout);
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven);
 void pciedma_engine_rewind(struct pciedma_engine *engine);
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error);
@@ -606,6 +657,12 @@ void pciedma_direct_unaccount(struct pciedma_transfer *transfer);
 void pciedma_direct_keep(struct pciedma_transfer *transfer);
 void pciedma_direct_dirty(struct pciedma_transfer *transfer);
 bool pciedma_direct_still_dirty(struct pciedma_transfer *transfer);
+
+/* signals.c */
+enum pciedma_disturbance pciedma_request_disturbed(struct pciedma_request *request);
+bool pciedma_request_gives_way(struct pciedma_request *request);
+void pciedma_request_return(struct pciedma_request *request);
+int pciedma_request_sleep(struct pciedma_request *request, struct completion *done, long timeout);
 
 /* wait.c */
 void pciedma_request_start(struct pciedma_request *request);

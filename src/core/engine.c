@@ -6,6 +6,12 @@
 #include "core.h"
 #include "trace.h"
 
+/* A chunk from this on is no limit; none is shorter than CHUNK_MIN. */
+#define CHUNK_FAST	SZ_4M
+#define CHUNK_MIN	SZ_4K
+/* Longer drain bounds do not make longer chunks. */
+#define CHUNK_BOUND_NS	(16 * (s64)NSEC_PER_SEC)
+
 static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
 {
 	return pciedma_ops(engine->channel->card);
@@ -37,6 +43,23 @@ unsigned int pciedma_engine_flights(const struct pciedma_engine *engine)
 }
 
 /**
+ * pciedma_engine_divides() - whether segments may be made shorter than memory and hardware demand
+ * @engine: the engine
+ *
+ * Those of a message may not, nor those of which nobody knows where to cut.
+ *
+ * Return: true if so.
+ */
+bool pciedma_engine_divides(const struct pciedma_engine *engine)
+{
+	u32 granularity = max(engine->desc->length_granularity, 1U);
+	u32 alignment = max(engine->desc->address_alignment, 1U);
+
+	return engine->channel->kind == PCIEDMA_KIND_MEMORY && !(CHUNK_MIN % granularity) &&
+	       !(CHUNK_MIN % alignment);
+}
+
+/**
  * pciedma_engine_ready() - whether a request would start at once, behind no other
  * @engine: the engine
  *
@@ -58,6 +81,18 @@ static void cursor_pass(struct pciedma_engine *engine, struct pciedma_transfer *
 			NULL : list_next_entry(transfer, node);
 }
 
+/* The owner of the oldest transfer may poll now, if it sleeps until then. */
+static void engine_pass_turn(struct pciedma_engine *engine)
+{
+	struct pciedma_transfer *oldest;
+
+	oldest = list_first_entry_or_null(&engine->queue, struct pciedma_transfer, node);
+	if (!oldest || !oldest->waits_turn)
+		return;
+	oldest->waits_turn = false;
+	complete(&oldest->finished);
+}
+
 static void engine_remove(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	lockdep_assert_held(&engine->lock);
@@ -66,6 +101,7 @@ static void engine_remove(struct pciedma_engine *engine, struct pciedma_transfer
 	if (!transfer->polled)
 		engine->sleepers--;
 	transfer->state = PCIEDMA_TRANSFER_OWNED;
+	engine_pass_turn(engine);
 }
 
 /* An asynchronous request has ended when all of its transfers have. */
@@ -134,15 +170,35 @@ static void transfer_take(struct pciedma_engine *engine, struct pciedma_transfer
 
 	segment->dma = sg_dma_address(transfer->sg) + transfer->sg_taken;
 	segment->address = transfer->address + transfer->taken;
-	segment->length = min(left, engine->desc->max_segment);
+	segment->length = min3(left, engine->desc->max_segment, engine->chunk);
 	segment->direction = transfer->direction;
 	transfer->taken += segment->length;
 	transfer->sg_taken += segment->length;
-	segment->last = transfer->taken == transfer->length;
+	segment->notify = transfer->taken == transfer->length;
 	if (segment->length == left) {
 		transfer->sg = sg_next(transfer->sg);
 		transfer->sg_taken = 0;
 	}
+}
+
+/*
+ * A slow engine is given at most what it moves in the drain bound, so that
+ * whoever gives up need not wait longer for what was queued ahead of him; and
+ * tells each quarter of that, so that it gets more before it has nothing to do.
+ */
+static bool engine_full(struct pciedma_engine *engine)
+{
+	return pciedma_engine_inflight(engine) == engine->desc->segments ||
+	       (pciedma_engine_slow(engine) &&
+		engine->inflight_bytes >= PCIEDMA_CHUNKS * (u64)engine->chunk);
+}
+
+static void engine_notify(struct pciedma_engine *engine, struct pciedma_segment *segment)
+{
+	engine->untold += segment->length;
+	segment->notify |= pciedma_engine_slow(engine) && engine->untold >= engine->chunk;
+	if (segment->notify)
+		engine->untold = 0;
 }
 
 static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 number)
@@ -168,11 +224,13 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	struct pciedma_flight *flight;
 
 	lockdep_assert_held(&engine->lock);
-	if (!transfer || pciedma_engine_inflight(engine) == engine->desc->segments)
+	if (!transfer || engine_full(engine))
 		return false;
 
-	if (!pciedma_engine_inflight(engine))
+	if (!pciedma_engine_inflight(engine)) {
 		engine->busy_since = ktime_get();
+		engine->moved = 0;
+	}
 	transfer_take(engine, transfer, segment);
 	flight = engine_flight(engine, engine->flight_head);
 	flight->transfer = transfer;
@@ -181,7 +239,9 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	if (transfer->taken == segment->length)
 		trace_pciedma_start(engine, transfer);
 	transfer->inflight++;
-	if (segment->last)
+	engine->inflight_bytes += segment->length;
+	engine_notify(engine, segment);
+	if (transfer->taken == transfer->length)
 		cursor_pass(engine, transfer);
 	return true;
 }
@@ -194,6 +254,7 @@ static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
 	flight = engine_flight(engine, engine->flight_tail);
 	WRITE_ONCE(engine->flight_tail, engine->flight_tail + 1);
 	flight->transfer->inflight--;
+	engine->inflight_bytes -= flight->length;
 	return flight;
 }
 
@@ -220,7 +281,8 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 	flight = engine_take_flight(engine);
 	transfer = flight->transfer;
 	transfer->done += min(bytes, flight->length);
-	if (error)
+	engine->moved += min(bytes, flight->length);
+	if (error && !transfer->error) /* else it was to end: that is its caller's reason */
 		transfer->error = error;
 	if (error || bytes < flight->length) {
 		transfer->ended = true;
@@ -261,6 +323,18 @@ void pciedma_engine_fail(struct pciedma_engine *engine, int error)
 }
 EXPORT_SYMBOL_GPL(pciedma_engine_fail);
 
+/*
+ * What is with the hardware may end before a write that is on its way switches
+ * its interrupt on: so that arrives before whoever goes to sleep looks again.
+ */
+static void engine_switch_irq(struct pciedma_engine *engine, bool on)
+{
+	engine->irq_on = on;
+	engine_ops(engine)->irq(engine, on);
+	if (on && pciedma_engine_inflight(engine))
+		engine_ops(engine)->idle(engine);
+}
+
 /**
  * pciedma_engine_kick() - give the hardware what it can hold
  * @engine: the engine
@@ -272,11 +346,9 @@ void pciedma_engine_kick(struct pciedma_engine *engine)
 	u32 head;
 
 	while (engine->state == PCIEDMA_ENGINE_RUN && !engine->failed && engine->cursor.transfer &&
-	       pciedma_engine_inflight(engine) < engine->desc->segments) {
-		if (engine->irq_on != !!engine->sleepers) {
-			engine->irq_on = !!engine->sleepers;
-			engine_ops(engine)->irq(engine, engine->irq_on);
-		}
+	       !engine_full(engine)) {
+		if (engine->irq_on != !!engine->sleepers)
+			engine_switch_irq(engine, !engine->irq_on);
 		head = engine->flight_head;
 		engine_ops(engine)->start(engine, &engine->cursor);
 		if (head == engine->flight_head)
@@ -294,6 +366,7 @@ static void engine_queue(struct pciedma_engine *engine, struct pciedma_transfer 
 	transfer->inflight = 0;
 	transfer->ended = false;
 	transfer->cancelled = false;
+	transfer->waits_turn = false;
 	transfer->since = ktime_get();
 	transfer->state = PCIEDMA_TRANSFER_QUEUED;
 	reinit_completion(&transfer->finished);
@@ -392,8 +465,44 @@ void pciedma_engine_arm(struct pciedma_engine *engine, struct pciedma_transfer *
 	engine->sleepers++;
 	if (engine->irq_on || engine->state != PCIEDMA_ENGINE_RUN)
 		return;
-	engine->irq_on = true;
-	engine_ops(engine)->irq(engine, true);
+	engine_switch_irq(engine, true);
+}
+
+/**
+ * pciedma_engine_is_oldest() - whether no transfer is before one
+ * @engine:   the engine
+ * @transfer: submitted by the caller
+ *
+ * Context: process.
+ * Return: true if so, or if it has finished.
+ */
+bool pciedma_engine_is_oldest(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return transfer->state != PCIEDMA_TRANSFER_QUEUED ||
+	       list_is_first(&transfer->node, &engine->queue);
+}
+
+/**
+ * pciedma_engine_turn() - whether it is a transfer's turn to be polled for
+ * @engine:   the engine
+ * @transfer: submitted by the caller
+ *
+ * If not, its completion is signalled when it is, as well as when it finishes.
+ *
+ * Context: process.
+ * Return: 1 if it is, or if the transfer has finished; -ECANCELED; else 0.
+ */
+int pciedma_engine_turn(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	if (transfer->cancelled)
+		return -ECANCELED;
+	if (transfer->state != PCIEDMA_TRANSFER_QUEUED ||
+	    list_is_first(&transfer->node, &engine->queue))
+		return 1;
+	transfer->waits_turn = true;
+	return 0;
 }
 
 /**
@@ -419,9 +528,47 @@ void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_dire
 	pciedma_waiters_refuse(engine, file, -ECANCELED);
 }
 
+static void engine_set_chunk(struct pciedma_engine *engine, u64 bytes)
+{
+	if (!pciedma_engine_divides(engine))
+		return;
+	engine->chunk = bytes >= CHUNK_FAST ? U32_MAX :
+			rounddown_pow_of_two(max_t(u32, bytes, CHUNK_MIN));
+}
+
+/*
+ * What a quarter of the drain bound is enough for, from what was moved since
+ * the last progress. If all was done, there may have been nothing to do for a
+ * while: then the card is at least so fast. If not, it is at most so fast.
+ */
+static void engine_learn(struct pciedma_engine *engine, ktime_t now)
+{
+	bool busy = pciedma_engine_inflight(engine);
+	u64 bytes = engine->moved;
+	s64 quarter, took;
+
+	if (!busy && !pciedma_engine_slow(engine))
+		return;
+	took = max_t(s64, ktime_to_ns(ktime_sub(now, engine->busy_since)), 1);
+	quarter = min_t(s64, pciedma_engine_drain_bound_ns(engine), CHUNK_BOUND_NS) /
+		  PCIEDMA_CHUNKS;
+	if (pciedma_engine_slow(engine) && bytes * quarter >= 2 * took * (u64)engine->chunk) {
+		engine_set_chunk(engine, div64_u64(bytes * quarter, took));
+	} else if (busy && took > 2 * quarter) {
+		bytes += engine_flight(engine, engine->flight_tail)->length;
+		bytes = div64_u64(bytes * quarter, took);
+		if (bytes < engine->chunk)
+			engine_set_chunk(engine, bytes);
+	}
+}
+
 static void engine_progress(struct pciedma_engine *engine)
 {
-	engine->busy_since = ktime_get();
+	ktime_t now = ktime_get();
+
+	engine_learn(engine, now);
+	engine->moved = 0;
+	engine->busy_since = now;
 	pciedma_engine_kick(engine);
 }
 
@@ -471,18 +618,19 @@ int pciedma_engine_look(struct pciedma_engine *engine)
  */
 bool pciedma_engine_stray(struct pciedma_engine *engine)
 {
-	bool ret;
+	bool ret = false;
 	u32 tail;
 
-	if (!engine_ops(engine)->stray)
-		return false;
 	scoped_guard(spinlock_irqsave, &engine->lock) {
 		if (engine->state > PCIEDMA_ENGINE_PAUSED)
 			return false;
 		tail = engine->flight_tail;
-		ret = engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
+		if (engine_ops(engine)->stray)
+			ret = engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
 		if (tail != engine->flight_tail)
 			engine_progress(engine);
+		else
+			engine_learn(engine, ktime_get());
 	}
 	pciedma_async_complete(engine);
 	return ret;
@@ -551,6 +699,23 @@ s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine)
 s64 pciedma_engine_drain_ns(struct pciedma_engine *engine)
 {
 	return pciedma_engine_drain_bound_ns(engine) -
+	       ktime_to_ns(ktime_sub(ktime_get(), engine->busy_since));
+}
+
+/**
+ * pciedma_engine_patience_ns() - how long a request that has begun may still be without progress
+ * @engine:  the engine
+ * @timeout: its time-out, nanoseconds
+ *
+ * What the hardware has may end within the drain bound, whatever the time-out,
+ * and progress of what was begun before it is progress.
+ *
+ * Context: engine lock held.
+ * Return: nanoseconds; 0 or less if its time is over.
+ */
+s64 pciedma_engine_patience_ns(struct pciedma_engine *engine, s64 timeout)
+{
+	return max(timeout, pciedma_engine_drain_bound_ns(engine)) -
 	       ktime_to_ns(ktime_sub(ktime_get(), engine->busy_since));
 }
 

@@ -7,51 +7,62 @@
 #include "core.h"
 #include "trace.h"
 
+/* Rounds of looks at a vector's engines in a hard interrupt; a thread does the others. */
+#define HARD_ROUNDS	2
+
 /*
  * Several engines may share an edge: an end that the card signals between the
  * look at one engine and the acknowledgment for another makes no new edge.
  * So after each progress all the others are looked at again. (A start on
  * another processor that overtakes a posted acknowledgment can still hide its
  * edge; the waiter's own look finds that end.)
+ *
+ * Returns whether a further round may find something.
  */
-static int vector_look(struct pciedma_vector *vector)
+static bool vector_look_once(struct pciedma_vector *vector, struct pciedma_engine **last,
+			     int *found)
 {
 	struct pciedma_engine *engine;
-	struct pciedma_engine *last = NULL;
-	bool again = true;
-	int found = 0;
+	bool again = false;
 	int ret;
 
-	while (again) {
-		again = false;
-		pciedma_for_each_engine(vector->card, engine) {
-			if (engine == last)
-				return found;
-			if (pciedma_engine_vector(engine) != vector->index)
-				continue;
-			ret = pciedma_engine_look(engine);
-			if (!ret)
-				continue;
-			found += ret;
-			last = engine;
-			again = true;
-		}
+	pciedma_for_each_engine(vector->card, engine) {
+		if (engine == *last)
+			return again;
+		if (pciedma_engine_vector(engine) != vector->index)
+			continue;
+		ret = pciedma_engine_look(engine);
+		if (!ret)
+			continue;
+		*found += ret;
+		*last = engine;
+		again = true;
 	}
-	return found;
+	return again;
 }
 
+/*
+ * A message without news is no fault: its edge can come after a waiter has seen
+ * the end by looking. So it always counts as handled.
+ */
 static irqreturn_t vector_handler(int irq, void *data)
 {
 	struct pciedma_vector *vector = data;
 	struct pciedma_card *card = vector->card;
+	bool ours = pciedma_card_uses_messages(card);
 	struct pciedma_engine *engine;
-	bool ours = false;
-	int found;
+	struct pciedma_engine *last = NULL;
+	int rounds = HARD_ROUNDS;
+	bool again = true;
+	int found = 0;
 
 	if (card->type->event_lines && vector->index == card->event_vector)
-		ours = pciedma_events_interrupt(card);
-	found = vector_look(vector);
+		ours |= pciedma_events_interrupt(card);
+	while (again && rounds--)
+		again = vector_look_once(vector, &last, &found);
 	trace_pciedma_interrupt(card, vector->index, found);
+	if (again)
+		return IRQ_WAKE_THREAD;
 	if (found)
 		return IRQ_HANDLED;
 
@@ -59,6 +70,17 @@ static irqreturn_t vector_handler(int irq, void *data)
 		if (pciedma_engine_vector(engine) == vector->index)
 			ours |= pciedma_engine_stray(engine);
 	return ours ? IRQ_HANDLED : IRQ_NONE;
+}
+
+/* What is left: an edge that was taken does not come again. */
+static irqreturn_t vector_thread(int irq, void *data)
+{
+	struct pciedma_engine *last = NULL;
+	int found = 0;
+
+	while (vector_look_once(data, &last, &found))
+		cond_resched();
+	return IRQ_HANDLED;
 }
 
 static unsigned int vectors_wanted(struct pciedma_card *card)
@@ -93,6 +115,33 @@ int pciedma_irq_alloc(struct pciedma_card *card)
 	return 0;
 }
 
+static const char *engine_suffix(const struct pciedma_engine *engine)
+{
+	if (engine->dma_direction == DMA_BIDIRECTIONAL)
+		return "";
+	return engine->direction == PCIEDMA_C2H ? "-c2h" : "-h2c";
+}
+
+/* What /proc/interrupts shows: pciedma0-c0-c2h, pciedma0-events, or the card if several share it. */
+static void vector_name(struct pciedma_vector *vector)
+{
+	struct pciedma_card *card = vector->card;
+	bool events = card->type->event_lines && vector->index == card->event_vector;
+	const char *node = dev_name(&card->dev);
+	struct pciedma_engine *engine;
+	unsigned int users = events;
+
+	snprintf(vector->name, sizeof(vector->name), "%s%s", node, events ? "-events" : "");
+	pciedma_for_each_engine(card, engine) {
+		if (pciedma_engine_vector(engine) != vector->index)
+			continue;
+		snprintf(vector->name, sizeof(vector->name), "%s-c%u%s", node,
+			 engine->channel->index, engine_suffix(engine));
+		if (users++)
+			snprintf(vector->name, sizeof(vector->name), "%s", node);
+	}
+}
+
 /**
  * pciedma_irq_request() - take the interrupts of the card's vectors
  * @card: the card, initialized
@@ -111,8 +160,9 @@ int pciedma_irq_request(struct pciedma_card *card)
 		vector = &card->vectors[i];
 		vector->card = card;
 		vector->index = i;
-		ret = request_irq(pci_irq_vector(pdev, i), vector_handler, IRQF_SHARED,
-				  dev_name(&card->dev), vector);
+		vector_name(vector);
+		ret = request_threaded_irq(pci_irq_vector(pdev, i), vector_handler, vector_thread,
+					   IRQF_SHARED, vector->name, vector);
 		if (ret)
 			goto err_free;
 	}

@@ -175,8 +175,6 @@ static int request_ask(struct pciedma_request *request)
 int pciedma_transfer_acquire(struct pciedma_request *request)
 {
 	struct pciedma_engine *engine = request->engine;
-	unsigned long flags;
-	long left;
 	int ret;
 
 	request->transfer = NULL;
@@ -186,14 +184,13 @@ int pciedma_transfer_acquire(struct pciedma_request *request)
 	if (ret)
 		return min(ret, 0);
 
-	left = wait_for_completion_interruptible_timeout(&request->granted,
-							 pciedma_request_jiffies_left(request));
-	spin_lock_irqsave(&engine->lock, flags);
+	ret = pciedma_request_sleep(request, &request->granted,
+				    pciedma_request_jiffies_left(request));
+	guard(spinlock_irqsave)(&engine->lock);
 	if (!request->transfer && !request->error) {
 		list_del(&request->node);
-		request->error = left ? -EINTR : -ETIMEDOUT;
+		request->error = ret ?: -ETIMEDOUT;
 	}
-	spin_unlock_irqrestore(&engine->lock, flags);
 	return request->error;
 }
 

@@ -13,7 +13,7 @@
 #include "core.h"
 #include "trace.h"
 
-#define HALT_MS		100	/* until a halted engine must read idle */
+#define HALT_MS		100	/* least time until a halted engine must read idle */
 #define RESET_TRIES	20	/* the function reset needs device_lock, and only tries it */
 #define RESET_RETRY_MS	20
 
@@ -92,11 +92,19 @@ static u32 engines_with_memory(struct pciedma_card *card)
 	return mask;
 }
 
+/* Whether what has begun still gets on; asks the card itself before it says no. */
 static bool engine_may_drain(struct pciedma_engine *engine)
 {
+	scoped_guard(spinlock_irqsave, &engine->lock) {
+		if (engine->state != PCIEDMA_ENGINE_PAUSED || !pciedma_engine_inflight(engine) ||
+		    engine->failed)
+			return false;
+		if (pciedma_engine_drain_ns(engine) > 0)
+			return true;
+	}
+	pciedma_engine_stray(engine);
 	guard(spinlock_irqsave)(&engine->lock);
-	return engine->state == PCIEDMA_ENGINE_PAUSED && pciedma_engine_inflight(engine) &&
-	       !engine->failed && pciedma_engine_drain_ns(engine) > 0;
+	return !engine->failed && pciedma_engine_drain_ns(engine) > 0;
 }
 
 /* Wait for what has begun, as long as the engines get on within their bounds. */
@@ -117,31 +125,42 @@ static u32 engines_drain(struct pciedma_card *card, u32 mask)
 	}
 }
 
-/* Does it still touch memory? An engine that reads all ones has not proven that it does not. */
-static bool engine_idle(struct pciedma_engine *engine)
-{
-	return pciedma_ops(engine->channel->card)->idle(engine) == 1;
-}
-
-static u32 engines_not_idle(struct pciedma_card *card, u32 mask)
+/*
+ * Engines that may still touch memory, and how long they may take: the segment
+ * that a halted engine has begun comes to its end in about a quarter of the
+ * drain bound, or in more if the card has just become slow. One that reads all
+ * ones has not proven anything, and is not waited for long.
+ */
+static u32 engines_not_idle(struct pciedma_card *card, u32 mask, s64 *bound)
 {
 	struct pciedma_engine *engine;
 	u32 busy = 0;
+	int idle;
 
-	pciedma_for_each_engine(card, engine)
-		if ((mask & BIT(engine->index)) && !engine_idle(engine))
-			busy |= BIT(engine->index);
+	*bound = HALT_MS * (s64)NSEC_PER_MSEC;
+	pciedma_for_each_engine(card, engine) {
+		if (!(mask & BIT(engine->index)))
+			continue;
+		scoped_guard(spinlock_irqsave, &engine->lock)
+			idle = pciedma_ops(card)->idle(engine);
+		if (idle == 1)
+			continue;
+		busy |= BIT(engine->index);
+		if (!idle)
+			*bound = max(*bound, 2 * pciedma_engine_drain_bound_ns(engine));
+	}
 	return busy;
 }
 
 static u32 engines_wait_idle(struct pciedma_card *card, u32 mask)
 {
-	ktime_t end = ktime_add_ms(ktime_get(), HALT_MS);
+	ktime_t start = ktime_get();
+	s64 bound;
 	u32 busy;
 
 	for (;;) {
-		busy = engines_not_idle(card, mask);
-		if (!busy || ktime_after(ktime_get(), end))
+		busy = engines_not_idle(card, mask, &bound);
+		if (!busy || ktime_to_ns(ktime_sub(ktime_get(), start)) > bound)
 			return busy;
 		usleep_range(20, 50);
 	}
@@ -157,11 +176,12 @@ static bool card_halts_whole(struct pciedma_card *card, u32 mask)
 	return false;
 }
 
+/* An interrupt that tells of an error comes before or after this, not in between. */
 static void engine_halt(struct pciedma_engine *engine)
 {
 	trace_pciedma_halt(engine);
-	pciedma_ops(engine->channel->card)->halt(engine);
 	guard(spinlock_irqsave)(&engine->lock);
+	pciedma_ops(engine->channel->card)->halt(engine);
 	engine->stats[engine->direction].halts++;
 }
 
@@ -172,9 +192,10 @@ static void engine_halt(struct pciedma_engine *engine)
 static u32 engines_halt(struct pciedma_card *card, u32 mask)
 {
 	struct pciedma_engine *engine;
+	s64 bound;
 
 	if (!pciedma_ops(card)->halt)
-		return engines_not_idle(card, mask);
+		return engines_not_idle(card, mask, &bound);
 	if (card_halts_whole(card, mask))
 		engines_set_state(card, mask, PCIEDMA_ENGINE_DEAF);
 	pciedma_for_each_engine(card, engine) {
@@ -190,7 +211,7 @@ static u32 engines_halt(struct pciedma_card *card, u32 mask)
 /* A pin that stays asserted while nobody may ask the card why would have its line shut off. */
 static void card_pin(struct pciedma_card *card, bool on)
 {
-	if (!card->pdev->msi_enabled && !card->pdev->msix_enabled)
+	if (!pciedma_card_uses_messages(card))
 		pci_intx(card->pdev, on);
 }
 

@@ -170,6 +170,8 @@ static void request_break(struct pciedma_request *request, int error)
 	if (request->broken)
 		return;
 	request->broken = true;
+	if (request->reason && request->reason != -EINTR)
+		error = request->reason;
 	error = error ?: request->reason ?: -EIO;
 	if (!request->reason)
 		request_give_up(request, error);
@@ -249,10 +251,13 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 		if (!request->count)
 			break;
 		done += request_collect(request);
-		if (signal_pending(current) && !request->reason)
+		request->moved = done;
+		if (!request->reason && signal_pending(current) &&
+		    pciedma_request_gives_way(request))
 			request_give_up(request, -EINTR);
 		pciedma_request_start(request);
 	} while (request->count || (!request->end && iov_iter_count(iter)));
+	pciedma_request_return(request);
 
 	if (done)
 		return done;

@@ -53,6 +53,25 @@ DEFINE_EVENT(pciedma_transfer, pciedma_complete,
 	TP_PROTO(const struct pciedma_engine *engine, const struct pciedma_transfer *transfer),
 	TP_ARGS(engine, transfer));
 
+TRACE_EVENT(pciedma_poll,
+	TP_PROTO(const struct pciedma_engine *engine, u32 id, bool oldest),
+	TP_ARGS(engine, id, oldest),
+	TP_STRUCT__entry(
+		__field(u32, card)
+		__field(u32, channel)
+		__field(u32, id)
+		__field(bool, oldest)
+	),
+	TP_fast_assign(
+		__entry->card = engine->channel->card->index;
+		__entry->channel = engine->channel->index;
+		__entry->id = id;
+		__entry->oldest = oldest;
+	),
+	TP_printk("card=%u channel=%u id=%u oldest=%d", __entry->card, __entry->channel,
+		  __entry->id, __entry->oldest)
+);
+
 TRACE_EVENT(pciedma_interrupt,
 	TP_PROTO(const struct pciedma_card *card, unsigned int vector, int found),
 	TP_ARGS(card, vector, found),

@@ -7,6 +7,7 @@
 #include <linux/sched/signal.h>
 
 #include "core.h"
+#include "trace.h"
 
 /* Longest sleep between two looks at a card whose interrupt may be lost. */
 #define LOOK_MAX_JIFFIES	(2 * HZ)
@@ -21,9 +22,28 @@ void pciedma_request_start(struct pciedma_request *request)
 		KTIME_MAX : ktime_add_safe(ktime_get(), ns_to_ktime(request->timeout));
 }
 
-static bool request_expired(const struct pciedma_request *request)
+static bool request_due(const struct pciedma_request *request)
 {
 	return request->deadline != KTIME_MAX && ktime_after(ktime_get(), request->deadline);
+}
+
+/* Whether the time of a request is over; asked after a look. Progress of what has begun is more time. */
+static bool request_expired(struct pciedma_request *request,
+			    const struct pciedma_transfer *transfer)
+{
+	struct pciedma_engine *engine = request->engine;
+	s64 left;
+
+	if (!request_due(request))
+		return false;
+	guard(spinlock_irqsave)(&engine->lock);
+	if (!transfer->taken)
+		return true;
+	left = pciedma_engine_patience_ns(engine, request->timeout);
+	if (left <= 0)
+		return true;
+	request->deadline = ktime_add_ns(ktime_get(), left);
+	return false;
 }
 
 /**
@@ -91,6 +111,12 @@ static bool transfer_finished(struct pciedma_engine *engine, struct pciedma_tran
 	return transfer->state != PCIEDMA_TRANSFER_QUEUED;
 }
 
+static s64 drain_ns_left(struct pciedma_engine *engine)
+{
+	guard(spinlock_irqsave)(&engine->lock);
+	return pciedma_engine_drain_ns(engine);
+}
+
 /* Look in place of an interrupt that should have come. */
 static bool wait_look(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
@@ -103,37 +129,73 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_transfe
 {
 	struct pciedma_engine *engine = request->engine;
 	long look = nsecs_to_jiffies(pciedma_engine_drain_bound_ns(engine)) + 1;
-	long ret;
+	long left;
+	int ret;
 
 	for (;;) {
-		ret = min(look, pciedma_request_jiffies_left(request));
-		ret = wait_for_completion_interruptible_timeout(&transfer->finished, ret);
+		left = min(look, pciedma_request_jiffies_left(request));
+		ret = pciedma_request_sleep(request, &transfer->finished, left);
 		if (ret > 0)
 			return transfer_finished(engine, transfer) ? 0 : -ECANCELED;
 		if (ret < 0)
-			return -EINTR;
-		if (wait_look(engine, transfer))
-			return 0;
-		if (request_expired(request))
+			return ret;
+		if (drain_ns_left(engine) <= 0) {
+			if (wait_look(engine, transfer))
+				return 0;
+			look = min(2 * look, LOOK_MAX_JIFFIES);
+		}
+		if (request_expired(request, transfer))
 			return -ETIMEDOUT;
-		look = min(2 * look, LOOK_MAX_JIFFIES);
 	}
 }
 
-/* The same; -EAGAIN when @until has come. */
+/*
+ * Only the owner of the oldest transfer polls: the others would keep the
+ * processors from those that they wait for. Returns 1 when it is this one's
+ * turn, 0 when it has finished, or why its owner waits no longer.
+ */
+static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	struct pciedma_engine *engine = request->engine;
+	int ret;
+
+	for (;;) {
+		ret = pciedma_engine_turn(engine, transfer);
+		if (ret)
+			return min(ret, 1);
+		ret = pciedma_request_sleep(request, &transfer->finished,
+					    pciedma_request_jiffies_left(request));
+		if (ret < 0)
+			return ret;
+		if (transfer_finished(engine, transfer))
+			return 0;
+		if (READ_ONCE(transfer->cancelled))
+			return -ECANCELED;
+		if (!ret && request_expired(request, transfer))
+			return -ETIMEDOUT;
+	}
+}
+
+/* Returns 0 when the transfer has finished; -EAGAIN when @until has come; why its owner gives up. */
 static int wait_polling(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			ktime_t until)
 {
 	for (;;) {
+		if (trace_pciedma_poll_enabled())
+			trace_pciedma_poll(request->engine, transfer->id,
+					   pciedma_engine_is_oldest(request->engine, transfer));
 		pciedma_engine_look(request->engine);
 		if (transfer_finished(request->engine, transfer))
 			return 0;
 		if (READ_ONCE(transfer->cancelled))
 			return -ECANCELED;
-		if (signal_pending(current))
+		if (signal_pending(current) && pciedma_request_gives_way(request))
 			return -EINTR;
-		if (request_expired(request))
-			return -ETIMEDOUT;
+		if (request_due(request)) {
+			pciedma_engine_stray(request->engine);
+			if (request_expired(request, transfer))
+				return transfer_finished(request->engine, transfer) ? 0 : -ETIMEDOUT;
+		}
 		if (until != KTIME_MAX && ktime_after(ktime_get(), until))
 			return -EAGAIN;
 		cond_resched();
@@ -141,13 +203,21 @@ static int wait_polling(struct pciedma_request *request, struct pciedma_transfer
 	}
 }
 
+static int wait_in_turn(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	int ret = wait_for_turn(request, transfer);
+
+	return ret > 0 ? wait_polling(request, transfer, KTIME_MAX) : ret;
+}
+
 /* Poll for twice the time that such transfers take, then sleep after all. */
 static int wait_adaptively(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	u32 pace = READ_ONCE(*request_pace(request, transfer->length));
-	int ret;
+	int ret = -EAGAIN;
 
-	ret = wait_polling(request, transfer, ktime_add_ns(ktime_get(), 2ULL * pace));
+	if (pciedma_engine_is_oldest(request->engine, transfer))
+		ret = wait_polling(request, transfer, ktime_add_ns(ktime_get(), 2ULL * pace));
 	if (ret != -EAGAIN)
 		return ret;
 	pciedma_engine_arm(request->engine, transfer);
@@ -170,18 +240,12 @@ int pciedma_transfer_wait(struct pciedma_request *request, struct pciedma_transf
 	if (!transfer->polled)
 		ret = wait_sleeping(request, transfer);
 	else if (request->mode == PCIEDMA_WAIT_POLL)
-		ret = wait_polling(request, transfer, KTIME_MAX);
+		ret = wait_in_turn(request, transfer);
 	else
 		ret = wait_adaptively(request, transfer);
 	if (!ret && request->mode == PCIEDMA_WAIT_ADAPTIVE)
 		pace_learn(request, transfer);
 	return ret;
-}
-
-static s64 drain_ns_left(struct pciedma_engine *engine)
-{
-	guard(spinlock_irqsave)(&engine->lock);
-	return pciedma_engine_drain_ns(engine);
 }
 
 /* What has begun may end by itself, as long as the engine gets on. */
@@ -192,8 +256,13 @@ static bool wait_drain(struct pciedma_request *request, struct pciedma_transfer 
 
 	while (!transfer_finished(engine, transfer)) {
 		left = drain_ns_left(engine);
+		if (left <= 0) {
+			if (wait_look(engine, transfer))
+				return true;
+			left = drain_ns_left(engine);
+		}
 		if (left <= 0)
-			return wait_look(engine, transfer);
+			return false;
 		if (!transfer->polled) {
 			wait_for_completion_timeout(&transfer->finished,
 						    nsecs_to_jiffies(left) + 1);

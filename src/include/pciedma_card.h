@@ -100,21 +100,22 @@ struct pciedma_channel_desc {
  * @address: the card's address (memory channels)
  * @length:  bytes, never 0
  * @direction: which way it goes
- * @last:    the last segment of its transfer: ask for the interrupt here
+ * @notify:  core wants to know of its end: ask for the interrupt here. So it is at the last
+ *           segment of a transfer, and on a slow card at some others
  */
 struct pciedma_segment {
 	dma_addr_t dma;
 	u64 address;
 	u32 length;
 	enum pciedma_direction direction;
-	bool last;
+	bool notify;
 };
 
 /**
  * struct pciedma_card_ops - what a back end does
  *
- * start, reap, stray and irq run under the engine's lock, possibly in a hard
- * interrupt; the others in process context.
+ * start, reap, stray, halt, irq and idle run under the engine's lock: start, reap and
+ * stray possibly in a hard interrupt. The others run in process context.
  */
 struct pciedma_card_ops {
 	/**
@@ -132,6 +133,12 @@ struct pciedma_card_ops {
 	 * read all ones; -EIO.
 	 */
 	int (*init)(struct pciedma_card *card);
+	/**
+	 * @exit: The card is let go of: leave it as a reset of the function does, so that
+	 * another driver works next. All engines are idle, no interrupt is served.
+	 * Optional.
+	 */
+	void (*exit)(struct pciedma_card *card);
 	/**
 	 * @start: Take as many segments from the cursor as the engine holds
 	 * now, and start them.
@@ -166,7 +173,9 @@ struct pciedma_card_ops {
 	int (*idle)(struct pciedma_engine *engine);
 	/**
 	 * @irq: Switch the completion interrupt of DMAs that end from now on
-	 * (with irq_at_start: that start from now on).
+	 * (with irq_at_start: that start from now on). Posted writes will do:
+	 * where segments are with the engine core flushes them by @idle, and
+	 * looks once more, for what has ended before they took effect.
 	 */
 	void (*irq)(struct pciedma_engine *engine, bool on);
 	/**

@@ -130,6 +130,12 @@ class Lab:
         assert not folder
         return int(self.vm.run(["cat", path]).stdout)
 
+    def looks(self) -> dict[str, int]:
+        """How many ends of each engine were found by looking, because no interrupt told of them in time."""
+        script = "cd /sys/class/pciedma && grep -s . */*/looks"
+        lines = self.vm.run(["sh", "-c", script]).stdout.splitlines()
+        return {name: int(count) for name, count in (line.split(":") for line in lines)}
+
     @contextlib.contextmanager
     def drain_bound(self, card: str, milliseconds: int) -> Iterator[None]:
         """Another drain bound for a card's first channel, in both directions."""
@@ -225,12 +231,19 @@ def machine(record_testsuite_property: Callable[[str, object], None]) -> Iterato
 
 
 @pytest.fixture
-def lab(machine: Lab) -> Iterator[Lab]:
-    """The shared machine; afterwards the card must work on, and nothing may be wrong or left over."""
+def lab(machine: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The shared machine; afterwards the card must work on, and nothing may be wrong or left over.
+
+    Nor may an interrupt have been lost: unless the test has the mark ``late_interrupts``, all ends were told of.
+    """
     for card in machine.cards.values():
         card.control.clear_faults()
     machine.restore()
+    looks = machine.looks()
     yield machine
+    if request.node.get_closest_marker("late_interrupts") is None:
+        late = {engine: count for engine, count in machine.looks().items() if count > looks.get(engine, 0)}
+        assert late == {}, f"ends were found by looking; before: {looks}"
     for card in machine.cards.values():
         card.control.clear_faults()
         assert card.control.violations(clear=True) == []

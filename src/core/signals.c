@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What wakes a thread and is no signal to its program: work that the kernel
+ * leaves with a thread (io_uring's completions), stops, debuggers, freezers. A
+ * call goes on over them.
+ */
+#include <linux/freezer.h>
+#include <linux/sched/signal.h>
+#include <linux/signal.h>
+#include <linux/swait.h>
+
+#include "core.h"
+
+/* How often a thread that is to stop looks whether a signal came, too. */
+#define STOP_SLICE	(HZ / 50 + 1)
+
+/* Signals that are pending for this thread and not blocked. Lock of the signals held. */
+static sigset_t signals_pending(void)
+{
+	sigset_t pending;
+
+	sigorsets(&pending, &current->pending.signal, &current->signal->shared_pending.signal);
+	sigandnsets(&pending, &pending, &current->blocked);
+	return pending;
+}
+
+/* Whether the program gets to know of a signal: by its handler, or by its end. */
+static bool signal_counts(int number)
+{
+	__sighandler_t handler = current->sighand->action[number - 1].sa.sa_handler;
+
+	if (handler == SIG_IGN)
+		return false;
+	return handler != SIG_DFL || !(sig_kernel_ignore(number) || sig_kernel_stop(number));
+}
+
+static enum pciedma_disturbance disturbance_pending(void)
+{
+	sigset_t pending;
+	int number;
+
+	guard(spinlock_irq)(&current->sighand->siglock);
+	pending = signals_pending();
+	for (number = 1; number <= _NSIG; number++)
+		if (sigismember(&pending, number) && signal_counts(number))
+			return PCIEDMA_DISTURBED_BY_SIGNAL;
+	recalc_sigpending();
+	return signal_pending(current) ? PCIEDMA_DISTURBED_BY_STOP : PCIEDMA_UNDISTURBED;
+}
+
+/**
+ * pciedma_request_disturbed() - what the calling thread is wanted for
+ * @request: its request
+ *
+ * A freezer is satisfied at once. Work that is left with the thread waits until
+ * the call returns: see pciedma_request_return().
+ *
+ * Context: process.
+ * Return: whether a signal to the program is pending, or the thread is to stop.
+ */
+enum pciedma_disturbance pciedma_request_disturbed(struct pciedma_request *request)
+{
+	if (!signal_pending(current))
+		return PCIEDMA_UNDISTURBED;
+	if (fatal_signal_pending(current))
+		return PCIEDMA_DISTURBED_BY_SIGNAL;
+	try_to_freeze();
+	if (test_thread_flag(TIF_NOTIFY_SIGNAL)) {
+		clear_notify_signal();
+		request->notified = true;
+	}
+	return disturbance_pending();
+}
+
+/* Whether a restart of the call would do something again. */
+static bool request_has_begun(const struct pciedma_request *request)
+{
+	return request->moved ||
+	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
+}
+
+/**
+ * pciedma_request_gives_way() - whether a request ends early for what its thread is wanted for
+ * @request: the request
+ *
+ * For a signal it does; for a stop at once if nothing of it has begun, for then
+ * it is restarted, else after the drain bound.
+ *
+ * Context: process.
+ * Return: true if so.
+ */
+bool pciedma_request_gives_way(struct pciedma_request *request)
+{
+	enum pciedma_disturbance disturbance = pciedma_request_disturbed(request);
+	ktime_t now;
+
+	if (disturbance != PCIEDMA_DISTURBED_BY_STOP) {
+		request->stop_since = 0;
+		return disturbance == PCIEDMA_DISTURBED_BY_SIGNAL;
+	}
+	if (!request_has_begun(request))
+		return true;
+	now = ktime_get();
+	if (!request->stop_since)
+		request->stop_since = now;
+	return ktime_to_ns(ktime_sub(now, request->stop_since)) >
+	       pciedma_engine_drain_bound_ns(request->engine);
+}
+
+/**
+ * pciedma_request_return() - the call of a request returns to its program
+ * @request: the request
+ *
+ * Context: process.
+ */
+void pciedma_request_return(struct pciedma_request *request)
+{
+	if (request->notified)
+		set_thread_flag(TIF_NOTIFY_SIGNAL);
+}
+
+/* Returns 1 when it is done, 0 when the time is over, -EINTR if the state heeds what is pending. */
+static int completion_sleep(struct completion *done, unsigned int state, long timeout)
+{
+	DECLARE_SWAITQUEUE(wait);
+	int ret = 0;
+
+	for (;;) {
+		prepare_to_swait_exclusive(&done->wait, &wait, state);
+		if (try_wait_for_completion(done)) {
+			ret = 1;
+			break;
+		}
+		if (signal_pending_state(state, current)) {
+			ret = -EINTR;
+			break;
+		}
+		if (!timeout)
+			break;
+		timeout = schedule_timeout(timeout);
+	}
+	finish_swait(&done->wait, &wait);
+	return ret;
+}
+
+/**
+ * pciedma_request_sleep() - sleep over what is no signal to the program
+ * @request: the request of the calling thread
+ * @done:    what it waits for
+ * @timeout: jiffies; MAX_SCHEDULE_TIMEOUT: no bound
+ *
+ * A freezer need not wake the thread.
+ *
+ * Context: process, inside the gate, no lock held.
+ * Return: 1 when it is done; 0 when the time is over; -EINTR if the request is
+ * to end early.
+ */
+int pciedma_request_sleep(struct pciedma_request *request, struct completion *done, long timeout)
+{
+	unsigned long end = jiffies + timeout;
+	long left = timeout;
+	int ret;
+
+	for (;;) {
+		if (request->stop_since)
+			ret = completion_sleep(done, TASK_KILLABLE | TASK_FREEZABLE,
+					       min_t(long, left, STOP_SLICE));
+		else
+			ret = completion_sleep(done, TASK_INTERRUPTIBLE | TASK_FREEZABLE, left);
+		if (ret > 0)
+			return ret;
+		if ((ret || request->stop_since) && pciedma_request_gives_way(request))
+			return -EINTR;
+		if (timeout == MAX_SCHEDULE_TIMEOUT)
+			continue;
+		left = (long)(end - jiffies);
+		if (left <= 0)
+			return 0;
+	}
+}

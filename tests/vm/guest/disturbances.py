@@ -1,0 +1,209 @@
+"""Calls during which their thread is wanted for something that is no signal to its program, run in the guest."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pciedma
+from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.libc_calls import pread, pwrite, result_of
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+_ATTACH, _DETACH, _SEIZE, _INTERRUPT = 16, 17, 0x4206, 0x4207  # <linux/ptrace.h>
+_WALL = 0x40000000
+_TIMEOUT = 11  # an io_uring's request that ends after a while: <linux/io_uring.h>
+#: Memory of the card that nothing else writes: zeros.
+_UNTOUCHED = 40 << 30
+_CANARY = 0xA5
+
+
+def _ptrace(request: int, pid: int) -> None:
+    if _libc.ptrace(request, pid, None, None):
+        raise OSError(ctypes.get_errno(), f"ptrace {request}")
+
+
+def _stop(pid: int, hold_s: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(hold_s)
+    os.kill(pid, signal.SIGCONT)
+
+
+def _attach(pid: int, hold_s: float) -> None:
+    """As gdb does."""
+    _ptrace(_ATTACH, pid)
+    _libc.waitpid(pid, None, _WALL)
+    time.sleep(hold_s)
+    _ptrace(_DETACH, pid)
+
+
+def _seize(pid: int, hold_s: float) -> None:
+    """As strace -p does."""
+    _ptrace(_SEIZE, pid)
+    _ptrace(_INTERRUPT, pid)
+    _libc.waitpid(pid, None, _WALL)
+    time.sleep(hold_s)
+    _ptrace(_DETACH, pid)
+
+
+def _freeze_group(pid: int, hold_s: float) -> None:
+    root = Path("/tmp/cgroups")
+    root.mkdir(exist_ok=True)
+    os.system(f"mountpoint -q {root} || mount -t cgroup2 none {root}")
+    group = root / "frozen"
+    group.mkdir(exist_ok=True)
+    (group / "cgroup.procs").write_text(str(pid))
+    (group / "cgroup.freeze").write_text("1")
+    time.sleep(hold_s)
+    (group / "cgroup.freeze").write_text("0")
+    (root / "cgroup.procs").write_text(str(pid))
+
+
+def _freeze_all(pid: int, hold_s: float) -> None:
+    """Freeze all processes as before a suspend, for the five seconds that the kernel's own test takes."""
+    Path("/sys/power/pm_test").write_text("freezer")
+    try:
+        Path("/sys/power/state").write_text("mem")
+    finally:
+        Path("/sys/power/pm_test").write_text("none")
+
+
+def _ignored(pid: int, hold_s: float) -> None:
+    os.kill(pid, signal.SIGWINCH)
+
+
+def _handled(pid: int, hold_s: float) -> None:
+    os.kill(pid, signal.SIGUSR1)
+
+
+_WAYS: dict[str, Callable[[int, float], None]] = {
+    "stop": _stop, "attach": _attach, "seize": _seize, "freeze_group": _freeze_group, "freeze_all": _freeze_all,
+    "ignored": _ignored, "handled": _handled,
+}
+
+
+@contextlib.contextmanager
+def _disturbing(how: str, after_s: float, hold_s: float) -> Iterator[None]:
+    """Have another process disturb this thread after a while, or, for "task_work", an io_uring complete in it."""
+    if how == "task_work":
+        delay = (ctypes.c_int64 * 2)(0, int(after_s * 1e9))
+        with io_uring.Ring(4) as ring:
+            ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
+            ring.submit()
+            yield
+        return
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        time.sleep(after_s)
+        try:
+            _WAYS[how](parent, hold_s)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.waitpid(child, 0)
+
+
+def _halts(path: str, direction: str) -> int:
+    name = "c2h" if direction == "read" else "h2c"
+    return int(Path("/sys/class/pciedma", Path(path).name, name, "halts").read_text())
+
+
+def disturbed(
+    path: str, how: str, direction: str = "read", length: int = 32 << 20, wait_mode: str = "INTERRUPT",
+    after_s: float = 0.3, hold_s: float = 0.3,
+) -> dict[str, Any]:
+    """Make one call on a memory channel while it is disturbed; "right" of a read: all its bytes came, and no others."""
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = 60.0
+        channel.wait_mode = pciedma.WaitMode[wait_mode]
+        buffer = buffers.small_pages(length)
+        ctypes.memset(buffer.address, _CANARY, length)
+        halts = _halts(path, direction)
+        function = pread if direction == "read" else pwrite
+        place = _UNTOUCHED if direction == "read" else _UNTOUCHED - (1 << 30)
+        start = time.monotonic()
+        with _disturbing(how, after_s, hold_s):
+            result = function(channel.fileno(), buffer.address, length, place)
+        found: dict[str, Any] = {"result": result, "halts": _halts(path, direction) - halts}
+        if direction == "read" and isinstance(result, int):
+            data = buffer.view
+            found["right"] = data[:result] == bytes(result) and data[result:] == bytes([_CANARY]) * (length - result)
+        return found | {"seconds": time.monotonic() - start}
+
+
+def disturbed_message(path: str, how: str, length: int = 100) -> dict[str, Any]:
+    """Write one message while it is disturbed."""
+    _libc.write.restype = ctypes.c_ssize_t
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = 60.0
+        halts = _halts(path, "write")
+        with _disturbing(how, 0.2, 0.2):
+            result = result_of(_libc.write(channel.fileno(), bytes(length), ctypes.c_size_t(length)))
+        return {"result": result, "halts": _halts(path, "write") - halts}
+
+
+def slow(
+    path: str, length: int, kinds: list[str], wait_modes: list[str], timeout_s: float
+) -> list[dict[str, Any]]:
+    """Read and write on a slow card; returns the calls that did not move all, or halted an engine."""
+    wrong = []
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = timeout_s
+        for kind in kinds:
+            buffer = getattr(buffers, kind)(length)
+            for wait_mode in wait_modes:
+                channel.wait_mode = pciedma.WaitMode[wait_mode]
+                for direction, function in (("read", pread), ("write", pwrite)):
+                    halts = _halts(path, direction)
+                    result = function(channel.fileno(), buffer.address, length, _UNTOUCHED)
+                    halted = _halts(path, direction) - halts
+                    if result != length or halted:
+                        case: dict[str, Any] = {"kind": kind, "wait_mode": wait_mode, "direction": direction}
+                        wrong.append(case | {"result": result, "halts": halted})
+    return wrong
+
+
+def neighbours(path: str, length: int, stopped: bool) -> dict[str, Any]:
+    """Read and write at once on a slow card; the reader is stopped for a while, or a third has little patience."""
+    found: dict[str, Any] = {}
+
+    def call(name: str, direction: str, timeout_s: float, what: int) -> None:
+        buffer = buffers.transparent_huge(what)
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = timeout_s
+            function = pread if direction == "read" else pwrite
+            found[name] = function(channel.fileno(), buffer.address, what, _UNTOUCHED)
+
+    threads = [
+        threading.Thread(target=call, args=("writer", "write", 30.0, 2 * length)),
+        threading.Thread(target=call, args=("reader", "read", 30.0, length)),
+    ]
+    if not stopped:
+        threads.append(threading.Thread(target=call, args=("hasty", "read", 0.2, length)))
+    parent = os.getpid()
+    child = os.fork() if stopped else 0
+    if stopped and child == 0:
+        time.sleep(0.5)
+        _stop(parent, 0.2)
+        os._exit(0)
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    if child:
+        os.waitpid(child, 0)
+    return found

@@ -1,0 +1,88 @@
+"""What wakes a thread and is no signal to its program shortens no call and halts no engine; nor does a slow card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+MIB = 1 << 20
+LENGTH = 32 * MIB
+
+
+@pytest.mark.parametrize(
+    ("how", "direction", "wait_mode"),
+    [("task_work", "read", "INTERRUPT"), ("task_work", "write", "POLL"), ("stop", "write", "INTERRUPT"),
+     ("stop", "read", "POLL"), ("attach", "read", "ADAPTIVE"), ("seize", "write", "INTERRUPT"),
+     ("freeze_group", "read", "INTERRUPT"), ("freeze_all", "read", "INTERRUPT"), ("freeze_all", "write", "POLL"),
+     ("ignored", "read", "INTERRUPT")],
+)
+def test_disturbance_shortens_no_call_and_halts_no_engine(lab: Lab, how: str, direction: str, wait_mode: str) -> None:
+    lab.xdma.control.set_fault("bandwidth=20")
+    with lab.drain_bound("xdma", 10_000):
+        options = {"how": how, "direction": direction, "wait_mode": wait_mode, "length": LENGTH}
+        found = lab.call("disturbances:disturbed", path=lab.memory, **options)
+    assert (found["result"], found["halts"], found.get("right", True)) == (LENGTH, 0, True)
+
+
+@pytest.mark.parametrize("how", ["stop", "handled"])
+def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
+    """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun."""
+    lab.xdma.control.set_fault("bandwidth=20")
+    with lab.drain_bound("xdma", 300):
+        found = lab.call("disturbances:disturbed", path=lab.memory, how=how, length=2 * LENGTH, hold_s=2.0)
+    assert 0 < found["result"] < LENGTH
+    assert found["halts"] == 0
+    assert found["right"]
+
+
+@pytest.mark.parametrize("how", ["task_work", "stop", "attach", "freeze_group"])
+def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
+    with lab.drain_bound("capric", 5000):
+        lab.capric.control.set_fault("delay=800000*1")
+        assert lab.call("disturbances:disturbed_message", path=lab.data, how=how) == {"result": 100, "halts": 0}
+
+
+@pytest.fixture(scope="module", params=["1", "0.1"])
+def slow(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A machine whose XDMA card was slow from the beginning."""
+    xdma = EmulatedCard("xdma", faults=[f"bandwidth={request.param}"])
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=600) as vm:
+        lab = make_lab(vm, xdma)
+        lab.rate = float(request.param)  # type: ignore[attr-defined]
+        yield lab
+
+
+@pytest.mark.parametrize("kind", ["small_pages", "transparent_huge"])
+def test_slow_card_works_with_short_time_outs(slow: Lab, kind: str) -> None:
+    length = int(slow.rate * 1.5e6)  # type: ignore[attr-defined]
+    options = {"kinds": [kind], "wait_modes": ["INTERRUPT", "POLL", "ADAPTIVE"], "timeout_s": 0.05}
+    assert slow.call("disturbances:slow", path=slow.memory, length=length, **options) == []
+    assert slow.sysfs("xdma", "resets") == 0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nobody_s_slow_transfer_gets_a_neighbour_reset(slow: Lab, stopped: bool) -> None:
+    length = int(slow.rate * 1e6)  # type: ignore[attr-defined]
+    halts = [slow.sysfs("xdma", f"c0/{engine}/halts") for engine in ("c2h", "h2c")]
+    found = slow.call("disturbances:neighbours", path=slow.memory, length=length, stopped=stopped)
+    assert found.pop("hasty", length) in (length, "ETIMEDOUT")
+    assert found == {"reader": length, "writer": 2 * length}
+    assert slow.sysfs("xdma", "resets") == 0
+    assert [slow.sysfs("xdma", f"c0/{engine}/halts") for engine in ("c2h", "h2c")] == halts
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_card_that_becomes_slow_loses_nothing(lab: Lab, direction: str) -> None:
+    """The first descriptor may take longer than the drain bound: it is halted, but comes to its end."""
+    lab.there_and_back()
+    resets = lab.sysfs("xdma", "resets")
+    lab.xdma.control.set_fault("bandwidth=1")
+    found = lab.call("disturbances:disturbed", path=lab.memory, how="ignored", direction=direction, length=3 * MIB)
+    assert found["result"] == 3 * MIB
+    assert lab.sysfs("xdma", "resets") == resets
