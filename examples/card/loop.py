@@ -28,7 +28,7 @@ STATUS = Register("STATUS", 0x08, (
     Field(28, 16, "count", RO, 0, "bytes that the last DMA has moved"),
 ))
 INTERRUPT = Register("INTERRUPT", 0x0C, (
-    bit(0, "enable", RW, "send the message when done rises"),
+    bit(0, "enable", RW, "send the message when done rises; without messages, hold the pin while done is set"),
 ))
 HOST_LOW = Register("HOST_LOW", 0x10, (
     Field(31, 0, "host_low", RW, 0, "host bus address"),
@@ -78,6 +78,7 @@ class Model(CardModel):
         self.to_host = self.done = False
         self.count = 0
         self._set_busy(False)
+        self._drive_interrupt()
 
     def state(self) -> dict[str, Any]:
         """Return the registers by name."""
@@ -108,6 +109,7 @@ class Model(CardModel):
             self._command(value)
         elif register is STATUS:
             self.done = self.done and not value & STATUS.mask("done")
+            self._drive_interrupt()
         elif register in SETTINGS:
             self._set(register, value)
 
@@ -116,6 +118,7 @@ class Model(CardModel):
             self.records.violation("setting_while_busy", f"write to {register.name} during a DMA")
         else:
             self.values[register.offset] = value
+            self._drive_interrupt()
 
     def _command(self, value: int) -> None:
         if value.bit_count() > 1:
@@ -160,6 +163,10 @@ class Model(CardModel):
         self._set_busy(False)
         if self.values[INTERRUPT.offset]:
             self.send_message()
+        self._drive_interrupt()
+
+    def _drive_interrupt(self) -> None:
+        self.drive_level(self.done and bool(self.values[INTERRUPT.offset]))
 
     def _move(self, length: int) -> bool:
         host = self.values[HOST_HIGH.offset] << 32 | self.values[HOST_LOW.offset]

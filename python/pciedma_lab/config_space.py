@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 SIZE = 4096
 
@@ -18,6 +19,15 @@ _FIRST_CAPABILITY = 0x40
 _ID_POWER, _ID_MSI, _ID_EXPRESS, _ID_MSIX = 0x01, 0x05, 0x10, 0x11
 _FLR_CAPABLE = 1 << 28
 _FLR_INITIATE = 1 << 15
+_MSI_ENABLE, _MSIX_ENABLE = 0x0001, 0x8000
+
+
+class InterruptMode(Enum):
+    """How a card interrupts: as software has enabled it, whatever else the card could do."""
+
+    INTX = "INTx"
+    MSI = "MSI"
+    MSIX = "MSI-X"
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class ConfigSpace:
             self._base_address(number, length)
         messages = [self._msi()] if identity.msi_vectors else []
         messages += [self._msix()] if identity.msix_vectors else []
+        self._offsets: dict[int, int] = {}
         self._capabilities(self._express(), self._power(), *messages)
 
     def _put(self, offset: int, form: str, *values: int) -> None:
@@ -91,8 +102,7 @@ class ConfigSpace:
             self.data[link] = offset
             self.data[offset : offset + len(data)] = data
             self._writable[offset : offset + len(data)] = writable
-            if data[0] == _ID_EXPRESS:
-                self._express_offset = offset
+            self._offsets[data[0]] = offset
             link, offset = offset + 1, (offset + len(data) + 3) & ~3
 
     @staticmethod
@@ -132,7 +142,7 @@ class ConfigSpace:
         for at, value in enumerate(data, offset):
             mask = self._writable[at]
             self.data[at] = self.data[at] & ~mask | value & mask
-        control = self._express_offset + 8
+        control = self._offsets[_ID_EXPRESS] + 8
         if offset <= control + 1 < offset + len(data) and data[control + 1 - offset] & (_FLR_INITIATE >> 8):
             self._function_reset()
 
@@ -145,6 +155,27 @@ class ConfigSpace:
         """Whether the card may assert INTA: Interrupt Disable is not set."""
         return not self.data[COMMAND + 1] & (COMMAND_INTX_DISABLE >> 8)
 
+    def _message_control(self, capability: int) -> int:
+        offset = self._offsets.get(capability)
+        return int.from_bytes(self.data[offset + 2 : offset + 4], "little") if offset else 0
+
+    @property
+    def msi_enabled(self) -> bool:
+        """Whether software has enabled MSI."""
+        return bool(self._message_control(_ID_MSI) & _MSI_ENABLE)
+
+    @property
+    def msix_enabled(self) -> bool:
+        """Whether software has enabled MSI-X."""
+        return bool(self._message_control(_ID_MSIX) & _MSIX_ENABLE)
+
+    @property
+    def interrupt_mode(self) -> InterruptMode:
+        """How the card interrupts now; with both kinds of messages enabled, by MSI-X."""
+        if self.msix_enabled:
+            return InterruptMode.MSIX
+        return InterruptMode.MSI if self.msi_enabled else InterruptMode.INTX
+
     @property
     def bus_master(self) -> bool:
         """Whether the card may access memory."""
@@ -152,5 +183,5 @@ class ConfigSpace:
 
     def set_transactions_pending(self, pending: bool) -> None:
         """Set the bit that software waits for after it took bus mastering away."""
-        status = self._express_offset + 10
+        status = self._offsets[_ID_EXPRESS] + 10
         self.data[status] = self.data[status] & ~0x20 | (0x20 if pending else 0)

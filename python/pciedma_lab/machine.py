@@ -96,7 +96,7 @@ class Machine:
     ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
     ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only. The whole project (of an installed lab:
     its packages and what it has built) is at ``/mnt/project``, read-only. ``installed`` boots a whole distribution from
-    its own disk in place of the lab's small system. Leaving the context shuts the guest down in order and raises
+    its own disk in place of the lab's small system; ``words`` go to the end of the kernel's command line. Leaving the context shuts the guest down in order and raises
     MachineFailed unless the guest ended in order, its kernel's log and taint flags are clean, and no card's model
     crashed or saw a violation. The guest ends with the thread that entered the context, whatever happens, and after
     ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for everything.
@@ -114,6 +114,7 @@ class Machine:
         edu: int = 0,
         icount: bool = False,
         native_hotplug: bool = False,
+        words: Sequence[str] = (),
         installed: Installed | None = None,
         results: Path | None = None,
         work: Path | None = None,
@@ -140,6 +141,7 @@ class Machine:
         self._mounts = {WORK: work.resolve()} if work else {}
         if results:
             self._mounts[str(results.resolve())] = results.resolve()
+        self._words = tuple(words)
         self._installed = installed
         self._results = results
         self._time_limit_s = time_limit_s
@@ -193,7 +195,9 @@ class Machine:
         results = (self._results or folder / "results").resolve()
         results.mkdir(parents=True, exist_ok=True)
         sockets = Path(self._sockets.name)
-        guest = Guest(**self._boot(folder), folder=folder, results=results, sockets=sockets, **self._options)
+        boot = self._boot(folder)
+        boot["words"] = (*boot.get("words", ()), *self._words)
+        guest = Guest(**boot, folder=folder, results=results, sockets=sockets, **self._options)
         if guest.firmware is not None:
             words = guest.kernel_command_line()
             secure_boot.fill_boot_folder(guest.firmware.boot, guest.image, guest.initramfs, words)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from .config_space import ConfigSpace, Identity
+from .config_space import ConfigSpace, Identity, InterruptMode
 from .faults import Faults, nothing, number, span
 from .memory import DmaOutsideMemory, GuestMemory
 from .records import Records
@@ -74,7 +74,7 @@ class CardModel(ABC):
         self._posted: list[tuple[int, int, int, int]] = []
         self._ignores_bus_master = False
         self._spurious_series = 0
-        self._level = False
+        self._level = self._pin = False
 
     @abstractmethod
     def read_register(self, bar: int, offset: int, size: int) -> int:
@@ -144,6 +144,7 @@ class CardModel(ABC):
         if self.faults.active and self.faults.take("all_ones_config"):
             return
         self.config.write(offset, data)
+        self._drive_pin()
 
     def _is_off_the_bus(self) -> bool:
         return bool(self.faults.take("all_ones") or self.faults.take("all_ones_config"))
@@ -224,7 +225,9 @@ class CardModel(ABC):
             self._ignores_bus_master = False
 
     def send_message(self, vector: int = 0) -> None:
-        """Send an interrupt message, with the faults that interrupts can have."""
+        """Send a message, if software has enabled messages, with the faults that they can have."""
+        if self.config.interrupt_mode is InterruptMode.INTX:
+            return
         if self.faults.active:
             if self.faults.take("lost_interrupt"):
                 return
@@ -255,18 +258,27 @@ class CardModel(ABC):
         period_ms = self.faults.take("spurious_interrupt") if series == self._spurious_series else None
         if period_ms is None:
             return
-        self._message(0)
-        if not self.identity.msi_vectors:
+        if self.config.interrupt_mode is InterruptMode.INTX:
+            self.records.counters["interrupts"] += 1
             self.interrupts.level(True)
-            self.interrupts.level(self._level)
+            self.interrupts.level(self._pin)
+        else:
+            self._message(0)
         self.after_us(max(period_ms * 1000, _LEAST_PERIOD_US), lambda: self._spurious(series))
 
     def drive_level(self, asserted: bool) -> None:
-        """Drive INTA, unless software has disabled it."""
-        if asserted and not self._level:
-            self.records.counters["interrupts"] += 1
+        """Assert INTA or not: software sees it unless it has enabled messages or disabled the pin."""
         self._level = asserted
-        self.interrupts.level(asserted and self.config.intx_allowed)
+        self._drive_pin()
+
+    def _drive_pin(self) -> None:
+        config = self.config
+        pin = self._level and config.intx_allowed and config.interrupt_mode is InterruptMode.INTX
+        if pin == self._pin:
+            return
+        self._pin = pin
+        self.records.counters["interrupts"] += pin
+        self.interrupts.level(pin)
 
     def die(self) -> None:
         """End the process at once, as a card does that falls off the bus."""

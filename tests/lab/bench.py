@@ -30,6 +30,17 @@ INT_RD_ENB, INT_WR_ENB = 1 << 8, 1 << 9
 ASSERTED = 1 << 31
 
 
+MSI, MSIX = 0x05, 0x11
+
+
+def capability(read: Callable[[int, int], bytes], wanted: int) -> int:
+    """Return where a card has a capability, or 0; *read* reads its configuration space."""
+    at = read(0x34, 1)[0]
+    while at and read(at, 1)[0] != wanted:
+        at = read(at + 1, 1)[0]
+    return at
+
+
 class Ram:
     """A file in memory, as the guest's RAM is."""
 
@@ -78,10 +89,19 @@ class ModelBench:
         self.ram = Ram()
         model.memory.map(MEMORY, MEMORY_SIZE, self.ram.fd)
         self.bus_master(True)
+        self.messages(msi=True, msix=True)
 
     def bus_master(self, on: bool) -> None:
         """Set Bus Master Enable."""
-        self.card.config.write(COMMAND, bytes([COMMAND_MASTER if on else 0, 0]))
+        self.card.write_config(COMMAND, bytes([COMMAND_MASTER if on else 0, 0]))
+
+    def messages(self, *, msi: bool = False, msix: bool = False) -> None:
+        """Switch kinds of messages that the card has on or off."""
+        for wanted, enable in ((MSI, msi), (MSIX, msix << 7)):
+            at = capability(self.card.read_config, wanted)
+            if at:
+                place = at + 2 if wanted == MSI else at + 3
+                self.card.write_config(place, bytes([enable]))
 
     def read(self, offset: int) -> int:
         """Read a register."""
@@ -234,6 +254,11 @@ class Client:
     def config(self, offset: int, size: int = 4) -> int:
         """Read configuration space."""
         return self.read(offset, size, region=7)
+
+    def enable_messages(self, kind: int, on: bool = True) -> None:
+        """Switch MSI or MSIX on or off, as the guest does in configuration space."""
+        at = capability(lambda offset, size: self.config(offset, size).to_bytes(size, "little"), kind)
+        self.write(at + 2 if kind == MSI else at + 3, on << (0 if kind == MSI else 7), 1, region=7)
 
     def close(self) -> None:
         """Hang up."""

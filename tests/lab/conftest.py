@@ -15,7 +15,7 @@ from pciedma_lab.control import ControlServer
 from pciedma_lab.model import CardModel
 from pciedma_lab.vfio_user import Server
 
-from .bench import DCSR1, INT_RD_ENB, INT_WR_ENB, MEMORY, MEMORY_SIZE, Bench, Client, Ram
+from .bench import DCSR1, INT_RD_ENB, INT_WR_ENB, MEMORY, MEMORY_SIZE, MSI, Bench, Client, Ram
 
 
 @pytest.fixture
@@ -134,10 +134,11 @@ def big(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def client(served: Served, ram: Ram) -> Client:
-    """A client that has greeted, mapped memory at MEMORY, and set the card going."""
+    """A client that has greeted, mapped memory at MEMORY, switched MSI on, and set the card going."""
     client = served.client()
     client.version()
     client.map(MEMORY, MEMORY_SIZE, ram.fd)
     client.write(4, 6, 2, region=7)
+    client.enable_messages(MSI)
     client.write(DCSR1, INT_RD_ENB | INT_WR_ENB)
     return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pciedma_lab.cards import capric
+from pciedma_lab.config_space import COMMAND, COMMAND_INTX_DISABLE, COMMAND_MASTER
 from pciedma_lab.faults import BadFault
 
 from .bench import (
@@ -310,6 +311,33 @@ def test_card_without_messages_holds_its_pin_until_acknowledged() -> None:
     bench.write(INT_REG, C2H["done"])
     assert not bench.interrupts.asserted
     assert bench.model.records.counters["interrupts"] == 1
+
+
+def test_card_whose_messages_are_off_holds_its_pin(bench: Bench) -> None:
+    bench.messages()
+    bench.start(C2H)
+    bench.run()
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (True, 0)
+    bench.messages(msi=True)
+    assert not bench.interrupts.asserted
+    bench.messages()
+    assert bench.interrupts.asserted
+    bench.card.write_config(COMMAND, bytes([COMMAND_MASTER, COMMAND_INTX_DISABLE >> 8]))
+    assert not bench.interrupts.asserted
+    bench.bus_master(True)
+    bench.write(INT_REG, C2H["done"])
+    assert not bench.interrupts.asserted
+    bench.messages(msi=True)
+    bench.move(C2H)
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (False, 1)
+
+
+def test_spurious_interrupt_comes_by_the_pin_if_messages_are_off(bench: Bench) -> None:
+    bench.messages()
+    bench.model.set_fault("spurious_interrupt=1*2")
+    bench.run(0.006)
+    assert (bench.interrupts.rises, bench.interrupts.messages) == (2, 0)
+    assert not bench.interrupts.asserted
 
 
 # What it forbids

@@ -88,6 +88,19 @@ def test_disabled_interrupt_is_not_sent(bench: Bench) -> None:
     assert bench.interrupts.messages == 0
 
 
+def test_pin_is_held_while_done_if_messages_are_off(bench: Bench) -> None:
+    bench.messages()
+    bench.start(START_C2H)
+    bench.run()
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (True, 0)
+    bench.write(INTERRUPT, 0)
+    assert not bench.interrupts.asserted
+    bench.write(INTERRUPT, 1)
+    assert bench.interrupts.asserted
+    bench.write(STATUS, DONE)
+    assert not bench.interrupts.asserted
+
+
 def test_abort_ends_behind_one_burst_that_takes_its_time(bench: Bench) -> None:
     bench.card.set_fault("stall*1")
     bench.start(START_C2H, 4096)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pciedma_lab.config_space import ConfigSpace, Identity
+from pciedma_lab.config_space import ConfigSpace, Identity, InterruptMode
 
 PLAIN = Identity(0x10EE, 0x0007, 0x10EE, 0x0007, 0x050000, bars=(256, 0, 0x1000, 0, 0, 0))
 POWER, MSI, EXPRESS, MSIX = 1, 5, 0x10, 0x11
@@ -141,6 +141,20 @@ def test_msi_capability_takes_address_data_and_enable(space: Space) -> None:
     space.write(at + 2, b"\x01\x00")
     assert (space.number(at + 4), space.number(at + 8), space.number(at + 12, 2)) == (0xFEE00000, 1, 0x4021)
     assert space.number(at + 2, 2) == 0x81
+
+
+def test_interrupt_mode_is_what_software_has_enabled() -> None:
+    both = Space(Identity(0x10EE, 0x9038, 0x10EE, 7, 0, bars=(0x10000, 0, 0, 0, 0, 0), msix_vectors=32))
+    for msi, msix, mode in (
+        (0, 0, InterruptMode.INTX), (1, 0, InterruptMode.MSI), (1, 0x8000, InterruptMode.MSIX),
+        (0, 0x8000, InterruptMode.MSIX), (0, 0, InterruptMode.INTX),
+    ):
+        both.write(both.capability(MSI) + 2, msi.to_bytes(2, "little"))
+        both.write(both.capability(MSIX) + 2, msix.to_bytes(2, "little"))
+        assert both.interrupt_mode is mode
+    both.write(both.capability(MSI) + 2, b"\1")
+    both.reset()
+    assert both.interrupt_mode is InterruptMode.INTX
 
 
 def test_card_without_messages_has_no_msi_capability() -> None:

@@ -18,6 +18,7 @@ import pytest
 from pciedma_lab.cards.capric import Model
 from pciedma_lab.vfio_connection import Connection
 
+from . import bench
 from .bench import (
     C2H,
     DCSR1,
@@ -407,6 +408,39 @@ def test_disabled_pin_does_not_ring(intx: Served, ram: Ram, eventfd: int) -> Non
     assert rings(eventfd, 0.01) == 0
 
 
+def test_pin_rings_although_the_card_could_send_messages(client: Client, ram: Ram, eventfd: int) -> None:
+    client.enable_messages(bench.MSI, on=False)
+    client.set_irqs(EVENTFD | TRIGGER, INTX, 0, 1, [eventfd])
+    start(client, C2H)
+    assert rings(eventfd) == 1
+    client.enable_messages(bench.MSI)
+    client.set_irqs(NONE | UNMASK, INTX, 0, 1)
+    assert rings(eventfd, 0.01) == 0
+    client.enable_messages(bench.MSI, on=False)
+    assert rings(eventfd) == 1
+
+
+def test_message_that_is_not_switched_on_is_not_sent(client: Client, eventfd: int) -> None:
+    client.set_irqs(EVENTFD | TRIGGER, MSI, 0, 1, [eventfd])
+    client.enable_messages(bench.MSI, on=False)
+    start(client, C2H)
+    assert done(client, C2H)
+    assert rings(eventfd, 0.01) == 0
+
+
+def test_both_kinds_of_messages_switched_on_are_msix(big: Served) -> None:
+    client = big.client()
+    client.version()
+    files = [os.eventfd(0, os.EFD_NONBLOCK) for _ in (MSI, MSIX)]
+    for kind, fd in zip((MSI, MSIX), files, strict=True):
+        client.set_irqs(EVENTFD | TRIGGER, kind, 0, 1, [fd])
+        client.enable_messages({MSI: bench.MSI, MSIX: bench.MSIX}[kind])
+    client.write(0, 0, region=1)
+    assert [rings(fd, 0) for fd in files] == [0, 1]
+    for fd in files:
+        os.close(fd)
+
+
 def test_msix_vectors_ring_apart(big: Served) -> None:
     client = big.client()
     client.version()
@@ -415,6 +449,7 @@ def test_msix_vectors_ring_apart(big: Served) -> None:
     files = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(32)]
     client.set_irqs(EVENTFD | TRIGGER, MSIX, 0, 16, files[:16])
     client.set_irqs(EVENTFD | TRIGGER, MSIX, 16, 16, files[16:])
+    client.enable_messages(bench.MSIX)
     for vector in (0, 7, 31):
         client.write(0, vector, region=1)
         assert [n for n, fd in enumerate(files) if rings(fd, 0)] == [vector]

@@ -277,8 +277,40 @@ def test_intx_is_a_level() -> None:
     assert not bench.interrupts.asserted
 
 
-def test_user_wire_stays_until_the_users_logic_was_served() -> None:
-    bench = XdmaBench("user")
+@pytest.mark.parametrize("variant", ["default", "msi", "msi-msix"])
+def test_pin_is_a_level_while_messages_are_off(variant: str) -> None:
+    bench = XdmaBench(variant)
+    bench.messages()
+    bench.chain(H2C, [(DATA, 0, 4)])
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (True, 0)
+    bench.write(STATUS, DONE | STOPPED)
+    assert not bench.interrupts.asserted
+    bench.messages(msi=True, msix=True)
+    bench.write(CONTROL_W1C, RUN)
+    bench.chain(H2C, [(DATA, 0, 4)])
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (False, 1)
+
+
+def test_config_block_says_which_messages_are_on(bench: XdmaBench) -> None:
+    for msi, msix in ((False, False), (False, True)):
+        bench.messages(msi=msi, msix=msix)
+        assert bench.read(CONFIG + 0x14) == msi | msix << 1
+
+
+@pytest.mark.parametrize("variant", ["user-intx", "user"])
+def test_user_wire_holds_the_pin_if_messages_are_off(variant: str) -> None:
+    bench = XdmaBench(variant)
+    bench.messages()
+    bench.model.write(1, IRQ + 0x08, 4, 1 << 3)
+    bench.model.set_fault("user_interrupt=3")
+    assert (bench.interrupts.asserted, bench.interrupts.messages) == (True, 0)
+    bench.model.write(0, 0x04, 4, 8)
+    assert not bench.interrupts.asserted
+
+
+@pytest.mark.parametrize("variant", ["user", "user-msi"])
+def test_user_wire_stays_until_the_users_logic_was_served(variant: str) -> None:
+    bench = XdmaBench(variant)
     model = bench.model
     model.write(1, IRQ + 0x08, 4, 1 << 3)
     model.write(1, IRQ + 0x80, 4, 7 << 24)
@@ -496,6 +528,7 @@ def test_bandwidth_and_busy_time(bench: XdmaBench) -> None:
 
 def test_reset_brings_every_register_back(bench: XdmaBench) -> None:
     bench.chain(H2C, [(DATA, 0, 8)])
+    bench.messages()
     bench.model.function_reset()
     fresh = xdma.Model()
     for base in (0, C2H, IRQ, CONFIG, SGDMA, SGDMA + C2H, 0x6000):

@@ -12,7 +12,7 @@ from .conftest import KERNEL, Lab, make_lab
 LINE = 3
 
 
-@pytest.mark.parametrize("variant", ["user", "user-bypass"])
+@pytest.mark.parametrize("variant", ["user", "user-bypass", "user-intx", "user-msi"])
 def test_line_fires_stays_off_until_noticed_and_fires_again(variant: str) -> None:
     xdma = EmulatedCard("xdma", variant=variant)
     with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:

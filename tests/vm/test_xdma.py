@@ -219,6 +219,7 @@ DESIGNS = {
     "msix-few": [("MEMORY", True, True)] * 4,
     "msi": [("MEMORY", True, True)],
     "msi-many": [("MEMORY", True, True)] * 2,
+    "msi-msix": [("MEMORY", True, True)],
     "intx": [("MEMORY", True, True)],
     "old-core": [("MEMORY", True, True)],
     "aligned": [("MEMORY", True, True)],

@@ -428,8 +428,6 @@ class Model(CardModel):
         asserted = any(engine.is_sent for engine in self.engines)
         if asserted and not self.asserted:
             self.asserted = True
-            if self.identity.msi_vectors:
-                self.send_message()
+            self.send_message()
         self.asserted = asserted
-        if not self.identity.msi_vectors:
-            self.drive_level(asserted or bool(self.error))
+        self.drive_level(asserted or bool(self.error))

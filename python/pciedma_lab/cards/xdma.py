@@ -56,11 +56,12 @@ def _at(bar: int, sizes: tuple[int, ...], bars_64bit: tuple[int, ...] = ()) -> I
     )
 
 
-def _messages(*, msi: int = 0, msix: int = 0) -> Identity:
-    return dataclasses.replace(_IDENTITY, msi_vectors=msi, msix_vectors=msix)
+def _messages(identity: Identity = _IDENTITY, *, msi: int = 0, msix: int = 0) -> Identity:
+    return dataclasses.replace(identity, msi_vectors=msi, msix_vectors=msix)
 
 
 _USER, _BYPASS = USER_BAR_SIZE, BYPASS_BAR_SIZE
+_USER_BARS = _at(1, (_USER, DMA_BAR_SIZE))
 DESIGNS = {
     "default": Design(),
     "2ch": Design(h2c=(False,) * 2, c2h=(False,) * 2),
@@ -70,7 +71,9 @@ DESIGNS = {
     "uneven": Design(h2c=(False,) * 2),
     "stream": Design(h2c=(True,), c2h=(True,)),
     "mixed": Design(h2c=(False, True), c2h=(False, True)),
-    "user": Design(_at(1, (_USER, DMA_BAR_SIZE)), dma_bar=1, user_bar=0),
+    "user": Design(_USER_BARS, dma_bar=1, user_bar=0),
+    "user-msi": Design(_messages(_USER_BARS, msi=1), dma_bar=1, user_bar=0),
+    "user-intx": Design(_messages(_USER_BARS), dma_bar=1, user_bar=0),
     "bypass": Design(_at(0, (DMA_BAR_SIZE, _BYPASS)), bypass_bar=1),
     "user-bypass": Design(_at(1, (_USER, DMA_BAR_SIZE, _BYPASS)), dma_bar=1, user_bar=0, bypass_bar=2),
     "64bit": Design(_at(0, (DMA_BAR_SIZE,), (0,))),
@@ -80,6 +83,7 @@ DESIGNS = {
     "msix-few": Design(_messages(msix=3), h2c=(False,) * 4, c2h=(False,) * 4),
     "msi": Design(_messages(msi=1)),
     "msi-many": Design(_messages(msi=16), h2c=(False,) * 2, c2h=(False,) * 2),
+    "msi-msix": Design(_messages(msi=16, msix=32)),
     "intx": Design(_messages()),
     "old-core": Design(version=4, alignment=None),
     "ancient-core": Design(version=1),
@@ -352,8 +356,13 @@ class Model(CardModel):
         if target == r.Target.IRQ:
             return self.irq_block.read(place)
         if target == r.Target.CONFIG:
-            return self.config_values.get(place, 0)
+            return self._read_config_block(place)
         return {r.FETCH_HALT.offset: self.fetch_halt, r.CREDIT_ENABLE.offset: self.credit_enable}.get(place, 0)
+
+    def _read_config_block(self, place: int) -> int:
+        if place == r.MESSAGES.offset:
+            return self.config.msi_enabled | self.config.msix_enabled << 1
+        return self.config_values.get(place, 0)
 
     def _write_block(self, target: int, place: int, value: int) -> None:
         if target == r.Target.IRQ:

@@ -30,12 +30,7 @@ class InterruptBlock:
             r.CHANNEL_VECTORS + 4 * n: 0 for n in range(2)
         }
         self._requested = {_USER: 0, _CHANNEL: 0}
-        if not self._has_messages():
-            self.card.drive_level(asserted=False)
-
-    def _has_messages(self) -> bool:
-        identity = self.card.identity
-        return bool(identity.msi_vectors or identity.msix_vectors)
+        self.card.drive_level(asserted=False)
 
     def raise_wire(self, wire: int) -> None:
         """The user's logic raises a wire, which stays high until it is served."""
@@ -81,14 +76,13 @@ class InterruptBlock:
         self.update()
 
     def update(self) -> None:
-        """Send a message for each line that has become active, or drive the pin."""
+        """Send a message for each line that has become active, and drive the pin."""
         for kind, base in ((_CHANNEL, r.CHANNEL_VECTORS), (_USER, r.USER_VECTORS)):
             requested = self._sources(kind) & self.enables[kind]
             rising, self._requested[kind] = requested & ~self._requested[kind], requested
-            if rising and self._has_messages():
+            if rising:
                 self._send(rising, base)
-        if not self._has_messages():
-            self.card.drive_level(asserted=any(self._requested.values()))
+        self.card.drive_level(asserted=any(self._requested.values()))
 
     def _send(self, lines: int, base: int) -> None:
         for line in range(lines.bit_length()):

@@ -148,13 +148,14 @@ IRQ = (
     *(_vectors(f"CHANNEL_VECTORS_{n}", CHANNEL_VECTORS + 4 * n) for n in range(2)),
 )
 
+MESSAGES = Register("MSI_ENABLE", 0x14, (bit(0, "msi", RO, "MSI is on"), bit(1, "msix", RO, "MSI-X is on")))
 CONFIG = (
     IDENTIFIER,
     Register("BUS_DEV_FN", 0x04, (Field(15, 0, "bdf", RO, 0, "bus, device, function"),)),
     Register("MAX_PAYLOAD", 0x08, (Field(2, 0, "code", RO, 2, "128 << code bytes"),)),
     Register("MAX_READ_REQUEST", 0x0C, (Field(2, 0, "code", RO, 2, "128 << code bytes"),)),
     Register("SYSTEM_ID", 0x10, (Field(15, 0, "id", RO, 0xFF01, "the designer's"),)),
-    Register("MSI_ENABLE", 0x14, (bit(0, "msi", RO, "MSI is on"), bit(1, "msix", RO, "MSI-X is on"))),
+    MESSAGES,
     Register("PCIE_WIDTH", 0x18, (Field(2, 0, "width", RO, 1, "64 << width bits"),)),
     Register("PCIE_CONTROL", 0x1C, (Field(0, 0, "relaxed_ordering", RW, 1, "on reads"),)),
     Register("USER_MAX_PAYLOAD", 0x40, (Field(2, 0, "code", RW, 5, "128 << code bytes"),)),
