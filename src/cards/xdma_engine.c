@@ -13,12 +13,29 @@
 #define STATUS_PROGRESS	(STATUS_DESCRIPTOR_COMPLETED | STATUS_DESCRIPTOR_STOPPED)
 #define IE_ERRORS	(STATUS_MAGIC_STOPPED | STATUS_READ_ERROR | STATUS_WRITE_ERROR | \
 			 STATUS_DESCRIPTOR_ERROR | STATUS_ALIGN_MISMATCH | STATUS_INVALID_LENGTH)
+/* Reserved in C2H channels: everywhere, and only in IRQ_MASK. */
+#define NOT_OF_C2H	STATUS_WRITE_ERROR
+#define NOT_MASKED_OF_C2H (STATUS_WRITE_ERROR | STATUS_ALIGN_MISMATCH | STATUS_INVALID_LENGTH)
 #define CONTROL_RUNNING	(CONTROL_RUN | CONTROL_POLLMODE_WB | IE_ERRORS | \
 			 STATUS_DESCRIPTOR_COMPLETED | STATUS_IDLE_STOPPED)
 
 static struct device *to_dev(struct pciedma_engine *engine)
 {
 	return &pciedma_card_pdev(pciedma_engine_card(engine))->dev;
+}
+
+static u32 control_running(struct pciedma_engine *engine)
+{
+	bool c2h = pciedma_engine_direction(engine) == PCIEDMA_C2H;
+
+	return c2h ? CONTROL_RUNNING & ~NOT_OF_C2H : CONTROL_RUNNING;
+}
+
+static u32 irq_mask_errors(struct pciedma_engine *engine)
+{
+	bool c2h = pciedma_engine_direction(engine) == PCIEDMA_C2H;
+
+	return c2h ? IE_ERRORS & ~NOT_MASKED_OF_C2H : IE_ERRORS;
 }
 
 /* How many descriptors lie adjacent behind the one after ring[index], in one block. */
@@ -60,7 +77,7 @@ void xdma_engine_init(struct pciedma_engine *engine)
 	writel(0, priv->regs + XDMA_SGDMA + FIRST_ADJACENT);
 	writel(lower_32_bits(dma + XDMA_RECORD_OFFSET), priv->regs + POLL_ADDRESS_LO);
 	writel(upper_32_bits(dma + XDMA_RECORD_OFFSET), priv->regs + POLL_ADDRESS_HI);
-	writel(IE_ERRORS, priv->regs + IRQ_MASK);
+	writel(irq_mask_errors(engine), priv->regs + IRQ_MASK);
 }
 
 /* All of a descriptor but its control, which makes it valid; returns that. */
@@ -134,12 +151,14 @@ static void set_adjacent(struct xdma_engine *priv, u32 adjacent)
 }
 
 /* From the ring's beginning; a rising edge of Run clears count and status. */
-static void engine_run(struct xdma_engine *priv)
+static void engine_run(struct pciedma_engine *engine)
 {
+	struct xdma_engine *priv = pciedma_engine_priv(engine);
+
 	WRITE_ONCE(*priv->record, 0);
 	dma_wmb();
 	writel(CONTROL_RUN, priv->regs + CONTROL_W1C);
-	writel(CONTROL_RUNNING, priv->regs + CONTROL);
+	writel(control_running(engine), priv->regs + CONTROL);
 	priv->state = XDMA_RUNNING;
 }
 
@@ -155,7 +174,7 @@ static void start_chain(struct pciedma_engine *engine, struct pciedma_cursor *cu
 		return;
 	chain_end(priv);
 	set_adjacent(priv, min(ring_adjacent(XDMA_RING_LENGTH - 1), priv->head - 1));
-	engine_run(priv);
+	engine_run(engine);
 }
 
 static void start_ring(struct pciedma_engine *engine, struct pciedma_cursor *cursor)
@@ -172,7 +191,7 @@ static void start_ring(struct pciedma_engine *engine, struct pciedma_cursor *cur
 		return;
 	if (priv->state != XDMA_RUNNING) {
 		set_adjacent(priv, ring_adjacent(XDMA_RING_LENGTH - 1));
-		engine_run(priv);
+		engine_run(engine);
 	}
 	dma_wmb();
 	writel(added, priv->regs + XDMA_SGDMA + CREDITS);

@@ -38,6 +38,7 @@ from .xdma_bench import (
     STATUS_RC,
     STOP,
     STOPPED,
+    WRITE_ERRORS,
     XdmaBench,
 )
 
@@ -92,10 +93,10 @@ def test_set_and_clear_aliases_change_bits_alone(bench: XdmaBench, engine: int) 
     bench.write(engine + CONTROL_W1S, 0x6)
     bench.write(engine + CONTROL_W1C, 0x8)
     assert bench.read(engine + CONTROL) == 0x16
-    bench.write(engine + MASK, 0x18)
-    bench.write(engine + MASK_W1S, 0x6)
-    bench.write(engine + MASK_W1C, 0x8)
-    assert bench.read(engine + MASK) == 0x16
+    bench.write(engine + MASK, 0x12)
+    bench.write(engine + MASK_W1S, 0x44)
+    bench.write(engine + MASK_W1C, 0x2)
+    assert bench.read(engine + MASK) == 0x54
     assert bench.violations == []
 
 
@@ -119,6 +120,24 @@ def test_write_that_the_guide_does_not_know_is_recorded(
 ) -> None:
     bench.model.write(0, offset, size, value)
     assert bench.violations == [violation]
+
+
+@pytest.mark.parametrize("alias", [0, 4, 8])
+@pytest.mark.parametrize(
+    ("register", "bits", "reserved"),
+    [(CONTROL, 0x00FFFE7E, WRITE_ERRORS), (MASK, 0x00FFFE7E, WRITE_ERRORS | 1 << 3 | 1 << 5)],
+)
+def test_conditions_that_only_h2c_knows_are_reserved_for_c2h(
+    bench: XdmaBench, register: int, bits: int, reserved: int, alias: int
+) -> None:
+    bench.write(H2C + register + alias, bits)
+    bench.write(C2H + register + alias, bits & ~reserved)
+    assert bench.violations == []
+    for number in range(24):
+        if reserved >> number & 1:
+            bench.write(C2H + register + alias, 1 << number)
+    assert bench.violations == ["reserved_bits"] * reserved.bit_count()
+    assert not bench.read(C2H + register) & reserved
 
 
 # Chains with STOP

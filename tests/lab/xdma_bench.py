@@ -17,6 +17,8 @@ CHANNEL_ENABLE_W1S = IRQ + 0x14
 RUN, STOPPED, DONE, MAGIC_STOPPED, IDLE_STOPPED = 1, 2, 4, 1 << 4, 1 << 6
 ERRORS, WRITE_ERRORS = 0x00FFFE18, 0x1F << 14
 POLLMODE_WB, NON_INC = 1 << 26, 1 << 25
+#: Reserved for C2H: in CONTROL, and in the interrupt mask.
+NOT_OF_C2H, NOT_MASKED_OF_C2H = WRITE_ERRORS, WRITE_ERRORS | 1 << 3 | 1 << 5
 RUNNING = RUN | STOPPED | DONE | IDLE_STOPPED | ERRORS | POLLMODE_WB
 STOP, COMPLETED, EOP = 1, 2, 16
 
@@ -36,7 +38,7 @@ class XdmaBench(ModelBench):
         self.write(CHANNEL_ENABLE_W1S, 0xFF & (1 << len(self.model.engines)) - 1)
         for engine in (H2C, C2H):
             self.write(engine + POLL_LO, POLL + engine // 0x1000 * 64)
-            self.write(engine + MASK, DONE | STOPPED | (ERRORS if engine == H2C else ERRORS & ~WRITE_ERRORS))
+            self.write(engine + MASK, DONE | STOPPED | (ERRORS if engine == H2C else ERRORS & ~NOT_MASKED_OF_C2H))
 
     def poll_word(self, engine: int) -> int:
         """Return the completed count that the engine has written."""
@@ -63,7 +65,7 @@ class XdmaBench(ModelBench):
         self.write(engine + FIRST_LO, RING)
         self.write(engine + ADJACENT, adjacent)
         self.write(engine + CONTROL_W1C, RUN)
-        self.write(engine + CONTROL, control)
+        self.write(engine + CONTROL, control if engine == H2C else control & ~NOT_OF_C2H)
 
     def chain(self, engine: int, pieces: list[tuple[int, int, int]], **options: int) -> None:
         """Run a chain that ends with STOP: pieces are source, destination, length."""

@@ -35,9 +35,14 @@ def _word(name: str, offset: int, access: Access, meaning: str) -> Register:
     return Register(name, offset, (Field(31, 0, name.lower(), access, 0, meaning),))
 
 
-def _conditions(access: Access) -> tuple[Field, ...]:
-    """Return the fields that control, status and interrupt mask share."""
-    return (
+#: What C2H channels have not: in any of the registers, and in the interrupt mask.
+_NOT_OF_C2H = ("write_error",)
+_NOT_MASKED_OF_C2H = (*_NOT_OF_C2H, "align_mismatch", "invalid_length")
+
+
+def _conditions(access: Access, without: tuple[str, ...] = ()) -> tuple[Field, ...]:
+    """Return the fields that control, status and interrupt mask share, but for those that are reserved."""
+    fields = (
         bit(1, "descriptor_stopped", access, "a descriptor with STOP finished"),
         bit(2, "descriptor_completed", access, "a descriptor with COMPLETED finished"),
         bit(3, "align_mismatch", access, "addresses not aligned as they must be"),
@@ -45,15 +50,16 @@ def _conditions(access: Access) -> tuple[Field, ...]:
         bit(5, "invalid_length", access, "length no multiple of the stream's width"),
         bit(6, "idle_stopped", access, "idle after Run was cleared"),
         Field(13, 9, "read_error", access, 0, "C2H: AXI (decode, slave); H2C: UR, CA, parity, poisoned, unexpected"),
-        Field(18, 14, "write_error", access, 0, "H2C: AXI (decode, slave)"),
+        Field(18, 14, "write_error", access, 0, "AXI (decode, slave); reserved for C2H"),
         Field(23, 19, "descriptor_error", access, 0, "fetch of a descriptor: as read_error of H2C"),
     )
+    return tuple(field for field in fields if field.name not in without)
 
 
-def _control(name: str, offset: int, access: Access) -> Register:
+def _control(name: str, offset: int, access: Access, without: tuple[str, ...] = ()) -> Register:
     return Register(name, offset, (
         bit(0, "run", access, "1 starts the engine, 0 lets it finish the current descriptor and stop"),
-        *_conditions(access),
+        *_conditions(access, without),
         bit(25, "non_inc_mode", access, "the card's address stays the same"),
         bit(26, "pollmode_wb_enable", access, "write the completed count to memory"),
         bit(27, "stream_wb_disable", access, "C2H stream: no result record for each descriptor"),
@@ -82,10 +88,26 @@ PERF_CONTROL = Register("PERF_CONTROL", 0xC0, (
     bit(1, "clear", RW, "clear the counters"),
     bit(2, "run", RW, "count"),
 ))
+
+#: H2C channels.
 CHANNEL = (
     IDENTIFIER, CONTROL, CONTROL_W1S, CONTROL_W1C, STATUS, STATUS_RC, COMPLETED_COUNT, ALIGNMENTS, POLL_ADDRESS_LO,
     POLL_ADDRESS_HI, IRQ_MASK, IRQ_MASK_W1S, IRQ_MASK_W1C, PERF_CONTROL,
     *(_word(f"PERF_{offset:02X}", offset, RO, "performance counter") for offset in range(0xC4, 0xDC, 4)),
+)
+#: What C2H channels have in their place, with fewer bits.
+_C2H_REGISTERS = (
+    _control("CONTROL", 0x04, RW, _NOT_OF_C2H),
+    _control("CONTROL_W1S", 0x08, W1S, _NOT_OF_C2H),
+    _control("CONTROL_W1C", 0x0C, W1C, _NOT_OF_C2H),
+    Register("STATUS", 0x40, (bit(0, "busy", RO, "not idle"), *_conditions(W1C, _NOT_OF_C2H))),
+    Register("STATUS_RC", 0x44, (bit(0, "busy", RO, "not idle"), *_conditions(RC, _NOT_OF_C2H))),
+    Register("IRQ_MASK", 0x90, _conditions(RW, _NOT_MASKED_OF_C2H)),
+    Register("IRQ_MASK_W1S", 0x94, _conditions(W1S, _NOT_MASKED_OF_C2H)),
+    Register("IRQ_MASK_W1C", 0x98, _conditions(W1C, _NOT_MASKED_OF_C2H)),
+)
+C2H_CHANNEL = tuple(
+    next((other for other in _C2H_REGISTERS if other.offset == register.offset), register) for register in CHANNEL
 )
 
 FIRST_LO = _word("FIRST_DESCRIPTOR_LO", 0x80, RW, "address of the first descriptor")
@@ -170,7 +192,7 @@ USER = (USER_SCRATCH, USER_WIRES)
 
 BY_TARGET = {
     Target.H2C: CHANNEL,
-    Target.C2H: CHANNEL,
+    Target.C2H: C2H_CHANNEL,
     Target.IRQ: IRQ,
     Target.CONFIG: CONFIG,
     Target.H2C_SGDMA: SGDMA,
