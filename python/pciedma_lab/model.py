@@ -170,14 +170,24 @@ class CardModel(ABC):
         heapq.heappush(self._timers, (self.clock() + delay_us / 1e6, next(self._numbers), action))
 
     def run_timers(self) -> float | None:
-        """Do what is due; return seconds until the next, or None."""
+        """Do what is due, but not what that makes due; return seconds until the next, or None.
+
+        Something may always be due, and software must get its answers in between.
+        """
         timers = self._timers
-        while timers:
-            left = timers[0][0] - self.clock()
-            if left > 0:
-                return left
-            heapq.heappop(timers)[2]()
-        return None
+        if not timers:
+            return None
+        behind = next(self._numbers)
+        later = []
+        while timers and (left := timers[0][0] - self.clock()) <= 0:
+            timer = heapq.heappop(timers)
+            if timer[1] < behind:
+                timer[2]()
+            else:
+                later.append(timer)
+        for timer in later:
+            heapq.heappush(timers, timer)
+        return max(timers[0][0] - self.clock(), 0.0) if timers else None
 
     def dma_delay_us(self) -> float:
         """Return how long the next DMA takes."""

@@ -115,11 +115,12 @@ class ModelBench:
         """Let time pass, and what falls due in it happen in its turn."""
         end = self.now + seconds
         left = self.card.run_timers()
-        while left is not None and self.now + left < end:
-            self.now += max(left, 1e-9)
+        while left is not None and (not left or self.now + left < end):
+            self.now += max(left, 1e-9) if left else 0
             left = self.card.run_timers()
         self.now = end
-        self.card.run_timers()
+        while self.card.run_timers() == 0:
+            pass
 
     @property
     def violations(self) -> list[str]:

@@ -31,6 +31,7 @@ from .xdma_bench import (
     MASK_W1S,
     NON_INC,
     RING,
+    RING_LENGTH,
     RUN,
     RUNNING,
     SGDMA,
@@ -228,6 +229,26 @@ def test_ring_goes_as_far_as_its_credits_and_is_busy_in_between(bench: XdmaBench
         assert bench.poll_word(H2C) == before + credits
         assert bench.read(CREDITS) == 0
         assert bench.read(STATUS) & 1
+    assert bench.violations == []
+
+
+def endless_ring(bench: XdmaBench) -> None:
+    """Let an engine run through the ring for ever, without credits."""
+    for index in range(RING_LENGTH):
+        bench.descriptor(index, DATA, index * 8, 8, COMPLETED)
+    bench.begin(H2C, credit_mode=False)
+
+
+def test_ring_without_end_lets_software_in(bench: XdmaBench) -> None:
+    endless_ring(bench)
+    counts = []
+    for _ in range(10):
+        assert bench.model.run_timers() == 0
+        counts.append(bench.read(COUNT))
+    assert counts == sorted({*counts})
+    bench.write(CONTROL_W1C, RUN)
+    bench.run()
+    assert not bench.read(STATUS) & 1
     assert bench.violations == []
 
 
