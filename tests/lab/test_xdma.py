@@ -232,6 +232,45 @@ def test_ring_goes_as_far_as_its_credits_and_is_busy_in_between(bench: XdmaBench
     assert bench.violations == []
 
 
+def test_overfetching_core_does_what_old_descriptors_say(bench: XdmaBench) -> None:
+    put(bench, bytes(64))
+    bench.model.card_memory.view(0, 64)[:] = PATTERN[:64]  # type: ignore[index]
+    for index in range(4):
+        bench.descriptor(index, 8 * index, DATA + 8 * index, 8, COMPLETED, magic=0xAD4B if index < 3 else 0)
+    bench.descriptor(4, 32, DATA + 32, 8, COMPLETED)
+    bench.begin(C2H)
+    bench.model.set_fault("overfetch")
+    bench.run()
+    assert got(bench, 64) == bytes(64)  # nothing before the first credit
+    bench.write(C2H + CREDITS, 1)
+    bench.run()
+    assert got(bench, 64) == PATTERN[:24] + bytes(40)
+    assert bench.read(C2H + COUNT) == bench.poll_word(C2H) == 1
+    bench.write(C2H + CREDITS, 1)
+    bench.run()
+    counters = bench.model.records.counters
+    assert (counters["c2h0_overfetches"], counters["c2h0_overfetched"], bench.read(C2H + COUNT)) == (2, 3, 2)
+
+
+def test_overfetching_core_does_what_lies_behind_stop(bench: XdmaBench) -> None:
+    put(bench)
+    bench.descriptor(1, DATA + 8, 8, 8)
+    bench.model.set_fault("overfetch*1")
+    bench.chain(H2C, [(DATA, 0, 8)])
+    assert bytes(bench.model.card_memory.view(0, 24) or b"") == PATTERN[:16] + bytes(8)
+    assert bench.read(COUNT) == 1
+
+
+def test_old_descriptor_whose_memory_was_unmapped_is_seen(bench: XdmaBench) -> None:
+    bench.descriptor(0, 0, DATA, 8, COMPLETED)
+    bench.descriptor(1, 0, 0x1000_0000, 8, COMPLETED)
+    bench.begin(C2H)
+    bench.model.set_fault("overfetch*1")
+    bench.write(C2H + CREDITS, 1)
+    bench.run()
+    assert bench.violations == ["dma_outside_memory"]
+
+
 def endless_ring(bench: XdmaBench) -> None:
     """Let an engine run through the ring for ever, without credits."""
     for index in range(RING_LENGTH):

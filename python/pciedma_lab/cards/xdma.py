@@ -115,6 +115,7 @@ class Model(CardModel):
         "busy_extra_read": nothing,
         "strict_poll_mode": nothing,
         "no_credits": nothing,
+        "overfetch": nothing,
         "death": nothing,
         "user_interrupt": number,
         "stream_source": number,

@@ -86,6 +86,7 @@ class Engine:
         self.extra_busy = False
         self._scheduled = False
         self._next = self._next_adjacent = 0
+        self._overfetches = False
         self._line_free = 0.0
         self._busy_since: float | None = None
 
@@ -263,7 +264,10 @@ class Engine:
         count = min(self._next_adjacent + 1, MAX_FETCH)
         if card.credit_mode(self):
             count = min(count, self.credits)
-        if not count or card.fetch_halted(self):
+        if card.fetch_halted(self):
+            return False
+        if not count:
+            self._overfetch()
             return False
         if card.faults.active and card.faults.take("descriptor_error"):
             self._fail(DESCRIPTOR_UNSUPPORTED)
@@ -282,9 +286,36 @@ class Engine:
         for control, length, source, destination, self._next in _DESCRIPTOR.iter_unpack(data):
             self.queue.append(Descriptor(control, length, source, destination))
         self._next_adjacent = control >> 8 & 0x3F
+        self._overfetches = True
         if self._busy_since is None:
             self._busy_since = max(card.clock(), self._line_free)
         return True
+
+    def _overfetch(self) -> None:
+        """A core with the fault fetches the block behind the last descriptor that it may have, and does what it says.
+
+        It stops at a descriptor without the magic, and neither counts nor tells of what it did.
+        """
+        card = self.card
+        if not self._overfetches or not card.faults.active or not card.faults.take("overfetch"):
+            return
+        self._overfetches = False
+        card.records.counters[f"{self.name}_overfetches"] += 1
+        count = min(self._next_adjacent + 1, (PAGE - self._next % PAGE) // _DESCRIPTOR.size)
+        data = card.dma_from_host(self._next, count * _DESCRIPTOR.size)
+        for control, length, source, destination, _ in _DESCRIPTOR.iter_unpack(data or b""):
+            if control >> 16 != MAGIC:
+                return
+            card.records.counters[f"{self.name}_overfetched"] += 1
+            card.records.event("overfetched", direction=self.name, address=destination if self.c2h else source)
+            self._move_between(source, destination, length)
+
+    def _move_between(self, source: int, destination: int, length: int) -> None:
+        memory = self.card.card_memory.view(source if self.c2h else destination, length)
+        if memory is not None and self.c2h:
+            self.card.dma_to_host(destination, memory)
+        elif memory is not None:
+            self.card.dma_from_host_into(source, memory)
 
     def _step(self, most: int) -> int:
         """Move some of the current descriptor; returns how many bytes."""
@@ -449,6 +480,7 @@ class Engine:
             self.status |= STOPPED & self.control
             self.running = False
             self.queue.clear()
+            self._overfetch()
         if not self.running:
             self._rest()
             if not self.control & RUN:
