@@ -9,6 +9,7 @@ from typing import Any
 
 _HISTORY = 32
 _EVENTS = 1000
+_ACCESSES = 256
 
 
 class Records:
@@ -20,6 +21,8 @@ class Records:
         self.counters: Counter[str] = Counter()
         self.violations: list[dict[str, Any]] = []
         self.events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+        #: The last accesses to what belongs to the user's logic: window, kind, offset, bytes, value.
+        self.accesses: deque[tuple[str, str, int, int, int]] = deque(maxlen=_ACCESSES)
         self.history: deque[tuple[str, int, int, int]] = deque(maxlen=_HISTORY)
 
     def violation(self, name: str, text: str, **facts: Any) -> None:
@@ -29,6 +32,15 @@ class Records:
             for kind, bar, offset, value in self.history
         ]
         self.violations.append({"name": name, "text": text, **facts, "history": history})
+
+    def access(self, window: str, kind: str, offset: int, size: int, value: int, *, each: bool = False) -> None:
+        """Count a read or write of a window as one access of its width, with *each* also by its offset."""
+        self.accesses.append((window, kind, offset, size, value))
+        name = f"{window}_{kind}s"
+        self.counters[name] += 1
+        self.counters[f"{name}.{size}"] += 1
+        if each:
+            self.counters[f"{name}.{offset:#x}.{size}"] += 1
 
     def event(self, name: str, **facts: Any) -> None:
         """Record something worth knowing that nothing forbids."""

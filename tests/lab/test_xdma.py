@@ -271,6 +271,48 @@ def test_old_descriptor_whose_memory_was_unmapped_is_seen(bench: XdmaBench) -> N
     assert bench.violations == ["dma_outside_memory"]
 
 
+def completions(bench: XdmaBench, count: int) -> list[tuple[int, int, int]]:
+    """Let one descriptor after the other be done; return count and poll word at each interrupt, and messages then."""
+    for index in range(count):
+        bench.descriptor(index, DATA, index * 8, 8, COMPLETED)
+    seen: list[tuple[int, int, int]] = []
+
+    def message(vector: int) -> None:
+        bench.interrupts.messages += 1
+        seen.append((bench.read(COUNT), bench.poll_word(H2C), bench.interrupts.messages))
+        bench.write(STATUS, DONE)
+
+    bench.interrupts.message = message  # type: ignore[method-assign]
+    bench.begin(H2C)
+    for _ in range(count):
+        bench.write(CREDITS, 1)
+        bench.run(1e-3)
+    return seen
+
+
+def test_stale_interrupts_come_again_and_tell_old_counts_first(bench: XdmaBench) -> None:
+    bench.model.set_fault("stale_interrupt")
+    seen = completions(bench, 4)
+    assert [count for count, _, _ in seen] == [1, 1, 2, 3, 3, 3, 4]
+    assert [poll for _, poll, _ in seen] == [1, 1, 2, 3, 3, 3, 4]
+    assert bench.violations == []
+
+
+def test_stale_count_is_right_when_the_engine_is_idle(bench: XdmaBench) -> None:
+    bench.model.set_fault("stale_interrupt")
+    for index in range(2):
+        bench.descriptor(index, DATA, 0, 8, COMPLETED)
+    bench.begin(H2C)
+    bench.write(CREDITS, 2)
+    bench.run()
+    assert (bench.read(COUNT), bench.poll_word(H2C)) == (1, 1)
+    bench.write(CONTROL_W1C, RUN)
+    assert (bench.read(COUNT), bench.poll_word(H2C)) == (2, 2)
+    interrupts = bench.interrupts.messages
+    bench.run(1e-3)
+    assert bench.interrupts.messages == interrupts
+
+
 def endless_ring(bench: XdmaBench) -> None:
     """Let an engine run through the ring for ever, without credits."""
     for index in range(RING_LENGTH):
@@ -398,6 +440,56 @@ def test_user_wire_stays_until_the_users_logic_was_served(variant: str) -> None:
     assert model.read(1, IRQ + 0x40, 4) == 8
     model.write(0, 0x04, 4, 8)
     assert model.read(1, IRQ + 0x48, 4) == 0
+
+
+# The user's logic and the bypass
+
+
+def test_reading_clears_what_counts_writes_and_each_access_counts_once() -> None:
+    bench = XdmaBench("user")
+    model = bench.model
+    for value in (1, 2, 3):
+        model.write(0, 0, 4, value)
+    assert [model.read(0, 8, 4) for _ in range(2)] == [3, 0]
+    model.write(0, 8, 4, 5)
+    assert model.read(0, 8, 4) == 0
+    counters = model.records.counters
+    assert (counters["user_reads"], counters["user_reads.0x8.4"], counters["user_writes.0x0.4"]) == (3, 3, 3)
+    assert counters["user_writes.0x8.4"] == 1
+    assert model.state()["accesses"][-2:] == [("user", "write", 8, 4, 5), ("user", "read", 8, 4, 0)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_each_width_touches_its_bytes_of_the_users_registers(size: int) -> None:
+    model = XdmaBench("user").model
+    mask = (1 << 8 * size) - 1
+    model.write(0, 0, 4, 0x44332211)
+    assert model.read(0, 0, size) == 0x44332211 & mask
+    model.write(0, 2 if size < 4 else 0, size, 0xAABBCCDD & mask)
+    assert model.read(0, 0, 4) == {1: 0x44DD2211, 2: 0xCCDD2211}.get(size, 0xAABBCCDD)
+    assert model.read(0, 3, 1) == {1: 0x44, 2: 0xCC}.get(size, 0xAA)
+
+
+def test_wide_read_reads_both_registers_once() -> None:
+    model = XdmaBench("user").model
+    model.write(0, 0, 4, 7)
+    assert model.read(0, 8, 8) == 1
+    assert model.read(0, 8, 8) == 0
+    model.write(0, 0, 8, 0xFFFFFFFF_00000009)
+    assert model.read(0, 0, 8) == 9
+    assert model.records.counters["user_reads.8"] == 3
+
+
+@pytest.mark.parametrize(("bar", "offset", "window"), [(0, 0x2000, "user"), (2, 0x2000, "bypass")])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_memory_behind_user_and_bypass_bar_takes_every_width(bar: int, offset: int, window: str, size: int) -> None:
+    model = XdmaBench("user-bypass").model
+    value = 0x8877665544332211 & (1 << 8 * size) - 1
+    model.write(bar, offset + size, size, value)
+    assert model.read(bar, offset + size, size) == value
+    assert model.read(bar, offset, size) == model.read(bar, offset + 2 * size, size) == 0
+    counters = model.records.counters
+    assert (counters[f"{window}_writes.{size}"], counters[f"{window}_reads.{size}"]) == (1, 3)
 
 
 # Stopping

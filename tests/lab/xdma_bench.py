@@ -40,6 +40,14 @@ class XdmaBench(ModelBench):
             self.write(engine + POLL_LO, POLL + engine // 0x1000 * 64)
             self.write(engine + MASK, DONE | STOPPED | (ERRORS if engine == H2C else ERRORS & ~NOT_MASKED_OF_C2H))
 
+    def read(self, offset: int) -> int:
+        """Read a register of the DMA BAR."""
+        return self.model.read(self.model.design.dma_bar, offset, 4)
+
+    def write(self, offset: int, value: int) -> None:
+        """Write one."""
+        self.model.write(self.model.design.dma_bar, offset, 4, value)
+
     def poll_word(self, engine: int) -> int:
         """Return the completed count that the engine has written."""
         at = POLL + engine // 0x1000 * 64 - MEMORY

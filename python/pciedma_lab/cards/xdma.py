@@ -18,6 +18,7 @@ from ..xdma.card_memory import CardMemory
 from ..xdma.engine import Engine
 from ..xdma.interrupts import InterruptBlock
 from ..xdma.stream import Stream
+from ..xdma.user_logic import MEMORY_START, UserLogic
 
 DMA_BAR_SIZE, USER_BAR_SIZE, BYPASS_BAR_SIZE = 65536, 65536, 1 << 20
 #: What the registers of a design that is not XDMA may read as.
@@ -116,6 +117,7 @@ class Model(CardModel):
         "strict_poll_mode": nothing,
         "no_credits": nothing,
         "overfetch": nothing,
+        "stale_interrupt": nothing,
         "death": nothing,
         "user_interrupt": number,
         "stream_source": number,
@@ -140,13 +142,14 @@ class Model(CardModel):
         ]
         self.engines = self.h2c + self.c2h
         self.irq_block = InterruptBlock(self)
+        self.user_logic = UserLogic(self, USER_BAR_SIZE)
         self.reset()
 
     def reset(self) -> None:
         """Go to the reset state; card memory keeps what it had."""
         self.fetch_halt = self.credit_enable = 0
         self.config_values = {register.offset: register.reset for register in r.CONFIG}
-        self.scratch = 0
+        self.user_logic.reset()
         for engine in self.engines:
             engine.reset()
         for stream in self.streams:
@@ -164,6 +167,7 @@ class Model(CardModel):
                 for engine in self.engines
             },
             "wires": self.irq_block.wires,
+            "accesses": list(self.records.accesses),
             "stream_errors": sum(stream.wrong for stream in self.streams),
         }
 
@@ -209,10 +213,14 @@ class Model(CardModel):
     def read_register(self, bar: int, offset: int, size: int) -> int:
         """Return what software reads."""
         if bar == self.design.user_bar:
-            return self._read_user(offset)
+            value = self.user_logic.read(offset, size)
+            self.records.access("user", "read", offset, size, value, each=offset < MEMORY_START)
+            return value
         if bar == self.design.bypass_bar:
             memory = self.card_memory.view(offset, size)
-            return int.from_bytes(memory or b"", "little")
+            value = int.from_bytes(memory or b"", "little")
+            self.records.access("bypass", "read", offset, size, value)
+            return value
         if self.design.foreign or self.identity.bars[bar] < DMA_BAR_SIZE:
             return FOREIGN
         if size != 4 or offset % 4:
@@ -227,9 +235,11 @@ class Model(CardModel):
     def write_register(self, bar: int, offset: int, size: int, value: int) -> None:
         """Do what software's write does."""
         if bar == self.design.user_bar:
-            self._write_user(offset, value)
+            self.records.access("user", "write", offset, size, value, each=offset < MEMORY_START)
+            self.user_logic.write(offset, size, value)
             return
         if bar == self.design.bypass_bar:
+            self.records.access("bypass", "write", offset, size, value)
             memory = self.card_memory.view(offset, size)
             if memory is not None:
                 memory[:] = value.to_bytes(size, "little")
@@ -286,7 +296,7 @@ class Model(CardModel):
             return value
         readers: dict[int, Callable[[], int]] = {
             r.CONTROL.offset: lambda: engine.control,
-            r.COMPLETED_COUNT.offset: lambda: engine.count,
+            r.COMPLETED_COUNT.offset: lambda: engine.told,
             r.ALIGNMENTS.offset: self._alignments,
             r.POLL_ADDRESS_LO.offset: lambda: engine.poll_address & 0xFFFFFFFF,
             r.POLL_ADDRESS_HI.offset: lambda: engine.poll_address >> 32,
@@ -380,15 +390,6 @@ class Model(CardModel):
                 if not self.credit_mode(engine):
                     engine.credits = 0
                 engine.wake()
-
-    def _read_user(self, offset: int) -> int:
-        return {r.USER_SCRATCH.offset: self.scratch, r.USER_WIRES.offset: self.irq_block.wires}.get(offset, 0)
-
-    def _write_user(self, offset: int, value: int) -> None:
-        if offset == r.USER_SCRATCH.offset:
-            self.scratch = value
-        elif offset == r.USER_WIRES.offset:
-            self.irq_block.lower_wires(value)
 
 
 def _aliased(old: int, kind: int, value: int) -> int:

@@ -45,6 +45,8 @@ AHEAD = 200e-6
 LATE_READS = 3
 LATE_US = 20_000.0
 LIE_US = 1_000_000.0
+#: Microseconds by which counts are behind, and interrupts come again, with the fault stale_interrupt (its own choice).
+STALE_US = 50.0
 
 
 @dataclass
@@ -87,6 +89,8 @@ class Engine:
         self._scheduled = False
         self._next = self._next_adjacent = 0
         self._overfetches = False
+        self._told = self._stales = 0
+        self._is_stale = False
         self._line_free = 0.0
         self._busy_since: float | None = None
 
@@ -96,6 +100,11 @@ class Engine:
     def busy(self) -> bool:
         """Whether status says so: until STOP, an error, or the end of what was under way when Run was cleared."""
         return self.running or self.current is not None
+
+    @property
+    def told(self) -> int:
+        """The count as software sees it: an old one for a while, if stale."""
+        return self._told if self._is_stale else self.count
 
     def read_status(self) -> int:
         """Return STATUS, without side effects but those of the faults."""
@@ -143,6 +152,7 @@ class Engine:
         card.records.counters["starts"] += 1
         card.records.counters[f"{self.name}_starts"] += 1
         self.status = self.count = 0
+        self._is_stale, self._stales = False, 0
         self._next, self._next_adjacent = self.first, self.first_adjacent
         self.queue.clear()
         self.running = True
@@ -169,6 +179,7 @@ class Engine:
 
     def _idle(self) -> None:
         self._rest()
+        self._settle()
         self.status |= IDLE_STOPPED & self.control
         self.card.update_interrupts()
 
@@ -474,8 +485,7 @@ class Engine:
         self.current = None
         self.count += 1
         if descriptor.control & COMPLETED:
-            self._write_record(0)
-            self.status |= DONE & self.control
+            self._complete()
         if descriptor.control & STOP:
             self.status |= STOPPED & self.control
             self.running = False
@@ -487,6 +497,33 @@ class Engine:
                 self._idle()
         if descriptor.control & (COMPLETED | STOP):
             self.card.update_interrupts()
+
+    def _complete(self) -> None:
+        """Tell of a descriptor with COMPLETED, or first of an old count if others came before it and the fault is on."""
+        faults = self.card.faults
+        if self._stales and faults.active and faults.take("stale_interrupt"):
+            if self._stales % 2 and not self._is_stale:
+                self._told, self._is_stale = self.count - 1, True
+            generation, count = self.generation, self.count
+            self.card.after_us(STALE_US, lambda: self._repeat(generation, count))
+        if not self._is_stale:
+            self._write_record(0)
+        self._stales += 1
+        self.status |= DONE & self.control
+
+    def _repeat(self, generation: int, count: int) -> None:
+        """Interrupt again for what was told of before, the count being right by now."""
+        if generation != self.generation or self.count < count:
+            return
+        self._settle()
+        if self.running:
+            self.status |= DONE & self.control
+            self.card.update_interrupts()
+
+    def _settle(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
+            self._write_record(0)
 
     def _write_record(self, error: int) -> None:
         strict = self.card.faults.active and self.card.faults.value("strict_poll_mode")
@@ -500,6 +537,7 @@ class Engine:
         self.queue.clear()
         self.running = False
         self._rest()
+        self._settle()
         self.status |= condition & self.control
         self.extra_busy = bool(self.card.faults.active and self.card.faults.take("busy_extra_read"))
         if record:

@@ -188,7 +188,8 @@ CONFIG = (
 #: The AXI-Lite user BAR belongs to the card's designer; this small design is our own.
 USER_SCRATCH = _word("USER_SCRATCH", 0x00, RW, "remembers what was written")
 USER_WIRES = Register("USER_WIRES", 0x04, (Field(15, 0, "wires", W1C, 0, "user interrupt wires that are high"),))
-USER = (USER_SCRATCH, USER_WIRES)
+USER_WRITTEN = _word("USER_WRITTEN", 0x08, RC, "writes to USER_SCRATCH since it was last read")
+USER = (USER_SCRATCH, USER_WIRES, USER_WRITTEN)
 
 BY_TARGET = {
     Target.H2C: CHANNEL,
