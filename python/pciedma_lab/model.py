@@ -198,6 +198,17 @@ class CardModel(ABC):
             return self.random.uniform(*jitter)
         return float(self.faults.take("delay") or 0)
 
+    def dma_length(self, direction: str, length: int) -> int:
+        """Return how many bytes of a DMA the card moves while it reports all: less with dropped_dma or short_dma."""
+        faults = self.faults
+        if not faults.active:
+            return length
+        if faults.value("dropped_dma") in ("both", direction):
+            faults.take("dropped_dma")
+            return 0
+        short = faults.take("short_dma")
+        return length if short is None else min(int(short), length)
+
     def dma_to_host(self, address: int, data: bytes | memoryview) -> bool:
         """Write to host memory; a refused DMA is recorded, and False returned."""
         return self._dma("c2h", address, len(data), lambda: self.memory.write(address, data)) is not None

@@ -599,6 +599,28 @@ def test_stall_holds_the_direction_it_names(bench: Bench, fault: str, stalled: s
     assert set(bench.model.state()["running"]) == stalled
 
 
+@pytest.mark.parametrize(("fault", "moved"), [("dropped_dma", 0), ("dropped_dma=h2c", 0), ("short_dma=5", 5)])
+def test_dma_that_was_dropped_is_reported_all_the_same(bench: Bench, fault: str, moved: int) -> None:
+    bench.ram.bytes[:10] = PATTERN[:10]
+    bench.model.set_fault(f"{fault}*1")
+    bench.move(H2C, 10)
+    assert bench.model.sram[:10] == PATTERN[:moved] + bytes(10 - moved)
+    bench.move(H2C, 10)
+    assert bench.model.sram[:10] == PATTERN[:10]
+    assert bench.interrupts.messages == 2
+
+
+def test_dma_that_was_dropped_leaves_memory_as_it_was(bench: Bench) -> None:
+    bench.model.sram[:10] = PATTERN[:10]
+    bench.model.set_fault("dropped_dma=h2c")
+    bench.move(C2H, 10)
+    assert bench.ram.bytes[:10] == PATTERN[:10]
+    bench.ram.bytes[:10] = bytes(10)
+    bench.model.set_fault("dropped_dma=c2h*1")
+    bench.move(C2H, 10)
+    assert bench.ram.bytes[:10] == bytes(10)
+
+
 def test_counted_stall_is_ended_by_a_reset(bench: Bench) -> None:
     bench.model.set_fault("stall=h2c*1")
     bench.start(H2C)

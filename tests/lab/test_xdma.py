@@ -549,6 +549,17 @@ def test_lying_idle_reads_idle_and_writes_later(bench: XdmaBench) -> None:
     assert "lying_idle_dma" in bench.events
 
 
+@pytest.mark.parametrize(("fault", "moved"), [("dropped_dma", 0), ("dropped_dma=c2h", 0), ("short_dma=5", 5)])
+def test_dma_that_was_dropped_is_reported_all_the_same(bench: XdmaBench, fault: str, moved: int) -> None:
+    put(bench, bytes(20))
+    bench.model.card_memory.view(0, 20)[:] = PATTERN[:20]  # type: ignore[index]
+    bench.model.set_fault(f"{fault}*1")
+    bench.chain(C2H, [(0, DATA, 10), (10, DATA + 10, 10)])
+    assert got(bench, 20) == PATTERN[:moved] + bytes(10 - moved) + PATTERN[10:20]
+    assert bench.read(C2H + COUNT) == bench.poll_word(C2H) == 2
+    assert bench.violations == []
+
+
 # Errors
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..config_space import Identity
-from ..faults import nothing, one_of
+from ..faults import nothing, number, one_of
 from ..model import COMMON_FAULTS, CardModel
 from ..registers import Access, Field, Register, bit, names
 
@@ -133,6 +133,8 @@ class Model(CardModel):
         "stall": one_of("both", "c2h", "h2c"),
         "late_dma": nothing,
         "lying_idle": nothing,
+        "dropped_dma": one_of("both", "c2h", "h2c"),
+        "short_dma": number,  # bytes
         "error": one_of("ur", "ca", "unexpected"),
         "death": nothing,
     }
@@ -401,7 +403,8 @@ class Model(CardModel):
         """The DMA ends, unless a reset came first: data, then the done bit, then the interrupt."""
         if engine.generation != generation:
             return
-        if not self._transfer(engine, self.values[engine.address], self.values[engine.size]):
+        size = self.dma_length(engine.name, self.values[engine.size])
+        if size and not self._transfer(engine, self.values[engine.address], size):
             return
         self.records.counters["busy_ns"] += int((self.clock() - engine.started) * 1e9)
         engine.under_way = False

@@ -108,6 +108,8 @@ class Model(CardModel):
         "stall": one_of("both", "c2h", "h2c"),
         "late_dma": nothing,
         "lying_idle": nothing,
+        "dropped_dma": one_of("both", "c2h", "h2c"),
+        "short_dma": number,  # bytes
         "descriptor_error": nothing,
         "read_error": nothing,
         "write_error": nothing,

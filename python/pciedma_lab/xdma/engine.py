@@ -51,13 +51,14 @@ STALE_US = 50.0
 
 @dataclass
 class Descriptor:
-    """A descriptor that the engine has; ``moved`` is what it has moved of it."""
+    """A descriptor that the engine has; ``moved`` is what it has moved of it, or says so beyond ``limit``."""
 
     control: int
     length: int
     source: int
     destination: int
     moved: int = 0
+    limit: int = 0
 
 
 class Engine:
@@ -341,7 +342,10 @@ class Engine:
             return self._step_stream(descriptor)
         length = min(descriptor.length - descriptor.moved, most)
         self._note_first()
-        if not self._move(descriptor, length):
+        if not descriptor.moved:
+            descriptor.limit = self.card.dma_length(self.name[:3], descriptor.length)
+        really = min(length, descriptor.limit - descriptor.moved)
+        if really > 0 and not self._move(descriptor, really):
             return 0
         descriptor.moved += length
         self._pace(length)
