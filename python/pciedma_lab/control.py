@@ -100,7 +100,7 @@ class ControlServer:
         self._model.set_fault(text)
 
     def _do_clear_faults(self) -> None:
-        self._model.faults.clear()
+        self._model.clear_faults()
 
     def _do_faults(self) -> list[str]:
         return sorted(self._model.faults.active)

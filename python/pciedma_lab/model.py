@@ -269,6 +269,10 @@ class CardModel(ABC):
         if self.faults.set(text) == "spurious_interrupt":
             self._begin_spurious(self.faults.value("spurious_interrupt"))
 
+    def clear_faults(self) -> None:
+        """Switch all faults off."""
+        self.faults.clear()
+
     def _begin_spurious(self, period_ms: float) -> None:
         self._spurious_series += 1
         series = self._spurious_series

@@ -6,8 +6,9 @@ import pytest
 
 from pciedma_lab.cards import xdma
 from pciedma_lab.xdma.card_memory import SIZE
+from pciedma_lab.xdma.stream import FIFO_BYTES
 
-from .bench import MEMORY
+from .bench import MEMORY, Ram
 from .xdma_bench import (
     ADJACENT,
     C2H,
@@ -30,6 +31,7 @@ from .xdma_bench import (
     MASK_W1C,
     MASK_W1S,
     NON_INC,
+    NOT_OF_C2H,
     RING,
     RING_LENGTH,
     RUN,
@@ -686,6 +688,69 @@ def test_sink_notices_a_wrong_byte() -> None:
     bench.write(CONTROL_W1C, RUN)
     bench.chain(H2C, [(DATA, 0, 100)])
     assert bench.model.state()["stream_errors"] == 1
+
+
+@pytest.mark.parametrize("sink", [None, "sink_rate=0"])
+def test_nobody_takes_more_than_the_fifo_holds(sink: str | None) -> None:
+    bench = XdmaBench("stream")
+    more = Ram(1 << 20)
+    bench.model.memory.map(1 << 32, 1 << 20, more.fd)
+    if sink:
+        bench.model.set_fault(sink)
+    bench.descriptor(0, 1 << 32, 0, 1 << 20, STOP | COMPLETED, adjacent=0)
+    bench.begin(H2C, credit_mode=False, adjacent=0)
+    bench.run(10)
+    assert bench.model.records.counters["h2c_bytes"] - 32 == FIFO_BYTES
+    assert bench.read(STATUS) & 1
+    bench.write(CONTROL_W1C, RUN)
+    bench.run(10)
+    assert bench.read(STATUS) & 1
+    bench.model.set_fault("stream_sink")
+    bench.model.set_fault("sink_rate=1000")
+    bench.run(1)
+    assert bench.read(STATUS) == DONE | STOPPED | IDLE_STOPPED
+    assert bench.read(COUNT) == 1
+    more.close()
+
+
+def test_reader_makes_room_and_gets_every_byte() -> None:
+    bench = XdmaBench("stream")
+    bench.ram.bytes[:] = bytes(n * 7 % 251 for n in range(len(bench.ram.bytes)))
+    data = bytes(bench.ram.bytes[0x8000:])
+    for index in range(3):
+        bench.descriptor(index, DATA, 0, len(data), COMPLETED | (EOP | STOP if index == 2 else 0), adjacent=0)
+    bench.begin(H2C, credit_mode=False, adjacent=0)
+    bench.run()
+    assert (bench.read(COUNT), bench.read(STATUS) & 1) == (2, 1)
+    bench.write(C2H + FIRST_LO, RING + 32 * 8)
+    received = b""
+    while len(received) < 3 * len(data):
+        put(bench, bytes(0x1000))
+        bench.descriptor(8, MEMORY + 0x7000, DATA, 0x1000, STOP | COMPLETED, adjacent=0)
+        bench.write(C2H + CONTROL, RUNNING & ~NOT_OF_C2H)
+        bench.run()
+        bench.write(C2H + CONTROL_W1C, RUN)
+        received += got(bench, 0x1000)
+        put(bench, data[:0x1000])
+    assert received == 3 * data
+    assert bench.read(COUNT) == 3
+
+
+def test_sink_takes_at_its_rate_and_checks() -> None:
+    bench = XdmaBench("stream")
+    bench.model.set_fault("sink_rate=1")
+    bench.ram.bytes[0x8000:0x9000] = bytes(n % 251 for n in range(0x1000))
+    for index in range(32):
+        bench.descriptor(index, DATA, 0, 251 * 16, COMPLETED | (STOP if index == 31 else 0), adjacent=0)
+    bench.begin(H2C, credit_mode=False, adjacent=0)
+    bench.run()
+    first = bench.read(COUNT)
+    assert 251 * 16 * first <= FIFO_BYTES
+    bench.run(4e-3)
+    assert bench.read(COUNT) == first + 1
+    bench.run(0.1)
+    assert bench.read(COUNT) == 32
+    assert bench.model.state()["stream_errors"] == 0
 
 
 # Time

@@ -124,6 +124,7 @@ class Model(CardModel):
         "user_interrupt": number,
         "stream_source": number,
         "stream_sink": nothing,
+        "sink_rate": number,  # MB/s
     }
 
     def __init__(self, variant: str | None = None, seed: int = 0) -> None:
@@ -180,9 +181,19 @@ class Model(CardModel):
         if wire is not None:
             del self.faults.active["user_interrupt"]
             self.irq_block.raise_wire(int(wire))
+        self._order_streams()
+
+    def clear_faults(self) -> None:
+        """Switch all faults off; streams are loop-backs again."""
+        super().clear_faults()
+        self._order_streams()
+
+    def _order_streams(self) -> None:
+        rate = self.faults.value("sink_rate")
+        checks = bool(self.faults.value("stream_sink")) or rate is not None
         for stream in self.streams:
             stream.source_length = int(self.faults.value("stream_source") or 0)
-            stream.checks = bool(self.faults.value("stream_sink"))
+            stream.set_sink(self.clock(), checks=checks, rate=None if rate is None else rate * 1e6)
         self.wake_streams()
 
     def update_interrupts(self) -> None:
@@ -190,9 +201,9 @@ class Model(CardModel):
         self.irq_block.update()
 
     def wake_streams(self) -> None:
-        """Let C2H engines that wait for data look again."""
-        for engine in self.c2h:
-            engine.data_arrived()
+        """Let stream engines that wait for data or for room look again."""
+        for engine in self.engines:
+            engine.stream_moved()
 
     def _bit(self, engine: Engine) -> int:
         return 1 << (engine.number + (16 if engine.c2h else 0))

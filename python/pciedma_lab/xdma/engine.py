@@ -39,6 +39,8 @@ ERRORS = r.STATUS.mask("read_error", "write_error", "descriptor_error", "magic_s
 
 #: Work of one turn of the event loop, so that register accesses are answered in between.
 TURN_DESCRIPTORS, TURN_BYTES = 64, 4 << 20
+#: Room behind an H2C stream for which it is worth while to go on.
+LEAST_ROOM = 4096
 #: Seconds that data may be ahead of what the bandwidth allows.
 AHEAD = 200e-6
 #: Reads of status that a card with the fault late_dma still answers with busy after Run was cleared.
@@ -84,7 +86,7 @@ class Engine:
         self.running = False
         self.queue: deque[Descriptor] = deque()
         self.current: Descriptor | None = None
-        self.stalled = False
+        self.stalled = self._awaits_stream = False
         self.late_reads = 0
         self.extra_busy = False
         self._scheduled = False
@@ -339,7 +341,7 @@ class Engine:
         if not descriptor.moved and not self._acceptable(descriptor):
             return 0
         if self.stream:
-            return self._step_stream(descriptor)
+            return self._receive(descriptor) if self.c2h else self._send(descriptor, most)
         length = min(descriptor.length - descriptor.moved, most)
         self._note_first()
         if not descriptor.moved:
@@ -428,19 +430,34 @@ class Engine:
             return self.card.dma_to_host(host, bytes(memory) * (length // width))
         return self.card.dma_from_host_into(host + length - width, memory)
 
-    def _step_stream(self, descriptor: Descriptor) -> int:
+    def _send(self, descriptor: Descriptor, most: int) -> int:
+        """Send some of an H2C descriptor; without room it waits."""
         stream = self.card.streams[self.number]
-        if not self.c2h:
-            data = self.card.dma_from_host(descriptor.source, descriptor.length)
-            if data is None:
-                self._fail(UNSUPPORTED)
-                return 0
-            stream.put(memoryview(data), end_of_packet=bool(descriptor.control & EOP))
-            self._pace(descriptor.length)
+        left = descriptor.length - descriptor.moved
+        room = stream.room(self.card.clock())
+        if room < min(left, LEAST_ROOM):
+            self._await_stream(stream.seconds_until(min(left, LEAST_ROOM)))
+            return 0
+        length = min(left, room, most)
+        data = self.card.dma_from_host(descriptor.source + descriptor.moved, length)
+        if data is None:
+            self._fail(UNSUPPORTED)
+            return 0
+        descriptor.moved += length
+        is_whole = descriptor.moved == descriptor.length
+        stream.put(memoryview(data), end_of_packet=is_whole and bool(descriptor.control & EOP))
+        self._pace(length)
+        if is_whole:
             self._finish(descriptor, descriptor.length)
-            self.card.wake_streams()
-            return descriptor.length
-        return self._receive(descriptor)
+        self.card.wake_streams()
+        return length
+
+    def _await_stream(self, seconds: float | None) -> None:
+        """Stand still until the user's logic has taken or has given something."""
+        self.stalled = self._awaits_stream = True
+        if seconds is not None:
+            generation = self.generation
+            self.card.after_us(seconds * 1e6, lambda: self.stream_moved() if generation == self.generation else None)
 
     def _receive(self, descriptor: Descriptor) -> int:
         """Fill a C2H descriptor until it is full or a packet ends; without data it waits."""
@@ -449,7 +466,7 @@ class Engine:
         while descriptor.moved < descriptor.length and not ended:
             got = self.card.streams[self.number].get(descriptor.length - descriptor.moved)
             if got is None:
-                self.stalled = True
+                self._await_stream(None)
                 return descriptor.moved - start
             data, ended = got
             if not self.card.dma_to_host(descriptor.destination + descriptor.moved, data):
@@ -460,12 +477,13 @@ class Engine:
         if not self.control & STREAM_WB_DISABLE:
             self.card.dma_to_host(descriptor.source, _RESULT.pack(RESULT_MAGIC << 16 | ended, descriptor.moved))
         self._finish(descriptor, descriptor.moved)
+        self.card.wake_streams()
         return descriptor.moved - start
 
-    def data_arrived(self) -> None:
-        """A C2H stream engine that waits for data looks again."""
-        if self.stream and self.c2h and self.stalled and self.current is not None:
-            self.stalled = False
+    def stream_moved(self) -> None:
+        """A stream's engine that waits for data or for room looks again."""
+        if self._awaits_stream and self.current is not None:
+            self.stalled = self._awaits_stream = False
             if not self._scheduled:
                 self._later(0)
 
