@@ -19,6 +19,8 @@ from .records import Records
 
 #: Spurious interrupts come no closer than this, so that the model still gets to work.
 _LEAST_PERIOD_US = 100
+#: Of so many DMAs, one has a hiccup.
+_HICCUP_EVERY = 8
 
 #: Faults that the shared part of a model knows; times in microseconds or, where said, milliseconds.
 COMMON_FAULTS: dict[str, Callable[[str | None], Any]] = {
@@ -31,6 +33,7 @@ COMMON_FAULTS: dict[str, Callable[[str | None], Any]] = {
     "all_ones_config": nothing,
     "delay": number,  # us
     "jitter": span,  # us
+    "hiccup": span,  # us
 }
 
 
@@ -73,6 +76,7 @@ class CardModel(ABC):
         self._numbers = itertools.count()
         self._posted: list[tuple[int, int, int, int]] = []
         self._ignores_bus_master = False
+        self._dmas = 0
         self._spurious_series = 0
         self._level = self._pin = False
 
@@ -193,6 +197,10 @@ class CardModel(ABC):
         """Return how long the next DMA takes."""
         if not self.faults.active:
             return 0.0
+        hiccup = self.faults.value("hiccup")
+        if hiccup is not None:
+            self._dmas += 1
+            return 0.0 if self._dmas % _HICCUP_EVERY else self.random.uniform(*hiccup)
         jitter = self.faults.take("jitter")
         if jitter is not None:
             return self.random.uniform(*jitter)

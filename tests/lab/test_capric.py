@@ -791,6 +791,18 @@ def test_delay_is_kept(bench: Bench) -> None:
     assert bench.read(INT_REG) & C2H["done"]
 
 
+def test_every_eighth_dma_has_a_hiccup(bench: Bench) -> None:
+    bench.model.set_fault("hiccup=100-200")
+    slow = []
+    for number in range(16):
+        bench.start(C2H)
+        bench.run(50e-6)
+        slow += [] if bench.read(INT_REG) & C2H["done"] else [number]
+        bench.run(200e-6)
+        bench.write(INT_REG, C2H["done"])
+    assert slow == [7, 15]
+
+
 def test_jitter_stays_in_its_range_and_repeats_with_its_seed() -> None:
     series = []
     for _ in range(2):
