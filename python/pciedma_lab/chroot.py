@@ -301,6 +301,7 @@ TOOLS = Chroot(
         "ca-certificates",
         "python3",
         "python3-pip",
+        "python3-numpy",
         "python3-pytest",
         "mypy",
         "gcc",
