@@ -27,7 +27,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Python's own, which is documented elsewhere
     ("py:class", r"(\w+Error|Buffer|Path|int|bytes|Enum|type|TracebackType|BaseException)"),
-    ("py:class", r"(collections|enum|pathlib|types|typing)\..*"),
+    ("py:class", r"(collections|enum|os|pathlib|types|typing)\..*"),
     # the kernel's own, and what only core knows the inside of
     ("c:identifier", r"(__)?(aligned_)?[su](8|16|32|64)|bool|size_t|dma_addr_t|resource_size_t"),
     ("c:identifier", r"pci_\w+|module|device|pciedma_(card|engine|cursor|channel|window)"),

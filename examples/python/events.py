@@ -46,9 +46,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="events to wait for; default: no end")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each; default: for ever")
     arguments = parser.parse_args()
-    which = int(arguments.card) if arguments.card.isdecimal() else arguments.card
     try:
-        with pciedma.open(which) as card:
+        with pciedma.open(arguments.card) as card:
             if not card.info.event_lines:
                 raise ValueError(f"the card {card.info.name} has no event lines")
             lines = arguments.line or list(range(card.info.event_lines))

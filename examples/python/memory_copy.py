@@ -57,11 +57,10 @@ def main() -> int:
     parser.add_argument("address", type=lambda text: int(text, 0), help="in the card's memory")
     parser.add_argument("file", type=Path, help="must not be empty, nor be cut short meanwhile")
     arguments = parser.parse_args()
-    which = int(arguments.card) if arguments.card.isdecimal() else arguments.card
     try:
         with arguments.file.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        with pciedma.open(which) as card, card.channel(0) as channel:
+        with pciedma.open(arguments.card) as card, card.channel(0) as channel:
             if channel.kind is not pciedma.Kind.MEMORY:
                 raise ValueError("channel 0 is not memory")
             copy(channel, data, arguments.address)

@@ -26,9 +26,8 @@ def main() -> int:
     parser.add_argument("card", help="a number, a PCI address, or the path of its node")
     parser.add_argument("text", nargs="?", default="hello")
     arguments = parser.parse_args()
-    which = int(arguments.card) if arguments.card.isdecimal() else arguments.card
     try:
-        with pciedma.open(which) as card, card.channel(0) as channel:
+        with pciedma.open(arguments.card) as card, card.channel(0) as channel:
             if channel.kind is not pciedma.Kind.MESSAGE:
                 raise ValueError("channel 0 is not for messages")
             if channel.info.h2c:

@@ -7,21 +7,23 @@
 
 from __future__ import annotations
 
-from .card import Card, CardInfo, list_cards, open
+from .card import Card, CardInfo, FoundCard, list_cards, open
 from .channel import Channel, ChannelInfo, EngineInfo, Kind, WaitMode
 from .errors import (
     CardGoneError,
     DmaTimeoutError,
+    DriverTooOldError,
     MessageTooLongError,
     NoCardError,
     NotPermittedError,
     RequestCancelledError,
+    WrongNodeError,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "EngineInfo", "Kind",
-    "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError", "WaitMode", "list_cards",
-    "open",
+    "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "DriverTooOldError", "EngineInfo",
+    "FoundCard", "Kind", "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError",
+    "WaitMode", "WrongNodeError", "list_cards", "open",
 ]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from . import uapi
 from .channel import Channel
-from .errors import NoCardError
-from .node import Node
+from .errors import DriverTooOldError, NoCardError, WrongNodeError
+from .node import Node, NodePath, as_int
 
 #: Where the kernel shows the cards, and where their nodes are.
 SYSFS = Path("/sys/class/pciedma")
 DEVICES = Path("/dev")
 
+_CHANNEL_NAME = re.compile(r"(pciedma\d+)c(\d+)")
 _ADDRESS = re.compile(r"([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
@@ -64,39 +66,106 @@ def list_cards(sysfs: Path = SYSFS, devices: Path = DEVICES) -> list[FoundCard]:
     return sorted(found, key=lambda card: card.index)
 
 
-def find(which: int | str | None, sysfs: Path = SYSFS, devices: Path = DEVICES) -> str:
-    """Return the node of a card: the first, or by number, path or PCI address; raises NoCardError."""
-    if isinstance(which, str) and not _ADDRESS.fullmatch(which):
-        return which
-    if isinstance(which, int):
-        return str(devices / f"pciedma{which}")
+#: What names a card.
+Which = SupportsIndex | NodePath | FoundCard | None
+
+
+def find(which: Which, sysfs: Path = SYSFS, devices: Path = DEVICES) -> str:
+    """Return the node of a card: the first, or as open() takes it; raises NoCardError, TypeError, ValueError."""
+    if isinstance(which, FoundCard):
+        return which.path
+    if isinstance(which, (bytes, os.PathLike)) or (isinstance(which, str) and "/" in which):
+        return os.fsdecode(which)
+    if which is None or (isinstance(which, str) and not re.fullmatch("[0-9]+", which)):
+        return _find_address(which, sysfs, devices)
+    number = int(which) if isinstance(which, str) else as_int(which, "the number of a card")
+    if number < 0:
+        raise ValueError(f"the number of a card is negative: {number}")
+    return str(devices / f"pciedma{number}")
+
+
+def _find_address(address: str | None, sysfs: Path, devices: Path) -> str:
     cards = list_cards(sysfs, devices)
     for card in cards:
-        if which is None or card.pci_address.lower().removeprefix("0000:") == which.lower().removeprefix("0000:"):
+        if address is None or card.pci_address.lower().removeprefix("0000:") == address.lower().removeprefix("0000:"):
             return card.path
-    what = "no pciedma card" if which is None else f"no pciedma card at {which}"
+    if address is None:
+        what = "no pciedma card"
+    elif _ADDRESS.fullmatch(address):
+        what = f"no pciedma card at {address}"
+    else:
+        what = f"no pciedma card {address!r}: it is no number, no PCI address, and without a slash no path"
     there = ", ".join(card.pci_address for card in cards) or "none; is the card's driver loaded (lsmod)?"
-    raise NoCardError(2, f"{what}; cards: {there}")
+    raise NoCardError(errno.ENOENT, f"{what}; cards: {there}")
+
+
+def _not_a_card(path: str, card: str | int, channel: int) -> WrongNodeError:
+    text = f"a channel, not a card: it is pciedma.open({card!r}).channel({channel})"
+    return WrongNodeError(errno.ENOTTY, text, path)
 
 
 class Card(Node):
-    """An open card. Threads may share it."""
+    """An open card. Threads may share it. Iterating opens its channels, one after the other."""
 
-    def __init__(self, path: str) -> None:
-        """Open the card's node *path*."""
-        super().__init__(path, os.O_RDWR)
+    __slots__ = ("_info",)
+
+    _info: CardInfo
+
+    def __init__(self, path: NodePath) -> None:
+        """Open the card's node *path*. Raises WrongNodeError if it is not a card's."""
+        name = Path(os.path.realpath(os.fsdecode(path)))
+        if match := _CHANNEL_NAME.fullmatch(name.name):  # opening it would keep others from opening it exclusively
+            raise _not_a_card(str(name), str(name.with_name(match[1])), int(match[2]))
+        super().__init__(name, os.O_RDWR)
         with self._closed_on_error():
-            raw = self._ioctl(uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info())
+            raw = self._card_info()
+            self._refuse_channel()
         values: dict[str, Any] = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
-        for name in ("name", "pci_address", "driver_version"):
-            values[name] = values[name].decode()
-        self.info = CardInfo(**values)
+        for text in ("name", "pci_address", "driver_version"):
+            values[text] = values[text].decode(errors="replace")
+        self._info = CardInfo(**values)
 
-    def channel(self, index: int = 0, *, exclusive: bool = False, nonblocking: bool = False) -> Channel:
+    def _refuse_channel(self) -> None:
+        """Raise WrongNodeError if this is a channel under the name of another node."""
+        raw = uapi.pciedma_channel_info()
+        try:
+            self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, raw)
+        except DriverTooOldError:  # no driver knows it of its cards
+            return
+        raise _not_a_card(self.path, raw.card, raw.channel)
+
+    @property
+    def info(self) -> CardInfo:
+        """What the card is."""
+        return self._info
+
+    def _about(self) -> str:
+        return f"{self.info.name} at {self.info.pci_address}" if hasattr(self, "_info") else ""
+
+    def channel(self, index: SupportsIndex = 0, *, exclusive: bool = False, nonblocking: bool = False) -> Channel:
         """Open a channel; see Channel. The caller closes it. Raises IndexError if there is none."""
-        if not 0 <= index < self.info.channels:
+        number = as_int(index, "the number of a channel")
+        if not 0 <= number < self.info.channels:
             raise IndexError(f"{self.path} has {self.info.channels} channels")
-        return Channel(f"{self.path}c{index}", exclusive=exclusive, nonblocking=nonblocking)
+        self.fileno()
+        channel = Channel(self._node(f"c{number}"), exclusive=exclusive, nonblocking=nonblocking)
+        with channel._closed_on_error():
+            if (channel.info.card, channel.info.channel) != (self.info.index, number):
+                text = f"not channel {number} of card {self.info.index}, {self.info.pci_address}"
+                raise WrongNodeError(errno.ENOTTY, text, channel.path)
+            self._card_info()  # a card that is gone may have left its number, and so its nodes, to another
+        return channel
+
+    def _node(self, suffix: str) -> str:
+        """Return the path of another node of this card's: beside its own, by its own name or by its number."""
+        own = Path(self.path + suffix)
+        return str(own if own.exists() else own.with_name(f"pciedma{self.info.index}{suffix}"))
+
+    def __iter__(self) -> Iterator[Channel]:
+        """Open each channel in turn, as channel() does: the caller closes it."""
+        return (self.channel(number) for number in range(self.info.channels))
+
+    __contains__ = None  # would open channels
 
     def reset(self) -> None:
         """Stop all engines and reset the card.
@@ -106,14 +175,14 @@ class Card(Node):
         """
         self._ioctl(uapi.PCIEDMA_IOC_RESET, uapi.pciedma_reset())
 
-    def listen(self, lines: Iterable[int], eventfd: int = -1) -> None:
+    def listen(self, lines: Iterable[SupportsIndex], eventfd: int = -1) -> None:
         """Listen to interrupt lines of the user's own logic on the card, from 0; none: listen no more.
 
         ``fileno()`` is readable for poll and select when one has fired, and *eventfd* is signalled then. Raises
         ValueError for a line that the card does not have, OSError.
         """
         mask = 0
-        for line in lines:
+        for line in (as_int(value, "an event line") for value in lines):
             if not 0 <= line < self.info.event_lines:
                 raise ValueError(f"{self.path} has {self.info.event_lines} event lines")
             mask |= 1 << line
@@ -128,9 +197,18 @@ class Card(Node):
         return {line for line in range(uapi.PCIEDMA_MAX_EVENTS) if raw.lines >> line & 1}
 
 
-def open(which: int | str | None = None) -> Card:
-    """Open a card: the first, or by number, node path, or PCI address (``01:00.0``).
+def open(which: Which = None) -> Card:
+    """Open a card: the first, or by number (``0``, ``"0"``), node path, PCI address (``"01:00.0"``), or as found.
 
-    Raises NoCardError, NotPermittedError, CardGoneError.
+    A path is text with a slash, bytes, or a path object; links, as those in ``/dev/pciedma/by-path``, are followed. A
+    card found by list_cards() is opened if it is still the one there.
+
+    Raises NoCardError, NotPermittedError, WrongNodeError (a path that is not a card's), CardGoneError; TypeError or
+    ValueError for what cannot name a card.
     """
-    return Card(find(which))
+    card = Card(find(which))
+    if isinstance(which, FoundCard) and card.info.pci_address != which.pci_address:
+        card.close()
+        text = f"the card that was found, at {which.pci_address}, is gone; there is {card.info.pci_address} now"
+        raise NoCardError(errno.ENOENT, text, card.path)
+    return card

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from . import uapi
-from .errors import translated
-from .node import Node
+from .errors import DriverTooOldError, WrongNodeError, translated
+from .node import Node, NodePath, is_bool
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -18,11 +19,16 @@ _NANOSECONDS = 1_000_000_000
 
 
 class Kind(Enum):
-    """What a channel is for its user."""
+    """What a channel is for its user. UNKNOWN is a kind of a driver that is newer than this package."""
 
+    UNKNOWN = 0
     MEMORY = uapi.PCIEDMA_KIND_MEMORY
     MESSAGE = uapi.PCIEDMA_KIND_MESSAGE
     STREAM = uapi.PCIEDMA_KIND_STREAM
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind:
+        return cls.UNKNOWN
 
 
 class WaitMode(Enum):
@@ -87,20 +93,40 @@ class Channel(Node):
     arrival. Settings (time-out, wait mode) belong to the open file. A child after fork() shares them.
     """
 
-    def __init__(self, path: str, *, exclusive: bool = False, nonblocking: bool = False) -> None:
+    __slots__ = ("_info",)
+
+    _info: ChannelInfo
+
+    def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
         """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
 
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
-        have to queue raises BlockingIOError.
+        have to queue raises BlockingIOError. Raises WrongNodeError if it is no channel's node.
         """
         flags = (os.O_EXCL if exclusive else 0) | (os.O_NONBLOCK if nonblocking else 0)
         super().__init__(path, *(access | flags for access in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)))
         with self._closed_on_error():
-            self.info = self._get_info()
-        self.kind = self.info.kind
+            self._info = self._get_info()
+
+    @property
+    def info(self) -> ChannelInfo:
+        """What the channel is."""
+        return self._info
+
+    @property
+    def kind(self) -> Kind:
+        """The same as ``info.kind``."""
+        return self._info.kind
+
+    def _about(self) -> str:
+        return self.kind.name.lower() if hasattr(self, "_info") else ""
 
     def _get_info(self) -> ChannelInfo:
-        raw = self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
+        try:
+            raw = self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
+        except DriverTooOldError:  # each driver knows it, of its channels
+            text = "not a channel: a card's are opened by pciedma.open(CARD).channel(NUMBER)"
+            raise WrongNodeError(errno.ENOTTY, text, self.path) from None
         size = None if raw.size == uapi.PCIEDMA_SIZE_UNKNOWN else raw.size
         return ChannelInfo(
             raw.card, raw.channel, Kind(raw.kind), size, _engine_info(raw.c2h), _engine_info(raw.h2c)
@@ -174,22 +200,21 @@ class Channel(Node):
 
     @timeout_s.setter
     def timeout_s(self, value: float | None) -> None:
+        nanoseconds = uapi.PCIEDMA_TIMEOUT_NONE if value is None else _to_nanoseconds(value)
         wait = self._get_wait()
-        if value is None:
-            wait.timeout_ns = uapi.PCIEDMA_TIMEOUT_NONE
-        elif value >= 0:
-            wait.timeout_ns = _to_nanoseconds(value)
-        else:
-            raise ValueError("the time-out is negative")
+        wait.timeout_ns = nanoseconds
         self._ioctl(uapi.PCIEDMA_IOC_SET_WAIT, wait)
 
     @property
     def wait_mode(self) -> WaitMode:
-        """How calls wait."""
+        """How calls wait. Raises ValueError for a mode that this package has no name for."""
         return WaitMode(self._get_wait().mode)
 
     @wait_mode.setter
     def wait_mode(self, value: WaitMode) -> None:
+        if not isinstance(value, WaitMode):
+            names = ", ".join(f"WaitMode.{mode.name}" for mode in WaitMode)
+            raise TypeError(f"wait_mode is one of pciedma's {names}, not {value!r}")
         wait = self._get_wait()
         wait.mode = value.value
         self._ioctl(uapi.PCIEDMA_IOC_SET_WAIT, wait)
@@ -207,6 +232,14 @@ class Channel(Node):
 
 def _to_nanoseconds(seconds: float) -> int:
     """Round to nanoseconds; what is not 0 does not become 0, which means something else."""
-    if seconds != seconds or seconds * _NANOSECONDS >= 1 << 63:
+    if is_bool(seconds) or not (hasattr(type(seconds), "__float__") or hasattr(type(seconds), "__index__")):
+        raise TypeError(f"timeout_s is seconds, a number, or None for no bound, not {seconds!r}")
+    try:
+        value = float(seconds)
+    except OverflowError:
+        value = float("inf")
+    if value < 0:
+        raise ValueError("the time-out is negative")
+    if value != value or value * _NANOSECONDS >= 1 << 63:
         raise ValueError("the time-out is too long; None is no bound")
-    return max(round(seconds * _NANOSECONDS), 1) if seconds else 0
+    return max(round(value * _NANOSECONDS), 1) if value else 0

@@ -16,6 +16,14 @@ class NotPermittedError(PermissionError):
     """The node may not be opened; the message says how to get the right (EACCES)."""
 
 
+class WrongNodeError(OSError):
+    """The node is not what is wanted: none of pciedma's, a channel for a card, or the like (ENOTTY)."""
+
+
+class DriverTooOldError(OSError):
+    """The driver that is loaded does not know a call of this binding; the message names both versions (ENOTTY)."""
+
+
 class CardGoneError(OSError):
     """The card was removed or does not answer (ENODEV)."""
 

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import errno
 import fcntl
+import operator
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
 
-from .errors import NoCardError, NotPermittedError, translated
+from . import uapi
+from .errors import DriverTooOldError, NoCardError, NotPermittedError, WrongNodeError, translated
 
 _Structure = TypeVar("_Structure", bound=ctypes.Structure)
 
+#: As os.open() takes it.
+NodePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_FOREIGN = (
+    "not a node of pciedma (it does not know the ioctls): a card is /dev/pciedma0, a channel /dev/pciedma0c0, or the "
+    "like; `pciedma list` shows them"
+)
+
+
+def is_bool(value: object) -> bool:
+    """Tell whether this is a bool, numpy's too: where a number is wanted it is a slip, though it can be one."""
+    return type(value).__name__ in ("bool", "bool_")
+
+
+def as_int(value: SupportsIndex, what: str) -> int:
+    """Return what is an integer, a numpy one too, as int; raises TypeError."""
+    if is_bool(value) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{what} is an integer, not {value!r}")
+    return operator.index(value)
+
 
 def open_node(path: str, flags: int, *others: int) -> int:
-    """Open a device node; raises NoCardError, NotPermittedError, or another OSError.
+    """Open a device node; raises NoCardError, NotPermittedError, WrongNodeError, or another OSError.
 
     Where it does not support *flags* (EOPNOTSUPP), the *others* are tried.
     """
@@ -38,17 +61,45 @@ def _explained(error: OSError, path: str) -> OSError:
     if isinstance(error, PermissionError):
         text = "not permitted: be a member of the group pciedma (adduser USER pciedma, then log in again)"
         return NotPermittedError(error.errno, text, path)
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        return WrongNodeError(errno.ENOTTY, _FOREIGN, path)
     return error
 
 
-class Node:
-    """A device node, open until close(). Threads may share it, but none may close what another uses."""
+def _too_old(card: uapi.pciedma_card_info, path: str) -> DriverTooOldError:
+    from . import __version__
 
-    def __init__(self, path: str, *flags: int) -> None:
+    module = f"pciedma_{card.name.decode(errors='replace')}"
+    text = (
+        f"the driver that is loaded, {card.driver_version.decode(errors='replace')} (ABI {card.abi_version}), does not "
+        f"know this call of pciedma {__version__} (ABI {uapi.PCIEDMA_ABI_VERSION}) for Python. Where a newer one is "
+        "installed, close the programs that use cards and load it, or reboot: sudo modprobe -r "
+        f"{module} pciedma && sudo modprobe {module}; `pciedma doctor` says more"
+    )
+    return DriverTooOldError(errno.ENOTTY, text, path)
+
+
+class Node:
+    """A device node, open until close(). Threads may share it, but none may close what another uses.
+
+    It is neither copied nor pickled (TypeError): the number of its file means another file elsewhere.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "_path")
+
+    _fd: int | None
+    _path: str
+
+    def __init__(self, path: NodePath, *flags: int) -> None:
         """Open *path* with the first of the *flags* that it supports."""
-        self._fd: int | None = None
-        self.path = path
-        self._fd = open_node(path, *flags)
+        self._fd = None
+        self._path = os.path.realpath(os.fsdecode(path))  # a link may lead elsewhere later
+        self._fd = open_node(self._path, *flags)
+
+    @property
+    def path(self) -> str:
+        """The node's path; where it was opened by a link, what that leads to."""
+        return self._path
 
     def fileno(self) -> int:
         """Return the file descriptor; raises ValueError if closed."""
@@ -84,8 +135,33 @@ class Node:
             self.close()
 
     def __repr__(self) -> str:
-        """Name the node and whether it is open."""
-        return f"<{type(self).__name__} {self.path}{' closed' if self.closed else ''}>"
+        """Name the node, what it is, and whether it is open."""
+        words = [type(self).__name__, getattr(self, "_path", ""), self._about()]
+        return f"<{' '.join(filter(None, words))}{' closed' if getattr(self, '_fd', None) is None else ''}>"
+
+    def _about(self) -> str:
+        """Return what this node is, in a word or two, also where opening it has failed."""
+        return ""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied, pickled, or handed to a process that is not forked."""
+        raise TypeError(
+            f"cannot copy or pickle {self!r}: the number of its file means nothing elsewhere; hand over its path, and "
+            "open that"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute that there is; raises AttributeError for others, with the one that may be meant."""
+        try:
+            super().__setattr__(name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
+            known = [word for word in dir(type(self)) if not word.startswith("_")]
+            meant = difflib.get_close_matches(name, known, 1, 0.7)
+            hint = f"; is {meant[0]} meant?" if meant else ""
+            text = f"a {type(self).__name__} has no attribute {name!r}{hint}"
+            raise AttributeError(text, name=name, obj=self) from None
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
@@ -95,7 +171,24 @@ class Node:
             self.close()
             raise
 
+    def _card_info(self) -> uapi.pciedma_card_info:
+        """Ask for the card, as every node of ours can; raises WrongNodeError if it is none of ours."""
+        card = uapi.pciedma_card_info()
+        try:
+            with translated(self.path):
+                fcntl.ioctl(self.fileno(), uapi.PCIEDMA_IOC_CARD_INFO, card)
+        except OSError as error:
+            if error.errno in (errno.ENOTTY, errno.EINVAL):  # some drivers' word for an ioctl that they do not know
+                raise WrongNodeError(errno.ENOTTY, _FOREIGN, self.path) from None
+            raise
+        return card
+
     def _ioctl(self, request: int, argument: _Structure) -> _Structure:
-        with translated(self.path):
-            fcntl.ioctl(self.fileno(), request, argument)
+        try:
+            with translated(self.path):
+                fcntl.ioctl(self.fileno(), request, argument)
+        except OSError as error:
+            if error.errno != errno.ENOTTY:
+                raise
+            raise _too_old(self._card_info(), self.path) from None
         return argument

@@ -9,6 +9,9 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +21,14 @@ import pciedma
 from pciedma import uapi
 from pciedma.errors import translated
 
-RW = 3
-
-
-class FakeDriver:
-    """Answers ioctls as the kernel does for a channel of some kind."""
-
-    def __init__(self, kind: int, size: int) -> None:
-        self.kind = kind
-        self.size = size
-        self.wait = uapi.pciedma_wait(timeout_ns=10_000_000_000)
-
-    def ioctl(self, fd: int, request: int, argument: Any) -> int:
-        if request == uapi.PCIEDMA_IOC_CHANNEL_INFO:
-            argument.kind, argument.size = self.kind, self.size
-            argument.c2h.flags = argument.h2c.flags = uapi.PCIEDMA_ENGINE_PRESENT
-            argument.c2h.max_dma = argument.h2c.max_dma = 2047
-        elif request == uapi.PCIEDMA_IOC_GET_WAIT:
-            ctypes.memmove(ctypes.addressof(argument), ctypes.addressof(self.wait), ctypes.sizeof(argument))
-        elif request == uapi.PCIEDMA_IOC_SET_WAIT:
-            ctypes.memmove(ctypes.addressof(self.wait), ctypes.addressof(argument), ctypes.sizeof(argument))
-        else:
-            raise OSError(errno.ENOTTY, "unknown")
-        return 0
+from .fake_driver import FakeDriver
 
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pciedma.Channel]:
     """A memory channel whose card is a file of 4096 bytes."""
-    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 4096).ioctl)
-    path = tmp_path / "node"
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver().ioctl)
+    path = tmp_path / "pciedma0c0"
     path.write_bytes(bytes(range(256)) * 16)
     with pciedma.Channel(str(path)) as channel:
         yield channel
@@ -57,7 +38,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pciedma.
 def message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pciedma.Channel]:
     """A message channel whose card is a FIFO: what is written is read."""
     monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MESSAGE, 0).ioctl)
-    path = tmp_path / "node"
+    path = tmp_path / "pciedma0c0"
     os.mkfifo(path)
     with pciedma.Channel(str(path)) as channel:
         yield channel
@@ -147,6 +128,26 @@ def test_unsuitable_time_outs_are_refused(memory: pciedma.Channel, seconds: floa
     assert memory.timeout_s == 10.0
 
 
+@pytest.mark.parametrize("seconds", ["1", b"1", True, False, 1j, [1], timedelta(seconds=1)])
+def test_time_outs_that_are_no_numbers_are_refused(memory: pciedma.Channel, seconds: Any) -> None:
+    with pytest.raises(TypeError, match="timeout_s is seconds, a number, or None"):
+        memory.timeout_s = seconds
+    assert memory.timeout_s == 10.0
+
+
+@pytest.mark.parametrize("seconds", [Decimal("2.5"), Fraction(5, 2)])
+def test_time_outs_of_all_kinds_of_numbers_are_taken(memory: pciedma.Channel, seconds: Any) -> None:
+    memory.timeout_s = seconds
+    assert memory.timeout_s == 2.5
+
+
+@pytest.mark.parametrize("mode", ["poll", "POLL", 1, None, True, pciedma.Kind.MEMORY])
+def test_wait_mode_that_is_none_names_those_that_are(memory: pciedma.Channel, mode: Any) -> None:
+    with pytest.raises(TypeError, match=r"WaitMode.INTERRUPT, WaitMode.POLL, WaitMode.ADAPTIVE, not ") as caught:
+        memory.wait_mode = mode
+    assert repr(mode) in str(caught.value)
+
+
 def test_wait_mode_keeps_the_time_out(memory: pciedma.Channel) -> None:
     memory.timeout_s = 2.0
     memory.wait_mode = pciedma.WaitMode.POLL
@@ -163,9 +164,9 @@ def test_closed_channel_says_so(memory: pciedma.Channel) -> None:
 
 def test_unclosed_channel_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 1).ioctl)
-    (tmp_path / "node").touch()
+    (tmp_path / "pciedma0c0").touch()
     with pytest.warns(ResourceWarning, match="unclosed"):
-        del_me = pciedma.Channel(str(tmp_path / "node"))
+        del_me = pciedma.Channel(str(tmp_path / "pciedma0c0"))
         del del_me
 
 
@@ -180,10 +181,10 @@ def test_channel_is_opened_for_the_directions_that_it_has(
             raise OSError(errno.EOPNOTSUPP, "not that way")
         return opened(path, flags)
 
-    (tmp_path / "node").touch()
-    monkeypatch.setattr(fcntl, "ioctl", FakeDriver(uapi.PCIEDMA_KIND_MEMORY, 4096).ioctl)
+    (tmp_path / "pciedma0c0").touch()
+    monkeypatch.setattr(fcntl, "ioctl", FakeDriver().ioctl)
     monkeypatch.setattr(os, "open", refuse)
-    with pciedma.Channel(str(tmp_path / "node")) as channel:
+    with pciedma.Channel(str(tmp_path / "pciedma0c0")) as channel:
         monkeypatch.undo()
         assert fcntl.fcntl(channel.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == there
 
@@ -194,13 +195,13 @@ def test_channel_that_opens_no_way_says_why(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(OSError, match="not supported") as caught:
-        pciedma.Channel(str(tmp_path / "node"))
+        pciedma.Channel(str(tmp_path / "pciedma0c0"))
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
 @pytest.mark.filterwarnings("error")
 def test_failed_open_closes_the_node(tmp_path: Path) -> None:
-    node = tmp_path / "node"
+    node = tmp_path / "pciedma0c0"
     node.touch()
     with node.open():
         assert files_open(node) == 1
