@@ -18,32 +18,18 @@ import pciedma
 PIECE = 16 << 20
 
 
-def write_all(channel: pciedma.Channel, data: memoryview, address: int) -> None:
-    """Write, going on after short counts."""
-    while data:
-        moved = channel.write(data, address)
-        data, address = data[moved:], address + moved
-
-
-def read_all(channel: pciedma.Channel, buffer: memoryview, address: int) -> None:
-    """Fill the buffer, going on after short counts; raises ValueError at the end of the card's memory."""
-    while buffer:
-        moved = channel.readinto(buffer, address)
-        if not moved:
-            raise ValueError(f"the card's memory ends at {address:#x}")
-        buffer, address = buffer[moved:], address + moved
-
-
 def copy(channel: pciedma.Channel, data: memoryview, address: int) -> None:
     """Write and compare, in pieces; raises ValueError if something else is read back."""
     for start in range(0, len(data), PIECE):
-        write_all(channel, data[start : start + PIECE], address + start)
+        channel.write(data[start : start + PIECE], address + start)
         print(f"written {min(start + PIECE, len(data))} bytes", file=sys.stderr)
     whole = memoryview(mmap.mmap(-1, min(PIECE, len(data))))  # begins with a page
     for start in range(0, len(data), PIECE):
         piece = data[start : start + PIECE]
         buffer = whole[: len(piece)]
-        read_all(channel, buffer, address + start)
+        moved = channel.readinto(buffer, address + start)
+        if moved < len(buffer):
+            raise ValueError(f"the card's memory ends at {address + start + moved:#x}")
         if buffer != piece:
             raise ValueError(f"differs behind {address + start:#x}")
         print(f"compared {start + len(piece)} bytes", file=sys.stderr)

@@ -17,6 +17,8 @@ from .errors import (
     NoCardError,
     NotPermittedError,
     RequestCancelledError,
+    TransferError,
+    WouldBlockError,
     WrongNodeError,
 )
 
@@ -25,5 +27,5 @@ __version__ = "0.1.0"
 __all__ = [
     "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "DriverTooOldError", "EngineInfo",
     "FoundCard", "Kind", "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError",
-    "WaitMode", "WrongNodeError", "list_cards", "open",
+    "TransferError", "WaitMode", "WouldBlockError", "WrongNodeError", "list_cards", "open",
 ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 from . import uapi
-from .errors import DriverTooOldError, WrongNodeError, translated
-from .node import Node, NodePath, is_bool
+from .errors import DriverTooOldError, TransferError, WrongNodeError, transfer_error
+from .node import Node, NodePath, as_int, is_bool
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _NANOSECONDS = 1_000_000_000
+#: Behind the last byte that the kernel moves.
+_LAST_ADDRESS = (1 << 63) - 1
 
 
 class Kind(Enum):
@@ -79,11 +83,18 @@ def _engine_info(raw: uapi.pciedma_engine_info) -> EngineInfo | None:
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
-    """Return a buffer's memory as bytes, without a copy; raises TypeError if it is not contiguous."""
-    view = memoryview(buffer)
-    if not view.c_contiguous:
-        raise TypeError("the buffer is not contiguous in memory")
-    return view.cast("B")
+    """Return a buffer's memory as bytes, as they lie there, without a copy; raises TypeError if it has gaps."""
+    try:
+        view = pickle.PickleBuffer(buffer).raw()
+    except BufferError:
+        raise TypeError(
+            "the buffer is not contiguous in memory: there are gaps between its elements, or they repeat. Move a copy "
+            "of it (bytes(), numpy.ascontiguousarray())"
+        ) from None
+    with memoryview(buffer) as elements:
+        if "O" in re.sub(":[^:]*:", "", elements.format):  # without the names of fields
+            raise TypeError("the buffer holds references to Python objects, which mean nothing to a card")
+    return view
 
 
 class Channel(Node):
@@ -93,18 +104,20 @@ class Channel(Node):
     arrival. Settings (time-out, wait mode) belong to the open file. A child after fork() shares them.
     """
 
-    __slots__ = ("_info",)
+    __slots__ = ("_cancels", "_info")
 
     _info: ChannelInfo
+    _cancels: int
 
     def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
         """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
 
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
-        have to queue raises BlockingIOError. Raises WrongNodeError if it is no channel's node.
+        have to queue raises WouldBlockError. Raises WrongNodeError if it is no channel's node.
         """
         flags = (os.O_EXCL if exclusive else 0) | (os.O_NONBLOCK if nonblocking else 0)
         super().__init__(path, *(access | flags for access in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)))
+        self._cancels = 0
         with self._closed_on_error():
             self._info = self._get_info()
 
@@ -132,16 +145,30 @@ class Channel(Node):
             raw.card, raw.channel, Kind(raw.kind), size, _engine_info(raw.c2h), _engine_info(raw.h2c)
         )
 
-    def read(self, size: int | None = None, address: int | None = None) -> bytes:
-        """Return up to *size* bytes: a message, or card memory from *address* (default 0).
+    def read(
+        self, size: SupportsIndex | None = None, address: SupportsIndex | None = None, *, whole: bool = True
+    ) -> bytes:
+        """Return *size* bytes of card memory from *address* (default 0), or fewer where it ends; or a message.
 
         The default size is the longest message, or the rest of the card's memory; it is needed where
-        ``info.size`` is None (ValueError). Errors as readinto().
+        ``info.size`` is None (ValueError). *whole* and errors as readinto(); the error's ``partial`` is what has
+        arrived.
         """
         if size is None:
-            size = self._rest(address or 0) if self.kind is Kind.MEMORY else self._longest()
+            size = self._rest(self._position(address, 0) or 0) if self.kind is Kind.MEMORY else self._longest()
+        size = as_int(size, "the size")
+        if size < 0:
+            raise ValueError("the size is negative; without one it is the rest of the memory, or the longest message")
+        self._position(address, size)
+        if size > _LAST_ADDRESS:
+            raise ValueError(f"{size} bytes are longer than any message")
         buffer = bytearray(size)
-        return bytes(memoryview(buffer)[: self.readinto(buffer, address)])
+        try:
+            moved = self.readinto(buffer, address, whole=whole)
+        except TransferError as error:
+            error.partial = bytes(memoryview(buffer)[: error.transferred])
+            raise
+        return bytes(memoryview(buffer)[:moved])
 
     def _rest(self, address: int) -> int:
         if self.info.size is None:
@@ -151,43 +178,70 @@ class Channel(Node):
     def _longest(self) -> int:
         return self.info.c2h.max_dma if self.info.c2h else 0
 
-    def readinto(self, buffer: Buffer, address: int | None = None) -> int:
-        """Fill a writable buffer from the card; returns the bytes that arrived.
+    def readinto(self, buffer: Buffer, address: SupportsIndex | None = None, *, whole: bool = True) -> int:
+        """Fill a writable buffer with card memory from *address* (default 0), or with a message; returns the bytes.
 
-        Fewer than the buffer holds: the end of the card's memory, the longest message, or a signal.
+        They are fewer than the buffer holds where the card's memory ends, or if the message is shorter. With *whole*
+        false it is one call of the kernel's, which moves fewer also if a signal, an error or a time-out comes after
+        part has moved, and never more than 2 GiB less 4 KiB.
 
-        Raises DmaTimeoutError, BlockingIOError (non-blocking, or time-out 0, and it would queue),
-        CardGoneError, OSError with EIO (the card reported an error), EBADF (the channel has no such direction),
-        EFAULT or EINVAL; TypeError or ValueError for an unsuitable buffer or address.
+        Raises TransferError, with what had moved until then: DmaTimeoutError, WouldBlockError (non-blocking, or
+        time-out 0, and it would queue), CardGoneError, RequestCancelledError, and with its errno EIO (the card
+        reported an error), EBADF (the channel has no such direction), EFAULT or EINVAL; TypeError or ValueError for
+        an unsuitable buffer or address.
         """
         view = _bytes_of(buffer)
         if view.readonly:
             raise TypeError("the buffer is read-only")
-        with translated(self.path):
-            if self.kind is Kind.MEMORY:
-                return os.preadv(self.fileno(), [view], self._position(address))
-            self._position(address)
-            return os.readv(self.fileno(), [view])
+        return self._transfer("reading", view, self._position(address, len(view)), whole)
 
-    def write(self, data: Buffer, address: int | None = None) -> int:
-        """Send bytes to the card: a message, or to card memory from *address* (default 0); returns how many.
+    def write(self, data: Buffer, address: SupportsIndex | None = None, *, whole: bool = True) -> int:
+        """Send bytes to card memory from *address* (default 0), all of them, or a message; returns how many.
 
-        Raises MessageTooLongError (nothing has moved), OSError with ENOSPC (at the memory's end), and what
-        readinto() raises.
+        *whole* as for readinto(). Raises MessageTooLongError (nothing has moved), TransferError with ENOSPC (at the
+        memory's end), and what readinto() raises.
         """
         view = _bytes_of(data)
-        with translated(self.path):
-            if self.kind is Kind.MEMORY:
-                return os.pwritev(self.fileno(), [view], self._position(address))
-            self._position(address)
-            return os.writev(self.fileno(), [view])
+        return self._transfer("writing", view, self._position(address, len(view)), whole)
 
-    def _position(self, address: int | None) -> int:
-        if address is not None and self.kind is not Kind.MEMORY:
-            raise ValueError(f"a {self.kind.name.lower()} channel has no addresses")
-        if address is not None and not 0 <= address < 1 << 63:
-            raise ValueError("the address is negative" if address < 0 else "the address is 2^63 or more")
-        return address or 0
+    def _transfer(
+        self, doing: Literal["reading", "writing"], view: memoryview, address: int | None, whole: bool
+    ) -> int:
+        done, cancels = 0, self._cancels
+        try:
+            while True:
+                moved = self._call(doing, view[done:], None if address is None else address + done)
+                done += moved
+                if address is None or not whole or done == len(view):  # a message is one call
+                    return done
+                if not moved:
+                    if doing == "reading":
+                        return done
+                    raise OSError(errno.ENOSPC, "")
+                if self._cancels != cancels:
+                    raise OSError(errno.ECANCELED, "")
+        except OSError as error:
+            raise transfer_error(error.errno or 0, self.path, doing, len(view), address, done) from None
+
+    def _call(self, doing: Literal["reading", "writing"], view: memoryview, address: int | None) -> int:
+        if address is None:
+            return (os.readv if doing == "reading" else os.writev)(self.fileno(), [view])
+        return (os.preadv if doing == "reading" else os.pwritev)(self.fileno(), [view], address)
+
+    def _position(self, address: SupportsIndex | None, length: int) -> int | None:
+        """Return where a transfer of card memory begins, None for messages; raises ValueError where it cannot be."""
+        if self.kind is not Kind.MEMORY:
+            if address is not None:
+                raise ValueError(f"a {self.kind.name.lower()} channel has no addresses")
+            return None
+        position = 0 if address is None else as_int(address, "the address")
+        if position < 0:
+            raise ValueError("the address is negative")
+        if position > _LAST_ADDRESS:
+            raise ValueError("the address is 2^63 or more")
+        if position + length > _LAST_ADDRESS:
+            raise ValueError(f"{length} bytes at {position:#x} end behind 2^63 - 1, the last address")
+        return position
 
     @property
     def timeout_s(self) -> float | None:
@@ -222,8 +276,11 @@ class Channel(Node):
     def cancel(self) -> None:
         """End all requests of this open file, of all its threads and processes, synchronous or not.
 
-        Each returns what has arrived, or raises RequestCancelledError if that is nothing. The channel works on.
+        Each raises RequestCancelledError. A call with ``whole`` false, an asynchronous request, and one of the C
+        library or of another Channel on the same open file (as after fork()) ends with what has arrived instead,
+        if that is not nothing. The channel works on.
         """
+        self._cancels += 1
         self._ioctl(uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel())
 
     def _get_wait(self) -> uapi.pciedma_wait:

@@ -24,23 +24,50 @@ class DriverTooOldError(OSError):
     """The driver that is loaded does not know a call of this binding; the message names both versions (ENOTTY)."""
 
 
-class CardGoneError(OSError):
+class TransferError(OSError):
+    """A read or write failed. The classes below are such errors too, if that is what failed.
+
+    ``transferred`` is how many bytes had moved before; readinto() has put them into its buffer. ``partial`` is
+    those of read(). ``address`` (None where there are none) and ``length`` are what was asked for.
+    """
+
+    transferred: int = 0
+    partial: bytes = b""
+    address: int | None = None
+    length: int = 0
+    _doing: str = ""
+
+    def __str__(self) -> str:
+        """Say what was asked for, and what came of it."""
+        if not self._doing:
+            return super().__str__()
+        place = "" if self.address is None else f" at {self.address:#x}"
+        after = f", after {self.transferred} bytes" if self.transferred else ""
+        what = f"{self._doing} {self.length} bytes{place} of {self.filename}"
+        return f"[Errno {self.errno}] {what}: {self.strerror}{after}"
+
+
+class CardGoneError(TransferError):
     """The card was removed or does not answer (ENODEV)."""
 
 
-class DmaTimeoutError(TimeoutError):
+class DmaTimeoutError(TransferError, TimeoutError):
     """Nothing moved for the channel's time-out (ETIMEDOUT). The channel works on."""
 
 
-class RequestCancelledError(OSError):
-    """The request was cancelled before anything had moved (ECANCELED). The channel works on."""
+class WouldBlockError(TransferError, BlockingIOError):
+    """The engine is at work for others, and the call must not queue: non-blocking, or time-out 0 (EAGAIN)."""
 
 
-class MessageTooLongError(OSError):
+class RequestCancelledError(TransferError):
+    """The request was cancelled (ECANCELED). The channel works on."""
+
+
+class MessageTooLongError(TransferError):
     """A message is longer than the card's longest DMA (EMSGSIZE). Nothing has moved."""
 
 
-_CLASSES: dict[int, type[OSError]] = {
+_CLASSES: dict[int, type[TransferError]] = {
     errno.ECANCELED: RequestCancelledError,
     errno.ENODEV: CardGoneError,
     errno.ETIMEDOUT: DmaTimeoutError,
@@ -57,3 +84,13 @@ def translated(path: str) -> Iterator[None]:
         code = error.errno or 0
         kind = _CLASSES.get(code, OSError)
         raise kind(code, os.strerror(code), path) from None
+
+
+def transfer_error(
+    code: int, path: str, doing: str, length: int, address: int | None, transferred: int
+) -> TransferError:
+    """Return the error of a transfer: what was asked for, and what had moved."""
+    kind = WouldBlockError if code == errno.EAGAIN else _CLASSES.get(code, TransferError)
+    error = kind(code, os.strerror(code), path)
+    error._doing, error.length, error.address, error.transferred = doing, length, address, transferred
+    return error

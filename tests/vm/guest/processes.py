@@ -201,7 +201,7 @@ def unbind_during_write(path: str, driver: str, address: str, length: int) -> in
     """Unbind a card while a write to it is under way; returns what the write moved."""
     moved: list[int] = []
     with pciedma.Channel(path) as channel:
-        writer = threading.Thread(target=lambda: moved.append(channel.write(bytes(length))))
+        writer = threading.Thread(target=lambda: moved.append(channel.write(bytes(length), whole=False)))
         writer.start()
         time.sleep(0.02)
         unbind(driver, address)
