@@ -42,16 +42,35 @@ static ssize_t fake_move(size_t count, off_t offset)
 #define pread(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
 #define pwrite(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
 
-/* Prints what is handed in; calls wait by interrupt, and 77 ns. */
+/*
+ * Prints what is handed in; calls wait by interrupt, and 77 ns. All nodes are
+ * channel CHANNEL of card FOUND, or cards if CHANNEL is -1; the driver's ABI is
+ * ABI. Call LAST fails with ERROR.
+ */
 static int fake_ioctl(unsigned long request, void *argument)
 {
 	const unsigned char *bytes = (const unsigned char *)argument;
+	static long ioctls;
 	size_t i;
 
 	printf("ioctl %lu ", request);
 	for (i = 0; i < _IOC_SIZE(request); i++)
 		printf("%02x", bytes[i]);
 	printf("\n");
+	if (ioctls++ == setting("LAST", -1)) {
+		errno = (int)setting("ERROR", 0);
+		return -1;
+	}
+	if (request == PCIEDMA_IOC_CARD_INFO)
+		((struct pciedma_card_info *)argument)->abi_version = (__u32)setting("ABI", 1);
+	if (request == PCIEDMA_IOC_CHANNEL_INFO && setting("CHANNEL", 0) < 0) {
+		errno = ENOTTY;
+		return -1;
+	}
+	if (request == PCIEDMA_IOC_CHANNEL_INFO) {
+		((struct pciedma_channel_info *)argument)->channel = (__u32)setting("CHANNEL", 0);
+		((struct pciedma_channel_info *)argument)->card = (__u32)setting("FOUND", 0);
+	}
 	if (request == PCIEDMA_IOC_GET_WAIT) {
 		((struct pciedma_wait *)argument)->mode = PCIEDMA_WAIT_INTERRUPT;
 		((struct pciedma_wait *)argument)->timeout_ns = 77;
@@ -92,6 +111,7 @@ static void call_card(int fd)
 
 	print("card_get_info", pciedma_card_get_info(fd, &info));
 	printf("name %s\n", info.name);
+	print("card_is_older", pciedma_card_is_older(fd));
 	print("card_reset", pciedma_card_reset(fd));
 	print("card_listen", pciedma_card_listen(fd, 8, -1));
 	print("card_get_events", pciedma_card_get_events(fd, &lines));

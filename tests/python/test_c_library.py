@@ -146,6 +146,11 @@ def test_pkg_config_understands_the_file(tmp_path: Path) -> None:
     assert ask("--libs") == ""
 
 
+def returned(printed: list[str]) -> list[str]:
+    """Return what calls have returned, without the ioctls that they made."""
+    return [line for line in printed if not line.startswith("ioctl ")]
+
+
 def _failed(number: int) -> list[str]:
     return [f"open -1 {number}"]
 
@@ -182,8 +187,31 @@ def test_open_by_another_address_is_enoent(caller: Caller, which: str) -> None:
 def test_open_by_number_or_path_needs_no_sysfs(caller: Caller) -> None:
     node = caller.devices / "pciedma3"
     node.touch()
-    for arguments in (("open", "3"), ("number", "3"), ("open", node)):
+    for arguments in (("open", "3"), ("number", "3")):
         assert caller(*arguments)[:3] == ["open 0 0", str(node), "cloexec 1 0"]
+    link = caller.devices / "link"
+    link.symlink_to("pciedma3")
+    for path in (node, link):
+        assert returned(caller("open", path, fake=True, CHANNEL=-1))[:3] == ["open 0 0", str(node), "cloexec 1 0"]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero"])
+def test_open_by_a_path_that_is_no_card_is_enotty(caller: Caller, path: str) -> None:
+    assert caller("open", path) == _failed(errno.ENOTTY)
+
+
+def test_open_by_the_path_of_a_channel_is_enotty(caller: Caller) -> None:
+    assert returned(caller("open", "/dev/null", fake=True, CHANNEL=3)) == _failed(errno.ENOTTY)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "told"), [(errno.ENODEV, errno.ENODEV), (errno.EIO, errno.EIO), (errno.EINVAL, errno.ENOTTY)]
+)
+def test_open_by_a_path_that_answers_otherwise_tells_why(caller: Caller, last: int, error: int, told: int) -> None:
+    told = error if last else told  # of CARD_INFO alone EINVAL is a stranger's word
+    printed = caller("open", "/dev/null", fake=True, CHANNEL=-1, LAST=last, ERROR=error)
+    assert returned(printed) == _failed(told)
 
 
 def test_open_by_a_number_beyond_32_bits_does_not_wrap(caller: Caller) -> None:
@@ -195,14 +223,33 @@ def test_open_by_a_number_beyond_32_bits_does_not_wrap(caller: Caller) -> None:
 def test_channel_of_a_card_is_opened_with_the_flags_given(caller: Caller) -> None:
     caller.add_card(0)
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_EXCL | os.O_NONBLOCK):
-        opened = caller("channel", "0", 0, flags, fake=True)[1:]
+        opened = returned(caller("channel", "0", 0, flags, fake=True))
         access = f"access {flags & os.O_ACCMODE} 0"
         assert opened == ["open 0 0", f"{caller.devices}/pciedma0c0", "cloexec 1 0", access]
 
 
 def test_channel_that_is_not_there_is_enoent(caller: Caller) -> None:
     caller.add_card(0)
-    assert caller("channel", "0", 1, os.O_RDWR, fake=True)[1:] == _failed(errno.ENOENT)
+    assert returned(caller("channel", "0", 1, os.O_RDWR, fake=True)) == _failed(errno.ENOENT)
+
+
+@pytest.mark.parametrize("settings", [{"FOUND": 1}, {"CHANNEL": 1}, {"FOUND": 7, "CHANNEL": 7}])
+def test_channel_of_another_card_or_number_is_enodev(caller: Caller, settings: dict[str, int]) -> None:
+    caller.add_card(0)
+    printed = caller("channel", "0", 0, os.O_RDWR, fake=True, **settings)
+    assert returned(printed) == _failed(errno.ENODEV)
+
+
+def test_channel_of_a_card_that_has_gone_is_enodev(caller: Caller) -> None:
+    caller.add_card(0)
+    for last in range(3):
+        printed = caller("channel", "0", 0, os.O_RDWR, fake=True, LAST=last, ERROR=errno.ENODEV)
+        assert returned(printed) == _failed(errno.ENODEV)
+
+
+@pytest.mark.parametrize(("abi", "older"), [(0, 1), (uapi.PCIEDMA_ABI_VERSION, 0), (77, 0)])
+def test_driver_is_older_if_its_abi_is(caller: Caller, abi: int, older: int) -> None:
+    assert f"card_is_older {older} 0" in caller("calls", "/dev/null", "/dev/null", fake=True, ABI=abi)
 
 
 @pytest.mark.parametrize("flag", [os.O_CREAT, os.O_TRUNC, os.O_APPEND])
@@ -218,7 +265,7 @@ def test_channel_of_no_card_is_enotty_or_ebadf(caller: Caller) -> None:
 
 
 CALLS = [
-    "card_get_info", "card_reset", "card_listen", "card_get_events", "channel_get_info", "channel_set_timeout",
+    "card_get_info", "card_is_older", "card_reset", "card_listen", "card_get_events", "channel_get_info", "channel_set_timeout",
     "channel_set_wait_mode", "channel_get_wait", "channel_cancel",
 ]
 
@@ -239,6 +286,7 @@ def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
             handed.append((int(match[1]), bytes.fromhex(match[2])))
     wait = (uapi.PCIEDMA_IOC_GET_WAIT, uapi.pciedma_wait())
     expected: list[tuple[int, ctypes.Structure]] = [
+        (uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info()),
         (uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info()),
         (uapi.PCIEDMA_IOC_RESET, uapi.pciedma_reset()),
         (uapi.PCIEDMA_IOC_SET_EVENTS, uapi.pciedma_events(lines=8, eventfd=-1)),

@@ -167,7 +167,8 @@ def test_c_library_calls_reach_the_driver(lab: Lab, programs: Path) -> None:
     card = lab.nodes["xdma"]
     printed = lab.vm.run([f"{_BUILT}/c_library", "calls", card, f"{card}c0"]).stdout.splitlines()
     assert printed == [
-        "card_get_info 0 0", "name xdma", "card_reset 0 0", "card_listen 0 0", "card_get_events 0 0", "lines 0 0",
+        "card_get_info 0 0", "name xdma", "card_is_older 0 0", "card_reset 0 0", "card_listen 0 0",
+        "card_get_events 0 0", "lines 0 0",
         "channel_get_info 0 0", "kind 1 0", "channel_set_timeout 0 0", "channel_set_wait_mode 0 0",
         "channel_get_wait 0 0", "timeout_ns 5 0", "mode 1 0", "channel_cancel 0 0",
     ]

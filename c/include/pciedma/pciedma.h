@@ -127,6 +127,35 @@ static inline int pciedma_priv_find(const char *address, unsigned int *number)
 	return error ? -1 : 0;
 }
 
+/* Closes what is not wanted; returns -1. */
+static inline int pciedma_priv_refuse(int fd, int error)
+{
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+/* Returns fd if it is a card's; else closes it. */
+static inline int pciedma_priv_only_card(int fd)
+{
+	struct pciedma_channel_info channel;
+	struct pciedma_card_info card;
+	int before = errno;
+
+	if (fd < 0)
+		return fd;
+	memset(&card, 0, sizeof(card));
+	memset(&channel, 0, sizeof(channel));
+	if (ioctl(fd, PCIEDMA_IOC_CARD_INFO, &card)) /* EINVAL: some drivers' word for ENOTTY */
+		return pciedma_priv_refuse(fd, errno == EINVAL ? ENOTTY : errno);
+	if (!ioctl(fd, PCIEDMA_IOC_CHANNEL_INFO, &channel))
+		return pciedma_priv_refuse(fd, ENOTTY);
+	if (errno != ENOTTY)
+		return pciedma_priv_refuse(fd, errno);
+	errno = before;
+	return fd;
+}
+
 static inline int pciedma_priv_check_range(size_t length, uint64_t address)
 {
 	if (address <= INT64_MAX && length <= INT64_MAX - address)
@@ -164,18 +193,16 @@ static inline int pciedma_card_open_number(unsigned int number)
  *         ("0"); a path, that is anything with a slash ("/dev/pciedma0", a
  *         link to it); or a PCI address ("0000:01:00.0", "01:00.0")
  *
- * A path is not looked at: pciedma_card_get_info() fails with ENOTTY if it is
- * no card's.
- *
  * Return: as pciedma_card_open_number(); ENOENT also if there is no card at
- * all, or the driver is not loaded.
+ * all, or the driver is not loaded; ENOTTY for a path that leads to a channel,
+ * or to no node of pciedma.
  */
 static inline int pciedma_card_open(const char *which)
 {
 	unsigned int number;
 
 	if (which && strchr(which, '/'))
-		return open(which, O_RDWR | O_CLOEXEC);
+		return pciedma_priv_only_card(open(which, O_RDWR | O_CLOEXEC));
 	if ((!which || pciedma_priv_number(which, &number)) && pciedma_priv_find(which, &number))
 		return -1;
 	return pciedma_card_open_number(number);
@@ -192,6 +219,26 @@ static inline int pciedma_card_get_info(int fd, struct pciedma_card_info *info)
 {
 	memset(info, 0, sizeof(*info));
 	return ioctl(fd, PCIEDMA_IOC_CARD_INFO, info);
+}
+
+/**
+ * pciedma_card_is_older() - ask whether the loaded driver is older than this header
+ * @fd: the card, or one of its channels
+ *
+ * An older one may stay loaded when the packages are upgraded. ioctls that it
+ * does not know fail with ENOTTY; everything else works, and so does all with
+ * a newer one. pciedma_card_get_info() has its version.
+ *
+ * Return: 1: older; 0: not; -1 with ENODEV (card gone), ENOTTY (no pciedma
+ * node), EBADF.
+ */
+static inline int pciedma_card_is_older(int fd)
+{
+	struct pciedma_card_info info;
+
+	if (pciedma_card_get_info(fd, &info))
+		return -1;
+	return info.abi_version < PCIEDMA_ABI_VERSION;
 }
 
 /**
@@ -267,12 +314,15 @@ static inline int pciedma_card_get_events(int card, uint32_t *lines)
  *
  * Return: a file descriptor, closed by exec(); -1 with EINVAL (other flags),
  * ENOENT (no such channel), EACCES, EBUSY (exclusive), EOPNOTSUPP (a direction
- * that it does not have; a stream), ENODEV (card gone), ENOTTY (not a card).
+ * that it does not have; a stream), ENODEV (card gone, or the node is another
+ * card's), ENOTTY (not a card).
  */
 static inline int pciedma_channel_open(int card, unsigned int channel, int flags)
 {
 	char path[sizeof(PCIEDMA_DEVICES) + 32];
+	struct pciedma_channel_info found;
 	struct pciedma_card_info info;
+	int fd;
 
 	if (flags & ~(O_ACCMODE | O_EXCL | O_NONBLOCK | O_CLOEXEC)) {
 		errno = EINVAL;
@@ -283,7 +333,18 @@ static inline int pciedma_channel_open(int card, unsigned int channel, int flags
 	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_DEVICES "/pciedma%uc%u",
 				       info.index, channel), sizeof(path)))
 		return -1;
-	return open(path, flags | O_CLOEXEC);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	memset(&found, 0, sizeof(found));
+	if (ioctl(fd, PCIEDMA_IOC_CHANNEL_INFO, &found))
+		return pciedma_priv_refuse(fd, errno);
+	if (found.card != info.index || found.channel != channel)
+		return pciedma_priv_refuse(fd, ENODEV);
+	/* A card that is gone may have left its number, and so its nodes, to another. */
+	if (pciedma_card_get_info(card, &info))
+		return pciedma_priv_refuse(fd, errno);
+	return fd;
 }
 
 /**
