@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import shlex
 import signal
 import sys
 from pathlib import Path
 
 from . import cards
+from .cache import LabError
 from .control import ControlServer
 from .faults import BadFault
 from .model import CardModel
@@ -58,24 +61,37 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _serve(model: CardModel, arguments: argparse.Namespace) -> None:
+    """Serve until interrupted; leaves no socket."""
+    with contextlib.ExitStack() as stack:
+        # Whoever sees the first socket may count on the second.
+        control = ControlServer(model, arguments.control) if arguments.control else None
+        if control is not None:
+            stack.callback(control.close)
+        server = Server(model, arguments.socket, control)
+        stack.callback(server.close)
+        print("attach it to QEMU 10.1 or newer with")
+        print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
+        print(f"  -device {shlex.quote(device_arguments(arguments.socket, model.name))}", flush=True)
+        server.serve()
+
+
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 if the model saw a violation."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     model = _model(arguments, parser)
-    # Whoever sees the first socket may count on the second.
-    control = ControlServer(model, arguments.control) if arguments.control else None
-    server = Server(model, arguments.socket, control)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with contextlib.suppress(KeyboardInterrupt):
-        print("attach it to QEMU 10.1 or newer with")
-        print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
-        print(f"  -device '{device_arguments(arguments.socket, model.name)}'", flush=True)
-        server.serve()
-    server.close()
-    arguments.socket.unlink(missing_ok=True)
-    if arguments.control:
-        arguments.control.unlink(missing_ok=True)
+    if arguments.control and os.path.realpath(arguments.control) == os.path.realpath(arguments.socket):
+        print(f"pciedma_lab card: --socket and --control are both {arguments.socket}: two are needed", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            _serve(model, arguments)
+    except LabError as error:
+        print(f"pciedma_lab card: {error}", file=sys.stderr)
+        return 2
     records = {"counters": model.records.counters, "violations": model.records.violations}
     json.dump(records, sys.stdout, indent=2)
     print()

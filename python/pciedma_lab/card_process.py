@@ -57,7 +57,7 @@ class EmulatedCard:
             self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-", dir=chroot.SHARED_TMP)
         self.folder = Path(self._temporary.name) if self._temporary else self._directory or Path()
         self.socket = self.folder / "socket"
-        self.socket.unlink(missing_ok=True)
+        left_over = _inode(self.socket)  # which a model that died has left, and the new one replaces
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(),
@@ -68,7 +68,7 @@ class EmulatedCard:
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
             )
         end = time.monotonic() + _START_SECONDS
-        while not self.socket.exists():
+        while _inode(self.socket) in (None, left_over):
             if not self.alive or time.monotonic() > end:
                 text = f"the card {self.name} did not start: {self.log()}"
                 self.stop()
@@ -124,6 +124,14 @@ class EmulatedCard:
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
+
+
+def _inode(path: Path) -> int | None:
+    """Return the number of what is at *path*, or None if there is nothing."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _die_with_parent() -> None:

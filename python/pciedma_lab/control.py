@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .faults import BadFault
-from .listener import listen
+from .listener import Listener
 from .model import CardModel
 
 
@@ -22,9 +22,9 @@ class ControlServer:
     """The model's side; runs in the model's event loop."""
 
     def __init__(self, model: CardModel, path: Path) -> None:
-        """Listen on the UNIX socket *path*."""
+        """Listen on the UNIX socket *path*; raises LabError if it cannot be had."""
         self._model = model
-        self._listener = listen(path)
+        self._listener = Listener(path)
         self._clients: dict[int, socket.socket] = {}
         self._rest: dict[int, bytes] = {}
 
@@ -44,7 +44,7 @@ class ControlServer:
     def handle(self, fd: int) -> None:
         """Something happened on *fd*."""
         if fd == self._listener.fileno():
-            client, _ = self._listener.accept()
+            client = self._listener.accept()
             self._clients[client.fileno()] = client
             self._rest[client.fileno()] = b""
             self._poll.register(client, select.POLLIN)

@@ -2,20 +2,116 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
 import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+from .cache import LabError
 
-def listen(path: Path) -> socket.socket:
-    """Return a socket that listens at *path*; a socket that an ended process left there is replaced."""
-    hidden = path.with_name(path.name + ".new")
-    hidden.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
+#: Of a sockaddr_un's path, with the byte that ends it.
+_SUN_PATH = 108
+_BACKLOG = 8
+
+
+class Listener:
+    """A socket that listens at a path, and owns the path until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen; a socket that an ended process left at *path* is replaced, and nothing else ever is.
+
+        Raises LabError, with one line for the user, for a path that cannot be had.
+        """
+        self.path = path.absolute()
+        _check(path)
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            with _folder(self.path) as folder:
+                self._appear(folder)
+        except BaseException as error:
+            self._socket.close()
+            if isinstance(error, OSError):
+                raise LabError(f"{path}: no socket can be made here: {error.strerror}") from None
+            raise
+
+    def _appear(self, folder: int) -> None:
+        """Bind under another name, and take ours when a connection would be accepted."""
+        hidden = f".{secrets.token_hex(8)}"
+        # By the descriptor: the hidden name may be longer than ours, and the path with it too long.
+        self._socket.bind(f"/proc/self/fd/{folder}/{hidden}")
+        try:
+            self._socket.listen(_BACKLOG)
+            _check_free(self.path, folder)
+            self._identity = _identity(folder, hidden)
+            os.rename(hidden, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(hidden, dir_fd=folder)
+            raise
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor."""
+        return self._socket.fileno()
+
+    def accept(self) -> socket.socket:
+        """Return the next connection."""
+        return self._socket.accept()[0]
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket's name unless it is another's by now."""
+        with contextlib.suppress(OSError), _folder(self.path) as folder:
+            if _identity(folder, self.path.name) == self._identity:
+                os.unlink(self.path.name, dir_fd=folder)
+        self._socket.close()
+
+
+def _check(path: Path) -> None:
+    """Raise LabError for a path that no client could be told of, or reach."""
     try:
-        listener.bind(str(hidden))
-        listener.listen(8)
-        hidden.rename(path)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise LabError(f"{path!r}: QEMU cannot be told of a path that is not UTF-8") from None
+    size = len(os.fsencode(path))
+    if size >= _SUN_PATH:
+        raise LabError(f"{path}: a socket's path has {_SUN_PATH - 1} bytes at most, this one {size}")
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """Open the folder that *path* is in, and hold a lock on it: who replaces a stale socket is alone."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _identity(folder: int, name: str) -> tuple[int, int]:
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return found.st_dev, found.st_ino
+
+
+def _check_free(path: Path, folder: int) -> None:
+    """Raise LabError unless there is nothing at *path*, or a socket at which nobody listens."""
+    try:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a file that is no socket"
+        raise LabError(f"{path}: there is {kind}; give another path, or remove it")
+    # Of another type than a card's, so that a card does not see a client come and go.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(f"/proc/self/fd/{folder}/{path.name}")
+        except ConnectionRefusedError:
+            return
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                raise
+    raise LabError(f"{path}: another process has this socket; give another path, or end that process")

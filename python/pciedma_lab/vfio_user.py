@@ -16,7 +16,7 @@ from pathlib import Path
 from .config_space import SIZE as CONFIG_SIZE
 from .control import ControlServer
 from .interrupt_lines import InterruptLines, Irq
-from .listener import listen
+from .listener import Listener
 from .model import CardModel
 from .vfio_connection import MAX_DATA, MAX_FDS, Connection, Disconnected, Message
 
@@ -61,7 +61,7 @@ class Server:
     """
 
     def __init__(self, model: CardModel, path: Path, control: ControlServer | None = None) -> None:
-        """Listen on the UNIX socket *path*."""
+        """Listen on the UNIX socket *path*; raises LabError if it cannot be had."""
         self.model = model
         self.lines = InterruptLines()
         model.interrupts = self.lines
@@ -82,7 +82,7 @@ class Server:
             Command.RESET: self._reset,
             Command.WRITE_MULTIPLE: self._write_multiple,
         }
-        self._listener = listen(path)
+        self._listener = Listener(path)
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
         if control is not None:
@@ -115,7 +115,7 @@ class Server:
                 self.control.handle(fd)
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
+        client = self._listener.accept()
         self._connection = Connection(client)
         self._poll.register(self._connection, select.POLLIN)
         self._poll.unregister(self._listener)
