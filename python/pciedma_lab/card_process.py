@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cards, chroot
+from . import cards, chroot, interruption
 from .card_command import device_arguments
 from .control import Control
 
@@ -54,11 +54,12 @@ class EmulatedCard:
     def start(self) -> None:
         """Start the process and wait until it listens; raises RuntimeError with its output if it does not."""
         if self._directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-", dir=chroot.SHARED_TMP)
+            with interruption.postponed():
+                self._temporary = tempfile.TemporaryDirectory(prefix="pciedma-card-", dir=chroot.SHARED_TMP)
         self.folder = Path(self._temporary.name) if self._temporary else self._directory or Path()
         self.socket = self.folder / "socket"
         left_over = _inode(self.socket)  # which a model that died has left, and the new one replaces
-        with (self.folder / "log").open("wb") as log:
+        with (self.folder / "log").open("wb") as log, interruption.postponed():
             self.process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,
@@ -108,22 +109,24 @@ class EmulatedCard:
         return device_arguments(self.socket, self.identifier, bus)
 
     def stop(self) -> None:
-        """End the process."""
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
+        """End the process, and leave nothing of it."""
+        if self.process is not None:
+            self._end(self.process)
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(5)
+            process.wait(5)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            process.kill()
+            process.wait()
         if self._control is not None:
             self._control.close()
             self._control = None
         self.process = None
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
 
 
 def _inode(path: Path) -> int | None:

@@ -1,13 +1,13 @@
 """The program that runs in the guest and does what the host's Machine asks of it.
 
-It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``call`` (a function of a module of
-the project, in a forked child, so that no interpreter has to start), ``signal``, ``shut_down``. Replies carry
-the request's ``id``.
+It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``input`` (more of a command's standard input),
+``call`` (a function of a module of the project, in a forked child, so that no interpreter has to start), ``signal``,
+``shut_down``. Replies carry the request's ``id``. What commands read and write is bytes: base64 here.
 """
 
 from __future__ import annotations
 
-import codecs
+import base64
 import contextlib
 import ctypes
 import fcntl
@@ -29,23 +29,28 @@ WORK = "/mnt/work"
 PORT_NAME = "pciedma.agent"
 SENTINEL = "pciedma-lab: the guest ends in order"
 RB_POWER_OFF = 0x4321FEDC
+#: As Debian's root has it.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Between two looks at a port at whose other end is nobody.
 _AGAIN_S = 0.1
 
 
 class Job:
-    """A child that is under way: its process, and the pipes that it still may write to.
+    """A child that is under way: its process, the pipes that it still may write to, and the one that it reads.
 
     It ends when its process does, even if processes that it left behind hold the pipes.
     """
 
-    def __init__(self, number: int, pid: int, pipes: dict[int, str]) -> None:
-        """Take over *pipes*: file descriptors and what they carry."""
+    def __init__(self, number: int, pid: int, pipes: dict[int, str], stdin: int | None = None) -> None:
+        """Take over *pipes*, file descriptors and what they carry, and the writing end *stdin*."""
         self.number = number
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.pipes = pipes
-        self.decoders = {pipe: codecs.getincrementaldecoder("utf-8")("replace") for pipe in pipes}
+        self.stdin = stdin
+        #: What has come for it, and has no room in the pipe yet; and whether that is all.
+        self.input = b""
+        self.input_ends = False
 
 
 class Agent:
@@ -71,6 +76,8 @@ class Agent:
                     self.end(job)
                 elif key.fd in job.pipes:
                     self.read_pipe(key.fd, job)
+                elif key.fd == job.stdin:
+                    self.write_input(job)
 
     def send(self, **message: Any) -> None:
         """Send one message to the host."""
@@ -89,25 +96,78 @@ class Agent:
             request = json.loads(line)
             getattr(self, "do_" + request.pop("kind"))(**request)
 
-    def do_run(self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str) -> None:
-        """Start a command."""
+    def do_run(self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str | None) -> None:
+        """Start a command; *stdin* is its whole input, or None if that comes by ``input``."""
         with tempfile.TemporaryFile() as file:  # not a pipe: the command may read late or never
-            file.write(stdin.encode())
+            file.write(base64.b64decode(stdin or ""))
             file.seek(0)
             try:
                 process = subprocess.Popen(
-                    argv, cwd=cwd, env=os.environ | env, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                    argv,
+                    cwd=cwd,
+                    env=os.environ | env,
+                    stdin=subprocess.PIPE if stdin is None else file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
                 )
             except OSError as error:
-                self.send(id=id, event="output", stream="stderr", text=f"{error}\n")
+                self.send_output(id, "stderr", f"{error}\n".encode())
                 self.send(id=id, event="done", status=127)
                 return
         assert process.stdout and process.stderr
         pipes = {os.dup(process.stdout.fileno()): "stdout", os.dup(process.stderr.fileno()): "stderr"}
-        process.stdout.close()
-        process.stderr.close()
+        writing = os.dup(process.stdin.fileno()) if process.stdin else None
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
         process.returncode = 0  # this loop waits for it, not the object
-        self.watch(Job(id, process.pid, pipes))
+        self.watch(Job(id, process.pid, pipes, writing))
+
+    def do_input(self, id: int, data: str) -> None:
+        """Pass more input to a command; the end, if *data* is empty."""
+        job = self.jobs.get(id)
+        if job is None or job.stdin is None:
+            return
+        job.input += base64.b64decode(data)
+        job.input_ends = not data
+        self.write_input(job)
+
+    def write_input(self, job: Job) -> None:
+        """Write to a command as much as the pipe takes, and tell the host how much that was."""
+        if job.stdin is None:
+            return
+        try:
+            written = os.write(job.stdin, job.input) if job.input else 0
+        except BlockingIOError:
+            written = 0
+        except OSError:  # it has closed its end
+            self.close_input(job)
+            return
+        job.input = job.input[written:]
+        if written:
+            self.send(id=job.number, event="input", taken=written)
+        if job.input_ends and not job.input:
+            self.close_input(job)
+        else:
+            self.wait_for_room(job, bool(job.input))
+
+    def wait_for_room(self, job: Job, wanted: bool) -> None:
+        """Let the loop watch a command's standard input, or not."""
+        assert job.stdin is not None
+        watched = job.stdin in self.selector.get_map()
+        if wanted and not watched:
+            self.selector.register(job.stdin, selectors.EVENT_WRITE, job)
+        elif watched and not wanted:
+            self.selector.unregister(job.stdin)
+
+    def close_input(self, job: Job) -> None:
+        """End a command's input, and tell the host that no more is wanted."""
+        if job.stdin is None:
+            return
+        self.wait_for_room(job, False)
+        os.close(job.stdin)
+        job.stdin, job.input = None, b""
+        self.send(id=job.number, event="input_over")
 
     def do_call(self, id: int, target: str, kwargs: dict[str, Any]) -> None:
         """Start a function in a child."""
@@ -121,6 +181,9 @@ class Agent:
     def child(self, result: int, target: str, kwargs: dict[str, Any]) -> None:
         """Run the function, write what it returned as JSON, and end."""
         os.close(self.port)
+        for job in self.jobs.values():
+            if job.stdin is not None:  # else it would not see its input's end while this child lives
+                os.close(job.stdin)
         self.selector.close()
         try:
             module, _, name = target.partition(":")
@@ -156,6 +219,12 @@ class Agent:
         for pipe in job.pipes:
             os.set_blocking(pipe, False)
             self.selector.register(pipe, selectors.EVENT_READ, job)
+        if job.stdin is not None:
+            os.set_blocking(job.stdin, False)
+
+    def send_output(self, number: int, stream: str, data: bytes) -> None:
+        """Send what a job has written."""
+        self.send(id=number, event="output", stream=stream, data=base64.b64encode(data).decode())
 
     def read_pipe(self, pipe: int, job: Job) -> bool:
         """Pass output on, and close the pipe at its end; returns whether there may be more at once."""
@@ -163,9 +232,9 @@ class Agent:
             data = os.read(pipe, 65536)
         except BlockingIOError:
             return False
-        if text := job.decoders[pipe].decode(data, final=not data):
-            self.send(id=job.number, event="output", stream=job.pipes[pipe], text=text)
-        if not data:
+        if data:
+            self.send_output(job.number, job.pipes[pipe], data)
+        else:
             self.close_pipe(pipe, job)
         return bool(data)
 
@@ -182,6 +251,7 @@ class Agent:
                 pass
         for pipe in [*job.pipes]:
             self.close_pipe(pipe, job)
+        self.close_input(job)
         self.selector.unregister(job.pidfd)
         os.close(job.pidfd)
         _, status = os.waitpid(job.pid, 0)
@@ -216,7 +286,7 @@ def set_paths() -> None:
 
 def main() -> None:
     """Serve the host for ever."""
-    os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
+    os.environ.update(PATH=_PATH, HOME="/root", LANG="C.UTF-8")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
     set_paths()

@@ -45,6 +45,13 @@ mount -t tmpfs tmp /new/tmp
 for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s /proc/self/${name#*:} /new/dev/${name%:*}; done
 mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
 mount -t tracefs trace /new/sys/kernel/tracing
+ip link set lo up
+echo 127.0.0.1 localhost > /new/etc/hosts
+cat > /new/usr/local/bin/pciedma << 'END'
+#!/bin/sh
+PYTHONPATH=/mnt/project/python${PYTHONPATH:+:$PYTHONPATH} exec python3 -P -m pciedma "$@"
+END
+chmod 755 /new/usr/local/bin/pciedma
 exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended'
 """
 

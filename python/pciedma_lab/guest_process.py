@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import signal
@@ -43,7 +44,7 @@ class Process:
         """Made by Machine."""
         self._host = host
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._output = {"stdout": "", "stderr": "", "result": ""}
+        self._output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
         self._status: int | None = None
         #: The agent's name for it.
         self.number = number
@@ -51,8 +52,10 @@ class Process:
         self.pid = 0
         #: The agent's last message about it.
         self.final: dict[str, Any] = {}
-        #: Called by who waits, with each piece of output: stream and text.
-        self.on_output: Callable[[str, str], None] = lambda stream, text: None
+        #: Called by who waits, with each piece of output: stream and data, which are then not kept.
+        self.on_output: Callable[[str, bytes], None] | None = None
+        #: Called by who waits, with how much of the input was taken; None: no more is wanted.
+        self.on_input: Callable[[int | None], None] = lambda taken: None
 
     def deliver(self, message: dict[str, Any]) -> None:
         """Take a message of the agent's (from the machine's reader thread)."""
@@ -79,7 +82,8 @@ class Process:
     def completed(self, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Wait for a command's end and return its output."""
         status = self.wait(timeout_s)
-        return subprocess.CompletedProcess([], status, self._output["stdout"], self._output["stderr"])
+        stdout, stderr = (self._output[name].decode(errors="replace") for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess([], status, stdout, stderr)
 
     def value(self, timeout_s: float = 60) -> Any:
         """Wait for a call's end and return its value; raises GuestError if it raised or was killed."""
@@ -95,6 +99,10 @@ class Process:
         """Send it a signal."""
         self._host.send("signal", self.number, number=int(number))
 
+    def send_input(self, data: bytes) -> None:
+        """Send more of its standard input, the end if there is no *data*; for a command that takes it so."""
+        self._host.send("input", self.number, data=base64.b64encode(data).decode())
+
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
         timeout_s *= self._host.patience
         end = time.monotonic() + timeout_s
@@ -109,8 +117,13 @@ class Process:
     def _take(self, message: dict[str, Any]) -> None:
         event = message["event"]
         if event == "output":
-            self._output[message["stream"]] += message["text"]
-            self.on_output(message["stream"], message["text"])
+            data = base64.b64decode(message["data"])
+            if self.on_output is None:
+                self._output[message["stream"]] += data
+            else:
+                self.on_output(message["stream"], data)
+        elif event in ("input", "input_over"):
+            self.on_input(message.get("taken"))
         elif event == "started":
             self.pid = message["pid"]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import itertools
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from . import cache, chroot, guest_image, kernels, modules, project, secure_boot, verdict
+from . import cache, chroot, guest_image, interruption, kernels, modules, project, secure_boot, verdict
 from .control import ControlError
 from .guest_agent import PROJECT, SENTINEL, WORK
 from .guest_process import GuestError, MachineFailed, Process
@@ -178,7 +179,7 @@ class Machine:
     def __enter__(self) -> Machine:
         """Boot, and wait for the agent."""
         with contextlib.ExitStack() as undo:
-            undo.callback(self._tear_down)
+            undo.callback(self.close)
             self.guest = self._prepare()
             for card in self.cards:
                 card.start()
@@ -191,7 +192,8 @@ class Machine:
         """Provide all that the guest is made of."""
         project.provide()
         folder = _make_folder(self.series)
-        self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-", dir=chroot.SHARED_TMP)
+        with interruption.postponed():
+            self._sockets = tempfile.TemporaryDirectory(prefix="pciedma-vm-", dir=chroot.SHARED_TMP)
         results = (self._results or folder / "results").resolve()
         results.mkdir(parents=True, exist_ok=True)
         sockets = Path(self._sockets.name)
@@ -213,7 +215,7 @@ class Machine:
 
     def _start_qemu(self) -> None:
         cards = [card.qemu_device_arguments(f"port{number}") for number, card in enumerate(self.cards)]
-        with (self.guest.folder / "qemu.log").open("wb") as log:
+        with (self.guest.folder / "qemu.log").open("wb") as log, interruption.postponed():
             self._qemu = subprocess.Popen(
                 chroot.EMULATOR.command(self.guest.command(cards), mounts=self._mounts),
                 stdin=subprocess.DEVNULL,
@@ -290,13 +292,19 @@ class Machine:
         self,
         argv: Sequence[str],
         *,
-        input: str | None = None,
+        input: str | bytes = "",
+        streams_input: bool = False,
         cwd: str | None = None,
         env: dict[str, str] | None = None,
     ) -> Process:
-        """Start a command in the guest, in ``/mnt/work`` if there is one; *input* is its whole standard input."""
+        """Start a command in the guest, in ``/mnt/work`` if there is one; *input* is its whole standard input.
+
+        If it *streams_input* instead, that comes by the process's send_input().
+        """
         process = self._process(next(self._requests))
-        self.send("run", process.number, argv=list(argv), cwd=cwd or self._place, env=env or {}, stdin=input or "")
+        data = base64.b64encode(input.encode() if isinstance(input, str) else input).decode()
+        stdin = None if streams_input else data
+        self.send("run", process.number, argv=list(argv), cwd=cwd or self._place, env=env or {}, stdin=stdin)
         return process
 
     def run(self, argv: Sequence[str], timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -408,7 +416,7 @@ class Machine:
             else:
                 value.add_note(self._note())
         finally:
-            self._tear_down()
+            self.close()
 
     def _note(self) -> str:
         console = self.guest.console.read_text(errors="replace") if self.guest.console.exists() else ""
@@ -490,9 +498,9 @@ class Machine:
             if value not in (None, _ORDERED_DEATH)
         ]
 
-    def _tear_down(self) -> None:
-        """End what runs; nothing of it survives."""
-        with contextlib.ExitStack() as stack:
+    def close(self) -> None:
+        """End what runs, without a verdict; nothing of it survives. Leaving the context does it."""
+        with interruption.postponed(), contextlib.ExitStack() as stack:
             if hasattr(self, "_sockets"):
                 stack.callback(self._sockets.cleanup)
             for card in self.cards:

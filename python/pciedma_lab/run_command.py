@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 
-from . import guest_agent, kernels
+from . import guest_agent, interruption, kernels, standard_input
 from .cache import LabError
 from .card_process import EmulatedCard
 from .chroot import PROJECT
@@ -73,17 +76,39 @@ def _machine(arguments: argparse.Namespace) -> Machine:
     )
 
 
-def _pass_on(stream: str, text: str) -> None:
-    file = sys.stderr if stream == "stderr" else sys.stdout
-    file.write(text)
-    file.flush()
+def _pass_on(stream: str, data: bytes) -> None:
+    file = (sys.stderr if stream == "stderr" else sys.stdout).buffer
+    try:
+        file.write(data)
+        file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LabError(f"{stream}: {error.strerror}") from None
 
 
 def _run(vm: Machine, arguments: argparse.Namespace) -> int:
     vm.load_modules()
-    process = vm.start_run(arguments.command, cwd=place(Path.cwd())[1])
+    streams_input = standard_input.is_given()
+    process = vm.start_run(arguments.command, cwd=place(Path.cwd())[1], streams_input=streams_input)
     process.on_output = _pass_on
-    return process.wait(arguments.time_limit)
+    with standard_input.Pump(process) if streams_input else contextlib.nullcontext():
+        return process.wait(arguments.time_limit)
+
+
+def _run_in(machine: Machine, arguments: argparse.Namespace) -> int:
+    """Boot, run and judge; whatever ends this, the machine is gone afterwards."""
+    with interruption.orderly():
+        try:
+            with machine as vm:
+                return _run(vm, arguments)
+        finally:
+            machine.close()  # again, for a signal that came at its very beginning or end
+
+
+def _close_output() -> None:
+    """Let the interpreter not complain once more, at its end, that nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str]) -> int:
@@ -96,8 +121,14 @@ def main(argv: list[str]) -> int:
         parser.error(str(error))
     try:
         prepare(arguments.kernel, back_ends=machine.back_ends)
-        with machine as vm:
-            status = _run(vm, arguments)
+        status = _run_in(machine, arguments)
+    except (interruption.Interrupted, KeyboardInterrupt) as error:
+        number = error.number if isinstance(error, interruption.Interrupted) else signal.SIGINT
+        print(f"pciedma_lab: ended by {signal.Signals(number).name}", file=sys.stderr)
+        return 128 + number
+    except BrokenPipeError:
+        _close_output()
+        return 128 + signal.SIGPIPE
     except (LabError, MachineFailed, RuntimeError) as error:  # RuntimeError: a model that did not start
         print(f"pciedma_lab: {error}", file=sys.stderr)
         return LAB_FAILED

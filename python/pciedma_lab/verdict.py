@@ -15,11 +15,13 @@ _BAD = re.compile(
 )
 
 #: Messages that match and mean nothing: processor mitigations that are off, debuggers that introduce themselves,
-#: functions of a debugger in the backtrace below a report.
+#: functions of a debugger in the backtrace below a report, programs that died of their own mistakes: those name the
+#: program, whatever it is called, and an address of a user's.
 _HARMLESS = re.compile(
     r"^\[[ \d.]+\] ((RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: "
     r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by"
     r"|dma_debug_entry pool grown to)"
+    r"|traps: .{1,15}\[\d+\] [a-z0-9 ]+ ip:[0-9a-f]{1,15} sp:|.{1,15}\[\d+\]: segfault at [0-9a-f]+ ip [0-9a-f]{1,16} sp "
     r"|kasan: KernelAddressSanitizer initialized| *(\? )?[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+)"
 )
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import json
 import os
+import pty
+import random
 import signal
 import socket
 import subprocess
@@ -15,10 +20,12 @@ from typing import Any
 
 import pytest
 
-from pciedma_lab import guest_agent
+from pciedma_lab import guest_agent, standard_input
 from pciedma_lab.chroot import PROJECT
 from pciedma_lab.guest_process import GuestError, MachineFailed, Process
+from pciedma_lab.standard_input import Pump
 
+_WRITE_ALL = "os.fdopen(1, 'wb').write(d)"
 _AGENT = "import sys; from pciedma_lab.guest_agent import Agent; Agent(int(sys.argv[1])).serve()"
 
 
@@ -55,8 +62,9 @@ class FakeHost:
         self.processes[process.number] = process
         return process
 
-    def run(self, *argv: str, stdin: str = "", env: dict[str, str] | None = None) -> Process:
+    def run(self, *argv: str, stdin: str | None = "", env: dict[str, str] | None = None) -> Process:
         process = self.process()
+        stdin = None if stdin is None else base64.b64encode(stdin.encode()).decode()
         self.send("run", process.number, argv=argv, cwd="/", env=env or {}, stdin=stdin)
         return process
 
@@ -112,16 +120,17 @@ def test_run_absent_command_gives_127(host: FakeHost) -> None:
 
 
 def test_run_output_arrives_while_it_runs(host: FakeHost) -> None:
-    pieces: list[tuple[str, str]] = []
+    pieces: list[tuple[str, bytes]] = []
     process = host.run("sh", "-c", "echo early; exec sleep 1000")
 
-    def end_it(stream: str, text: str) -> None:
-        pieces.append((stream, text))
+    def end_it(stream: str, data: bytes) -> None:
+        pieces.append((stream, data))
         process.signal(signal.SIGKILL)
 
     process.on_output = end_it
     process.wait()
-    assert pieces == [("stdout", "early\n")]
+    assert pieces == [("stdout", b"early\n")]
+    assert process.completed().stdout == ""
 
 
 def test_run_ends_with_its_process_whatever_that_leaves_behind(host: FakeHost, tmp_path: Path) -> None:
@@ -129,6 +138,125 @@ def test_run_ends_with_its_process_whatever_that_leaves_behind(host: FakeHost, t
     os.mkfifo(fifo)
     assert host.run("sh", "-c", f"cat {fifo} & echo done").completed().stdout == "done\n"
     fifo.write_text("end")
+
+
+def test_run_output_is_bytes_of_any_value_each_stream_its_own(host: FakeHost) -> None:
+    data = random.Random(1).randbytes(100_000)
+    parts = {"stdout": b"", "stderr": b""}
+
+    def keep(stream: str, piece: bytes) -> None:
+        parts[stream] += piece
+
+    script = f"import random, os; d = random.Random(1).randbytes(100_000); os.write(2, d[::-1]); {_WRITE_ALL}"
+    process = host.run(sys.executable, "-c", script)
+    process.on_output = keep
+    assert process.wait() == 0
+    assert parts == {"stdout": data, "stderr": data[::-1]}
+
+
+@pytest.fixture
+def source() -> Iterator[tuple[int, int]]:
+    """A pipe: what Pump reads, and what fills it."""
+    reading, writing = os.pipe()
+    yield reading, writing
+    for fd in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def test_input_streams_bytes_of_any_value_and_its_end(host: FakeHost, source: tuple[int, int]) -> None:
+    """Much more than what may be under way, to a command that reads late."""
+    data = random.Random(2).randbytes(3_000_000)
+    reading, writing = source
+
+    def fill() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(data)
+
+    filler = threading.Thread(target=fill)
+    filler.start()
+    process = host.run("sh", "-c", "sleep 0.5; exec sha256sum", stdin=None)
+    with Pump(process, reading):
+        assert process.completed().stdout.split()[0] == hashlib.sha256(data).hexdigest()
+    filler.join()
+
+
+def test_input_that_comes_late_arrives_at_once(host: FakeHost, source: tuple[int, int]) -> None:
+    pieces: list[bytes] = []
+    process = host.run("cat", stdin=None)
+
+    def answer(stream: str, data: bytes) -> None:
+        pieces.append(data)
+        os.write(source[1], b"second") if len(pieces) == 1 else os.close(source[1])
+
+    process.on_output = answer
+    with Pump(process, source[0]):
+        os.write(source[1], b"first")
+        assert process.wait() == 0
+    assert pieces == [b"first", b"second"]
+
+
+def test_input_that_never_ends_does_not_hold_up_the_command(host: FakeHost, source: tuple[int, int]) -> None:
+    process = host.run("echo", "done", stdin=None)
+    with Pump(process, source[0]):
+        assert process.completed().stdout == "done\n"
+    os.write(source[1], b"for who comes next")
+    assert os.read(source[0], 100) == b"for who comes next"
+
+
+def test_input_that_is_not_wanted_any_more_stays_where_it_is(host: FakeHost, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(64 << 20))
+    with (tmp_path / "file").open("rb", buffering=0) as file:
+        process = host.run("sh", "-c", "exec 0<&-; sleep 1; echo done", stdin=None)
+        with Pump(process, file.fileno()):
+            assert process.completed().stdout == "done\n"
+        assert file.tell() < 2 << 20
+
+
+def test_input_ends_while_calls_run_that_know_nothing_of_it(host: FakeHost, source: tuple[int, int]) -> None:
+    process = host.run("cat", stdin=None).started()
+    waiting = host.call("signal:pause").started()
+    with Pump(process, source[0]):
+        os.close(source[1])
+        assert process.wait(20) == 0
+    waiting.signal(signal.SIGKILL)
+    waiting.wait()
+
+
+def test_input_that_cannot_be_read_ends(
+    host: FakeHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    process = host.run("cat", stdin=None)
+    with Pump(process, folder):
+        assert process.wait() == 0
+    os.close(folder)
+    assert "standard input: Is a directory" in capsys.readouterr().err
+
+
+def test_input_of_an_absent_command_is_no_matter(host: FakeHost, source: tuple[int, int]) -> None:
+    os.write(source[1], b"words")
+    process = host.run("no-such-command", stdin=None)
+    with Pump(process, source[0]):
+        assert process.wait() == 127
+    assert host.run("true").wait() == 0
+
+
+def test_input_is_not_taken_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    saved = os.dup(0)
+    try:
+        monkeypatch.setattr(sys, "stdin", sys.__stdin__)
+        os.dup2(theirs, 0)
+        assert not standard_input.is_given()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        assert standard_input.is_given()
+        monkeypatch.setattr(sys, "stdin", None)  # as Python has it if the descriptor is closed
+        assert not standard_input.is_given()
+    finally:
+        os.dup2(saved, 0)
+        for fd in (ours, theirs, saved):
+            os.close(fd)
 
 
 def test_call_returns_its_value(host: FakeHost) -> None:

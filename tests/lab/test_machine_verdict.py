@@ -55,6 +55,10 @@ TAINT_OUT_OF_TREE, TAINT_WARN, TAINT_DIE = 1 << 12 | 1 << 13, 1 << 9, 1 << 7
         "unreferenced object 0xffff888004b2d700 (size 128):",
         "BUG: Bad page state in process python3  pfn:0a1b2",
         "kernel BUG at lib/list_debug.c:56!",
+        "Oops: general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP",
+        "traps: PANIC: double fault, error_code: 0x0; BUG",
+        "traps: python3[77] general protection fault ip:ffffffff81000000 sp:ffffc90000000000 error:0",
+        "BUG: unable to handle page fault for address: ffffc90000abc000; python3[77]: segfault at 0 ip 0 sp 0",
     ],
 )
 def test_suspicious_line_is_found(message: str) -> None:
@@ -79,6 +83,10 @@ def test_suspicious_line_is_found(message: str) -> None:
         "[  664.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "WARNING: a program says this on the console",
         "[   58.736538]  ? lockdep_hardirqs_on_prepare+0x37b/0x3a0",
+        "[    9.000000] traps: python3[77] general protection fault ip:7f1eb0a6e000 sp:7ffc96 error:0 in _x.so[2000,1f1eb0+1]",
+        "[    9.000000] traps: BUG: Oops[77] general protection fault ip:5581 sp:7ffc96 error:0",
+        "[    9.000000] traps: WARNING: x[78] trap invalid opcode ip:401000 sp:7ffc96 error:0 in x[401000+1000]",
+        "[    9.000000] kernel BUG at[78]: segfault at 0 ip 000055d0b1c2d139 sp 00007ffd04 error 6 in a[139,55d0b1c2d000+1000]",
         "[   58.740911]  kasan_report.part.0+0xb0/0x110",
     ],
 )
