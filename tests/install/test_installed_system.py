@@ -17,6 +17,7 @@ from pciedma_lab.chroot import PROJECT
 from pciedma_lab.guest_process import MachineFailed
 from pciedma_lab.installed import fresh
 
+from .. import driver
 from . import systems
 from .conftest import LEFT, lines
 from .seat import BUILD_SECONDS, Seat
@@ -24,7 +25,7 @@ from .systems import Installation, System
 
 _NEXT_VERSION = "99.0"
 _NODES = {"": "card", "c0": "channel"}
-_MODULES = ["pciedma", "pciedma_capric", "pciedma_edu", "pciedma_xdma"]
+_MODULES = driver.modules()
 
 
 @pytest.fixture(scope="session", params=sorted(deb_command.RELEASES))

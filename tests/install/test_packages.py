@@ -6,10 +6,11 @@ import re
 
 from pciedma_lab.chroot import PROJECT
 
+from .. import driver
 from .conftest import LEFT, Distribution, lines
 
 _ALL = "pciedma pciedma-dkms pciedma-common python3-pciedma pciedma-dev pciedma-doc"
-_MODULES = ["pciedma", "pciedma_capric", "pciedma_edu", "pciedma_xdma"]
+_MODULES = driver.modules()
 
 
 def _modules(output: str) -> list[str]:
