@@ -69,7 +69,7 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->postponed);
 	engine->spin_us = DEFAULT_SPIN_US;
 	engine->drain_ms = desc->drain_ms;
-	engine->chunk = pciedma_engine_divides(engine) ? PCIEDMA_FIRST_CHUNK : U32_MAX;
+	pciedma_rate_init(engine);
 	channel->by_direction[direction] = engine;
 	engine->priv = kzalloc(channel->card->type->engine_priv, GFP_KERNEL);
 	return engine->priv ? 0 : -ENOMEM;

@@ -51,10 +51,6 @@
 /* Most user memory of one transfer, and the pages that it can lie in. */
 #define PCIEDMA_TRANSFER_SIZE	SZ_2M
 #define PCIEDMA_TRANSFER_PAGES	(PCIEDMA_TRANSFER_SIZE / PAGE_SIZE + 1)
-/* Chunks that a slow engine is given at a time; together what it moves in the drain bound. */
-#define PCIEDMA_CHUNKS		4
-/* The chunk of an engine that is not known yet: 0.1 MB/s are enough for it within a second. */
-#define PCIEDMA_FIRST_CHUNK	SZ_64K
 /* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
 #define PCIEDMA_PACES		32
 
@@ -232,6 +228,21 @@ struct pciedma_cursor {
 };
 
 /**
+ * struct pciedma_rate - how fast an engine is seen to be
+ * @chunk:    most bytes of a segment, so that a slow card shows progress often enough: what it
+ *            moves in a quarter of the drain bound; U32_MAX: no limit
+ * @inflight: bytes that the hardware has
+ * @moved:    bytes that arrived since the engine's last progress
+ * @untold:   bytes handed over since the last segment whose end is told of
+ */
+struct pciedma_rate {
+	u32 chunk;
+	u64 inflight;
+	u64 moved;
+	u32 untold;
+};
+
+/**
  * struct pciedma_engine - what moves the data of a channel, one way or both
  * @channel:         where it belongs
  * @desc:            what it is; NULL if the channel does not have it
@@ -250,12 +261,8 @@ struct pciedma_cursor {
  * @flights:         ring of segments that the hardware has
  * @flight_head:     number of segments ever started
  * @flight_tail:     number of segments ever finished
- * @inflight_bytes:  their bytes
  * @busy_since:      last start of an idle engine, or last progress
- * @moved:           bytes that arrived since then
- * @chunk:           most bytes of a segment, so that a slow card's shows progress often enough:
- *                   what it moves in 1 / PCIEDMA_CHUNKS of the drain bound; U32_MAX: no limit
- * @untold:          bytes handed over since the last segment that core wants to know of
+ * @rate:            how fast it is seen to be
  * @sleepers:        transfers on the queue whose owner waits for an interrupt
  * @irq_on:          the completion interrupt is switched on
  * @free:            free transfers
@@ -304,11 +311,8 @@ struct pciedma_engine {
 	struct pciedma_flight *flights;
 	u32 flight_head;
 	u32 flight_tail;
-	u64 inflight_bytes;
 	ktime_t busy_since;
-	u64 moved;
-	u32 chunk;
-	u32 untold;
+	struct pciedma_rate rate;
 	unsigned int sleepers;
 	bool irq_on;
 	struct list_head free;
@@ -559,12 +563,6 @@ static inline struct device *pciedma_dma_device(const struct pciedma_engine *eng
 	return &engine->channel->card->pdev->dev;
 }
 
-/* Whether segments are kept short, since the card moves no more, or is not known yet. */
-static inline bool pciedma_engine_slow(const struct pciedma_engine *engine)
-{
-	return engine->chunk != U32_MAX;
-}
-
 /* Whether interrupts come as messages: MSI or MSI-X. Otherwise the card has a pin. */
 static inline bool pciedma_card_uses_messages(const struct pciedma_card *card)
 {
@@ -601,9 +599,9 @@ struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card *card,
 int pciedma_channel_register(struct pciedma_channel *channel);
 
 /* engine.c */
-unsigned int pciedma_engine_inflight(struct pciedma_engine *engine);
+unsigned int pciedma_engine_inflight(const struct pciedma_engine *engine);
+u32 pciedma_engine_oldest_length(struct pciedma_engine *engine);
 unsigned int pciedma_engine_flights(const struct pciedma_engine *engine);
-bool pciedma_engine_divides(const struct pciedma_engine *engine);
 bool pciedma_engine_ready(struct pciedma_engine *engine);
 int pciedma_engine_submit(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
 bool pciedma_engine_is_oldest(struct pciedma_engine *engine, struct pciedma_transfer *transfer);
@@ -628,6 +626,12 @@ s64 pciedma_engine_patience_ns(struct pciedma_engine *engine, s64 timeout);
 void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bool proven);
 void pciedma_engine_rewind(struct pciedma_engine *engine);
 void pciedma_engine_fail_queued(struct pciedma_engine *engine, int error);
+
+/* rate.c */
+void pciedma_rate_init(struct pciedma_engine *engine);
+bool pciedma_rate_full(const struct pciedma_rate *rate);
+bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify);
+void pciedma_rate_learn(struct pciedma_engine *engine, ktime_t now);
 
 /* pool.c */
 int pciedma_transfers_alloc(struct pciedma_engine *engine);

@@ -6,12 +6,6 @@
 #include "core.h"
 #include "trace.h"
 
-/* A chunk from this on is no limit; none is shorter than CHUNK_MIN. */
-#define CHUNK_FAST	SZ_4M
-#define CHUNK_MIN	SZ_4K
-/* Longer drain bounds do not make longer chunks. */
-#define CHUNK_BOUND_NS	(16 * (s64)NSEC_PER_SEC)
-
 static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
 {
 	return pciedma_ops(engine->channel->card);
@@ -24,7 +18,7 @@ static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
  * Context: engine lock held, or a hint only.
  * Return: their number.
  */
-unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
+unsigned int pciedma_engine_inflight(const struct pciedma_engine *engine)
 {
 	return READ_ONCE(engine->flight_head) - READ_ONCE(engine->flight_tail);
 }
@@ -40,23 +34,6 @@ unsigned int pciedma_engine_inflight(struct pciedma_engine *engine)
 unsigned int pciedma_engine_flights(const struct pciedma_engine *engine)
 {
 	return roundup_pow_of_two(engine->desc->segments);
-}
-
-/**
- * pciedma_engine_divides() - whether segments may be made shorter than memory and hardware demand
- * @engine: the engine
- *
- * Those of a message may not, nor those of which nobody knows where to cut.
- *
- * Return: true if so.
- */
-bool pciedma_engine_divides(const struct pciedma_engine *engine)
-{
-	u32 granularity = max(engine->desc->length_granularity, 1U);
-	u32 alignment = max(engine->desc->address_alignment, 1U);
-
-	return engine->channel->kind == PCIEDMA_KIND_MEMORY && !(CHUNK_MIN % granularity) &&
-	       !(CHUNK_MIN % alignment);
 }
 
 /**
@@ -170,7 +147,7 @@ static void transfer_take(struct pciedma_engine *engine, struct pciedma_transfer
 
 	segment->dma = sg_dma_address(transfer->sg) + transfer->sg_taken;
 	segment->address = transfer->address + transfer->taken;
-	segment->length = min3(left, engine->desc->max_segment, engine->chunk);
+	segment->length = min3(left, engine->desc->max_segment, engine->rate.chunk);
 	segment->direction = transfer->direction;
 	transfer->taken += segment->length;
 	transfer->sg_taken += segment->length;
@@ -181,29 +158,27 @@ static void transfer_take(struct pciedma_engine *engine, struct pciedma_transfer
 	}
 }
 
-/*
- * A slow engine is given at most what it moves in the drain bound, so that
- * whoever gives up need not wait longer for what was queued ahead of him; and
- * tells each quarter of that, so that it gets more before it has nothing to do.
- */
-static bool engine_full(struct pciedma_engine *engine)
+static bool engine_full(const struct pciedma_engine *engine)
 {
 	return pciedma_engine_inflight(engine) == engine->desc->segments ||
-	       (pciedma_engine_slow(engine) &&
-		engine->inflight_bytes >= PCIEDMA_CHUNKS * (u64)engine->chunk);
-}
-
-static void engine_notify(struct pciedma_engine *engine, struct pciedma_segment *segment)
-{
-	engine->untold += segment->length;
-	segment->notify |= pciedma_engine_slow(engine) && engine->untold >= engine->chunk;
-	if (segment->notify)
-		engine->untold = 0;
+	       pciedma_rate_full(&engine->rate);
 }
 
 static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 number)
 {
 	return &engine->flights[number & (pciedma_engine_flights(engine) - 1)];
+}
+
+/**
+ * pciedma_engine_oldest_length() - how long the segment is that an engine works on
+ * @engine: the engine, which has one
+ *
+ * Context: engine lock held.
+ * Return: bytes.
+ */
+u32 pciedma_engine_oldest_length(struct pciedma_engine *engine)
+{
+	return engine_flight(engine, engine->flight_tail)->length;
 }
 
 /**
@@ -229,7 +204,7 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 
 	if (!pciedma_engine_inflight(engine)) {
 		engine->busy_since = ktime_get();
-		engine->moved = 0;
+		engine->rate.moved = 0;
 	}
 	transfer_take(engine, transfer, segment);
 	flight = engine_flight(engine, engine->flight_head);
@@ -239,8 +214,7 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	if (transfer->taken == segment->length)
 		trace_pciedma_start(engine, transfer);
 	transfer->inflight++;
-	engine->inflight_bytes += segment->length;
-	engine_notify(engine, segment);
+	segment->notify = pciedma_rate_start(&engine->rate, segment->length, segment->notify);
 	if (transfer->taken == transfer->length)
 		cursor_pass(engine, transfer);
 	return true;
@@ -254,7 +228,7 @@ static struct pciedma_flight *engine_take_flight(struct pciedma_engine *engine)
 	flight = engine_flight(engine, engine->flight_tail);
 	WRITE_ONCE(engine->flight_tail, engine->flight_tail + 1);
 	flight->transfer->inflight--;
-	engine->inflight_bytes -= flight->length;
+	engine->rate.inflight -= flight->length;
 	return flight;
 }
 
@@ -281,7 +255,7 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 	flight = engine_take_flight(engine);
 	transfer = flight->transfer;
 	transfer->done += min(bytes, flight->length);
-	engine->moved += min(bytes, flight->length);
+	engine->rate.moved += min(bytes, flight->length);
 	if (error && !transfer->error) /* else it was to end: that is its caller's reason */
 		transfer->error = error;
 	if (error || bytes < flight->length) {
@@ -528,46 +502,12 @@ void pciedma_engine_cancel_file(struct pciedma_engine *engine, enum pciedma_dire
 	pciedma_waiters_refuse(engine, file, -ECANCELED);
 }
 
-static void engine_set_chunk(struct pciedma_engine *engine, u64 bytes)
-{
-	if (!pciedma_engine_divides(engine))
-		return;
-	engine->chunk = bytes >= CHUNK_FAST ? U32_MAX :
-			rounddown_pow_of_two(max_t(u32, bytes, CHUNK_MIN));
-}
-
-/*
- * What a quarter of the drain bound is enough for, from what was moved since
- * the last progress. If all was done, there may have been nothing to do for a
- * while: then the card is at least so fast. If not, it is at most so fast.
- */
-static void engine_learn(struct pciedma_engine *engine, ktime_t now)
-{
-	bool busy = pciedma_engine_inflight(engine);
-	u64 bytes = engine->moved;
-	s64 quarter, took;
-
-	if (!busy && !pciedma_engine_slow(engine))
-		return;
-	took = max_t(s64, ktime_to_ns(ktime_sub(now, engine->busy_since)), 1);
-	quarter = min_t(s64, pciedma_engine_drain_bound_ns(engine), CHUNK_BOUND_NS) /
-		  PCIEDMA_CHUNKS;
-	if (pciedma_engine_slow(engine) && bytes * quarter >= 2 * took * (u64)engine->chunk) {
-		engine_set_chunk(engine, div64_u64(bytes * quarter, took));
-	} else if (busy && took > 2 * quarter) {
-		bytes += engine_flight(engine, engine->flight_tail)->length;
-		bytes = div64_u64(bytes * quarter, took);
-		if (bytes < engine->chunk)
-			engine_set_chunk(engine, bytes);
-	}
-}
-
 static void engine_progress(struct pciedma_engine *engine)
 {
 	ktime_t now = ktime_get();
 
-	engine_learn(engine, now);
-	engine->moved = 0;
+	pciedma_rate_learn(engine, now);
+	engine->rate.moved = 0;
 	engine->busy_since = now;
 	pciedma_engine_kick(engine);
 }
@@ -630,7 +570,7 @@ bool pciedma_engine_stray(struct pciedma_engine *engine)
 		if (tail != engine->flight_tail)
 			engine_progress(engine);
 		else
-			engine_learn(engine, ktime_get());
+			pciedma_rate_learn(engine, ktime_get());
 	}
 	pciedma_async_complete(engine);
 	return ret;
