@@ -14,6 +14,7 @@ from .conftest import Lab
 DRAIN_S = 0.25
 
 
+@pytest.mark.late_interrupts
 def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
     looks = lab.sysfs("capric", "c0/h2c/looks")
     lab.capric.control.set_fault("lost_interrupt*1")
@@ -23,6 +24,7 @@ def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
     assert lab.sysfs("capric", "c0/h2c/looks") == looks + 1
 
 
+@pytest.mark.late_interrupts
 def test_interrupts_that_never_come_slow_but_lose_nothing(lab: Lab) -> None:
     lab.capric.control.set_fault("lost_interrupt")
     lab.echo(5)

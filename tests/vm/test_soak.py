@@ -48,6 +48,7 @@ _ABORTS_CHUNK = 2000
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("card", ["capric", "xdma"])
 def test_requests_given_up_leave_no_dma_behind(lab: Lab, card: str) -> None:
     """Time-outs, signals, kills and CANCEL at random moments of DMAs that end early, late, and after the halt."""

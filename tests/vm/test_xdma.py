@@ -106,6 +106,7 @@ def test_odd_timing_loses_nothing(lab: Lab, fault: str, wait_mode: str) -> None:
     assert lab.call("memory:uring", path=lab.memory, rounds=2) == {"bad": []}
 
 
+@pytest.mark.late_interrupts
 def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
     looks = lab.sysfs("xdma", "c0/h2c/looks")
     lab.xdma.control.set_fault("lost_interrupt*1")
@@ -115,6 +116,7 @@ def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
     assert lab.sysfs("xdma", "c0/h2c/looks") == looks + 1
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
 def test_interrupts_that_never_come_lose_nothing(lab: Lab, way: str) -> None:
     lab.xdma.control.set_fault("lost_interrupt")
