@@ -753,6 +753,52 @@ def test_sink_takes_at_its_rate_and_checks() -> None:
     assert bench.model.state()["stream_errors"] == 0
 
 
+# Performance counters
+
+PERF, AUTO, CLEAR, COUNT_ON = 0xC0, 1, 2, 4
+
+
+def perf(bench: XdmaBench) -> tuple[int, int]:
+    """Return cycles and beats of H2C channel 0."""
+    low, high, beats, beats_high = (bench.read(PERF + 4 * n) for n in range(1, 5))
+    return high << 32 | low, beats_high << 32 | beats
+
+
+def test_counters_count_while_they_run_and_clear(bench: XdmaBench) -> None:
+    bench.write(PERF, CLEAR | COUNT_ON)
+    assert bench.read(PERF) == COUNT_ON
+    bench.chain(H2C, [(DATA, 0, 160), (DATA, 0, 1)])
+    bench.run(1.0)
+    cycles, beats = perf(bench)
+    assert (cycles, beats) == (pytest.approx(250e6, rel=1e-6), 11)
+    bench.write(PERF, 0)
+    bench.run(1.0)
+    bench.write(CONTROL_W1C, RUN)
+    bench.chain(H2C, [(DATA, 0, 160)])
+    assert perf(bench) == (cycles, beats)
+    bench.write(PERF, CLEAR)
+    assert perf(bench) == (0, 0)
+
+
+def test_automatic_counters_count_from_run_to_stop(bench: XdmaBench) -> None:
+    bench.write(PERF, AUTO | COUNT_ON)
+    bench.run(5.0)
+    for _ in range(2):
+        bench.model.set_fault("bandwidth=16")
+        bench.write(CONTROL_W1C, RUN)
+        bench.chain(H2C, [(DATA, 0, 16000)])
+        bench.run(5.0)
+        cycles, beats = perf(bench)
+        assert cycles == pytest.approx(250e3, rel=0.01)
+        assert beats == 1000
+
+
+def test_counter_stays_at_its_end(bench: XdmaBench) -> None:
+    bench.write(PERF, COUNT_ON)
+    bench.run(20_000)
+    assert perf(bench)[0] == 1 << 48 | (1 << 42) - 1
+
+
 # Time
 
 

@@ -314,9 +314,9 @@ class Model(CardModel):
             r.POLL_ADDRESS_LO.offset: lambda: engine.poll_address & 0xFFFFFFFF,
             r.POLL_ADDRESS_HI.offset: lambda: engine.poll_address >> 32,
             r.IRQ_MASK.offset: lambda: engine.mask,
-            r.PERF_CONTROL.offset: lambda: engine.perf_control,
+            r.PERF_CONTROL.offset: lambda: engine.performance.control,
         }
-        return readers.get(place, lambda: 0)()
+        return readers.get(place, lambda: engine.performance.read(place))()
 
     def _alignments(self) -> int:
         if self.design.alignment is None:
@@ -349,7 +349,7 @@ class Model(CardModel):
         elif place == r.POLL_ADDRESS_HI.offset:
             engine.poll_address = engine.poll_address & 0xFFFFFFFF | value << 32
         elif place == r.PERF_CONTROL.offset:
-            engine.perf_control = value
+            engine.performance.write(value)
         else:
             masks = {
                 r.IRQ_MASK.offset: value,

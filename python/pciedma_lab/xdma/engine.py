@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import registers as r
+from .performance import Performance
 
 if TYPE_CHECKING:
     from ..cards.xdma import Model
@@ -43,6 +44,8 @@ TURN_DESCRIPTORS, TURN_BYTES = 64, 4 << 20
 LEAST_ROOM = 4096
 #: Seconds that data may be ahead of what the bandwidth allows.
 AHEAD = 200e-6
+#: Less than that is no time: a clock may not tell it apart from none.
+MOMENT = 1e-9
 #: Reads of status that a card with the fault late_dma still answers with busy after Run was cleared.
 LATE_READS = 3
 LATE_US = 20_000.0
@@ -75,6 +78,7 @@ class Engine:
         self.stream = stream
         self.name = f"{'c2h' if c2h else 'h2c'}{number}"
         self.generation = 0
+        self.performance = Performance(lambda: card.clock(), card.width)
         self.reset()
 
     def reset(self) -> None:
@@ -82,7 +86,7 @@ class Engine:
         self.generation += 1
         self.control = self.status = self.mask = self.count = 0
         self.poll_address = self.first = self.first_adjacent = self.credits = 0
-        self.perf_control = 0
+        self.performance.reset()
         self.running = False
         self.queue: deque[Descriptor] = deque()
         self.current: Descriptor | None = None
@@ -159,6 +163,7 @@ class Engine:
         self._next, self._next_adjacent = self.first, self.first_adjacent
         self.queue.clear()
         self.running = True
+        self.performance.engine_starts()
         card.update_interrupts()
         self.wake()
 
@@ -245,7 +250,7 @@ class Engine:
             if self.stalled or self._scheduled:
                 return
             ahead = self._line_free - self.card.clock() - AHEAD
-            if ahead > 0:
+            if ahead > MOMENT:
                 self._later(ahead * 1e6)
                 return
         self._later(0)
@@ -358,7 +363,7 @@ class Engine:
     def _waits_for_link(self, descriptor: Descriptor) -> bool:
         """Return whether software may not know yet that a descriptor is done: its last bytes are on their way."""
         early = self._line_free - self.card.clock()
-        if early <= 0 or not descriptor.control & (COMPLETED | STOP):
+        if early <= MOMENT or not descriptor.control & (COMPLETED | STOP):
             return False
         self._later(early * 1e6)
         return True
@@ -488,7 +493,8 @@ class Engine:
                 self._later(0)
 
     def _pace(self, length: int) -> None:
-        """Note when the link is free again."""
+        """Count what was moved, and note when the link is free again."""
+        self.performance.moved(length)
         rate = self.card.faults.value("bandwidth")
         if rate:
             self._line_free = max(self._line_free, self.card.clock()) + length / (rate * 1e6)
@@ -512,6 +518,7 @@ class Engine:
             self.status |= STOPPED & self.control
             self.running = False
             self.queue.clear()
+            self.performance.engine_stops()
             self._overfetch()
         if not self.running:
             self._rest()

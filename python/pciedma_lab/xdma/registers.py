@@ -84,16 +84,29 @@ IRQ_MASK = Register("IRQ_MASK", 0x90, _conditions(RW))
 IRQ_MASK_W1S = Register("IRQ_MASK_W1S", 0x94, _conditions(W1S))
 IRQ_MASK_W1C = Register("IRQ_MASK_W1C", 0x98, _conditions(W1C))
 PERF_CONTROL = Register("PERF_CONTROL", 0xC0, (
-    bit(0, "auto", RW, "stop at a descriptor with STOP"),
-    bit(1, "clear", RW, "clear the counters"),
+    bit(0, "auto", RW, "clear the counters when Run rises, stop at a descriptor with STOP"),
+    bit(1, "clear", RW, "clear the counters; reads 0"),
     bit(2, "run", RW, "count"),
 ))
+
+
+def _counter(name: str, offset: int, meaning: str) -> tuple[Register, Register]:
+    high = (
+        Field(9, 0, "high", RO, 0, "its bits 41:32"),
+        bit(16, "saturated", RO, "it stays at its end"),
+    )
+    return _word(f"{name}_LO", offset, RO, meaning), Register(f"{name}_HI", offset + 4, high)
+
+
+PERF_CYCLES_LO, PERF_CYCLES_HI = _counter("PERF_CYCLES", 0xC4, "clocks while the counters run")
+PERF_BEATS_LO, PERF_BEATS_HI = _counter("PERF_BEATS", 0xCC, "words of the data path that were moved meanwhile")
 
 #: H2C channels.
 CHANNEL = (
     IDENTIFIER, CONTROL, CONTROL_W1S, CONTROL_W1C, STATUS, STATUS_RC, COMPLETED_COUNT, ALIGNMENTS, POLL_ADDRESS_LO,
     POLL_ADDRESS_HI, IRQ_MASK, IRQ_MASK_W1S, IRQ_MASK_W1C, PERF_CONTROL,
-    *(_word(f"PERF_{offset:02X}", offset, RO, "performance counter") for offset in range(0xC4, 0xDC, 4)),
+    PERF_CYCLES_LO, PERF_CYCLES_HI, PERF_BEATS_LO, PERF_BEATS_HI,
+    *(_word(f"PERF_{offset:02X}", offset, RO, "what is pending, by another source; reads 0") for offset in (0xD4, 0xD8)),
 )
 #: What C2H channels have in their place, with fewer bits.
 _C2H_REGISTERS = (

@@ -51,7 +51,8 @@ class Stream:
         """Return when a sink will have made so much room, right after room(); None if that depends on others."""
         if not self.checks or not self._rate:
             return None
-        return max(room - (FIFO_BYTES - self._untaken), 0.0) / self._rate
+        missing = room - (FIFO_BYTES - self._untaken)
+        return max(missing + 1, 1.0) / self._rate  # a byte more, since room() rounds down
 
     def put(self, data: memoryview, *, end_of_packet: bool) -> None:
         """Take what H2C sends, for which there must be room."""
