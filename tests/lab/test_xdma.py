@@ -819,6 +819,33 @@ def test_bandwidth_and_busy_time(bench: XdmaBench) -> None:
     assert counters["h2c0_last_ns"] - counters["h2c0_first_ns"] == pytest.approx(4e6, rel=0.01)
 
 
+def test_slow_engine_is_busy_with_one_descriptor_until_its_end(bench: XdmaBench) -> None:
+    bench.model.set_fault("bandwidth=0.1")
+    for index in range(4):
+        bench.descriptor(index, DATA, 0, 4096)
+    bench.begin(H2C)
+    bench.write(CREDITS, 4)
+    bench.run(0.060)
+    assert bench.read(COUNT) == 1
+    bench.write(CONTROL_W1C, RUN)
+    bench.run(0.015)
+    assert (bench.read(STATUS) & 1, bench.read(COUNT)) == (1, 1)
+    bench.run(0.010)
+    assert (bench.read(STATUS), bench.read(COUNT)) == (IDLE_STOPPED, 2)
+
+
+def test_slow_engine_moves_a_long_descriptor_bit_by_bit(bench: XdmaBench) -> None:
+    put(bench, bytes(0x8000))
+    bench.model.card_memory.view(0, 0x8000)[:] = b"x" * 0x8000  # type: ignore[index]
+    bench.model.set_fault("bandwidth=1")
+    bench.chain(C2H, [(0, DATA, 0x8000)])
+    bench.run(10e-3)
+    assert 10_000 <= got(bench, 0x8000).count(b"x") <= 20_000
+    bench.run(30e-3)
+    assert got(bench, 0x8000) == b"x" * 0x8000
+    assert bench.read(C2H + STATUS) == DONE | STOPPED
+
+
 def test_reset_brings_every_register_back(bench: XdmaBench) -> None:
     bench.chain(H2C, [(DATA, 0, 8)])
     bench.messages()

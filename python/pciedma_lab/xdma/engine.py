@@ -44,6 +44,8 @@ TURN_DESCRIPTORS, TURN_BYTES = 64, 4 << 20
 LEAST_ROOM = 4096
 #: Seconds that data may be ahead of what the bandwidth allows.
 AHEAD = 200e-6
+#: Seconds of the link's time, and bytes, that are moved at once at least.
+PIECE_SECONDS, PIECE_BYTES = 1e-3, 4096
 #: Less than that is no time: a clock may not tell it apart from none.
 MOMENT = 1e-9
 #: Reads of status that a card with the fault late_dma still answers with busy after Run was cleared.
@@ -347,7 +349,7 @@ class Engine:
             return 0
         if self.stream:
             return self._receive(descriptor) if self.c2h else self._send(descriptor, most)
-        length = min(descriptor.length - descriptor.moved, most)
+        length = min(descriptor.length - descriptor.moved, most, self._piece())
         self._note_first()
         if not descriptor.moved:
             descriptor.limit = self.card.dma_length(self.name[:3], descriptor.length)
@@ -360,10 +362,16 @@ class Engine:
             self._finish(descriptor, descriptor.length)
         return length
 
+    def _piece(self) -> int:
+        rate = self.card.faults.value("bandwidth")
+        return max(int(rate * 1e6 * PIECE_SECONDS), PIECE_BYTES) if rate else TURN_BYTES
+
     def _waits_for_link(self, descriptor: Descriptor) -> bool:
-        """Return whether software may not know yet that a descriptor is done: its last bytes are on their way."""
+        """Return whether a descriptor is not done yet: its last bytes are on their way, and software would know."""
         early = self._line_free - self.card.clock()
-        if early <= MOMENT or not descriptor.control & (COMPLETED | STOP):
+        if not descriptor.control & (COMPLETED | STOP):
+            early -= AHEAD
+        if early <= MOMENT:
             return False
         self._later(early * 1e6)
         return True
