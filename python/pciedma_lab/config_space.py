@@ -10,6 +10,7 @@ from enum import Enum
 SIZE = 4096
 
 COMMAND = 0x04
+COMMAND_MEMORY = 0x0002
 COMMAND_MASTER = 0x0004
 COMMAND_INTX_DISABLE = 0x0400
 CAPABILITIES = 0x34
@@ -180,6 +181,11 @@ class ConfigSpace:
     def bus_master(self) -> bool:
         """Whether the card may access memory."""
         return bool(self.data[COMMAND] & COMMAND_MASTER)
+
+    @property
+    def decodes_memory(self) -> bool:
+        """Whether the card answers at its BARs' addresses."""
+        return bool(self.data[COMMAND] & COMMAND_MEMORY)
 
     def set_transactions_pending(self, pending: bool) -> None:
         """Set the bit that software waits for after it took bus mastering away."""

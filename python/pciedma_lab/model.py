@@ -31,6 +31,7 @@ COMMON_FAULTS: dict[str, Callable[[str | None], Any]] = {
     "delayed_writes": number,  # us
     "all_ones": nothing,
     "all_ones_config": nothing,
+    "lost_config": nothing,
     "delay": number,  # us
     "jitter": span,  # us
     "hiccup": span,  # us
@@ -77,6 +78,7 @@ class CardModel(ABC):
         self._posted: list[tuple[int, int, int, int]] = []
         self._ignores_bus_master = False
         self._dmas = 0
+        self._is_lost = False
         self._spurious_series = 0
         self._level = self._pin = False
 
@@ -108,6 +110,7 @@ class CardModel(ABC):
         self.memory.forget()
         self.config.reset()
         self.function_reset()
+        self._is_lost = False
         period_ms = self.faults.value("spurious_interrupt")
         if period_ms is not None:
             self._begin_spurious(period_ms)
@@ -119,7 +122,7 @@ class CardModel(ABC):
         counters[self._read_names.get((bar, offset), "reads.reserved")] += 1
         if self._posted:
             self._flush_posted()
-        if self.faults.active and self._is_off_the_bus():
+        if self._is_lost or (self.faults.active and self._is_off_the_bus()):
             return (1 << 8 * size) - 1
         value = self.read_register(bar, offset, size)
         self.records.history.append(("read", bar, offset, value))
@@ -131,6 +134,8 @@ class CardModel(ABC):
         counters["mmio_writes"] += 1
         counters[self._write_names.get((bar, offset), "writes.reserved")] += 1
         self.records.history.append(("write", bar, offset, value))
+        if self._is_lost:
+            return
         if (self.faults.active or self._posted) and self._is_held_back(bar, offset, size, value):
             return
         self.write_register(bar, offset, size, value)
@@ -148,6 +153,7 @@ class CardModel(ABC):
         if self.faults.active and self.faults.take("all_ones_config"):
             return
         self.config.write(offset, data)
+        self._is_lost = self._is_lost and not self.config.decodes_memory
         self._drive_pin()
 
     def _is_off_the_bus(self) -> bool:
@@ -274,8 +280,18 @@ class CardModel(ABC):
 
     def set_fault(self, text: str) -> None:
         """Switch a fault on; raises BadFault."""
-        if self.faults.set(text) == "spurious_interrupt":
-            self._begin_spurious(self.faults.value("spurious_interrupt"))
+        name = self.faults.set(text)
+        if name == "spurious_interrupt":
+            self._begin_spurious(self.faults.value(name))
+        elif name == "lost_config":
+            del self.faults.active[name]
+            self._lose_config()
+
+    def _lose_config(self) -> None:
+        """Be as after a board was programmed anew: registers reset, no address, not switched on."""
+        self.config.reset()
+        self.function_reset()
+        self._is_lost = True
 
     def clear_faults(self) -> None:
         """Switch all faults off."""

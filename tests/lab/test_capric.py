@@ -782,6 +782,20 @@ def test_all_ones_config_takes_everything_away(bench: Bench) -> None:
     assert bench.model.config.bus_master
 
 
+def test_lost_config_is_silent_until_memory_is_switched_on_again(bench: Bench) -> None:
+    bench.start(C2H)
+    bench.model.set_fault("lost_config")
+    assert bench.model.read_config(COMMAND, 2) == bytes(2)
+    assert bench.read(DCSR1) == 0xFFFFFFFF
+    bench.write(DCSR1, INT_RD_ENB)
+    bench.model.write_config(COMMAND, bytes([COMMAND_MASTER | 2, 0]))
+    assert bench.read(DCSR1) == 0
+    assert bench.model.faults.active == {}
+    bench.run(1.0)
+    assert bench.interrupts.messages == 0
+    assert bench.violations == []
+
+
 def test_delay_is_kept(bench: Bench) -> None:
     bench.model.set_fault("delay=3000*1")
     bench.start(C2H)
