@@ -97,10 +97,11 @@ class Machine:
     ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
     ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only. The whole project (of an installed lab:
     its packages and what it has built) is at ``/mnt/project``, read-only. ``installed`` boots a whole distribution from
-    its own disk in place of the lab's small system; ``words`` go to the end of the kernel's command line. Leaving the context shuts the guest down in order and raises
-    MachineFailed unless the guest ended in order, its kernel's log and taint flags are clean, and no card's model
-    crashed or saw a violation. The guest ends with the thread that entered the context, whatever happens, and after
-    ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for everything.
+    its own disk in place of the lab's small system. ``words`` go to the end of the kernel's command line. Leaving the
+    context shuts the guest down in order and raises MachineFailed unless the guest ended in order, its kernel's log and
+    taint flags are clean, and no card's model crashed or saw a violation. The guest ends with the thread that entered
+    the context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for
+    everything.
     """
 
     def __init__(

@@ -189,7 +189,7 @@ class CardModel(ABC):
             return None
         behind = next(self._numbers)
         later = []
-        while timers and (left := timers[0][0] - self.clock()) <= 0:
+        while timers and timers[0][0] <= self.clock():
             timer = heapq.heappop(timers)
             if timer[1] < behind:
                 timer[2]()

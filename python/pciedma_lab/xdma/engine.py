@@ -536,7 +536,7 @@ class Engine:
             self.card.update_interrupts()
 
     def _complete(self) -> None:
-        """Tell of a descriptor with COMPLETED, or first of an old count if others came before it and the fault is on."""
+        """Tell of a descriptor with COMPLETED: with the fault, and if others came before it, of an old count first."""
         faults = self.card.faults
         if self._stales and faults.active and faults.take("stale_interrupt"):
             if self._stales % 2 and not self._is_stale:

@@ -106,7 +106,7 @@ CHANNEL = (
     IDENTIFIER, CONTROL, CONTROL_W1S, CONTROL_W1C, STATUS, STATUS_RC, COMPLETED_COUNT, ALIGNMENTS, POLL_ADDRESS_LO,
     POLL_ADDRESS_HI, IRQ_MASK, IRQ_MASK_W1S, IRQ_MASK_W1C, PERF_CONTROL,
     PERF_CYCLES_LO, PERF_CYCLES_HI, PERF_BEATS_LO, PERF_BEATS_HI,
-    *(_word(f"PERF_{offset:02X}", offset, RO, "what is pending, by another source; reads 0") for offset in (0xD4, 0xD8)),
+    *(_word(f"PERF_{offset:02X}", offset, RO, "pending, by another source; reads 0") for offset in (0xD4, 0xD8)),
 )
 #: What C2H channels have in their place, with fewer bits.
 _C2H_REGISTERS = (
