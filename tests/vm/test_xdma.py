@@ -106,6 +106,17 @@ def test_odd_timing_loses_nothing(lab: Lab, fault: str, wait_mode: str) -> None:
     assert lab.call("memory:uring", path=lab.memory, rounds=2) == {"bad": []}
 
 
+@pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL"])
+def test_stale_interrupts_and_counts_lose_nothing(lab: Lab, wait_mode: str) -> None:
+    """They come again for what was told of before, and an old count comes first."""
+    looks = [lab.sysfs("xdma", f"c0/{direction}/looks") for direction in ("c2h", "h2c")]
+    lab.xdma.control.set_fault("stale_interrupt")
+    with lab.drain_bound("xdma", 10_000):  # a busy host delays interrupts, too
+        lab.there_and_back(lengths=[100, 5000, 70_000, 5 * HUGE + 5], wait_mode=wait_mode)
+        assert lab.call("memory:uring", path=lab.memory, depth=64, length=50_000, rounds=3) == {"bad": []}
+        assert [lab.sysfs("xdma", f"c0/{direction}/looks") for direction in ("c2h", "h2c")] == looks
+
+
 @pytest.mark.late_interrupts
 def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
     looks = lab.sysfs("xdma", "c0/h2c/looks")
