@@ -253,6 +253,31 @@ def test_each_design_is_found_and_moves_data(group: list[str]) -> None:
                 assert channel.get("looks", 0) == 0
 
 
+def no_old_descriptor_is_done(lab: Lab) -> None:
+    """Fill the ring with what will be old, and let the core fetch beyond what it may."""
+    assert lab.call("memory:uring", path=lab.memory, length=5000, rounds=140) == {"bad": []}
+    lab.xdma.control.counters(reset=True)
+    lab.xdma.control.set_fault("overfetch*200")
+    lab.there_and_back(lengths=[100, 5000, 70_000, HUGE + 5])
+    lab.xdma.control.clear_faults()
+    counters = lab.xdma.control.counters()
+    found = lab.xdma.control.violations(clear=True)
+    assert {violation["name"] for violation in found} == set()
+    for engine in ("c2h0", "h2c0"):
+        assert counters[f"{engine}_overfetches"] > 0
+        assert counters.get(f"{engine}_overfetched", 0) == 0
+
+
+def test_core_that_fetches_beyond_its_credits_finds_no_old_descriptor(lab: Lab) -> None:
+    no_old_descriptor_is_done(lab)
+
+
+def test_core_that_fetches_beyond_a_chain_finds_no_old_descriptor() -> None:
+    xdma = EmulatedCard("xdma", faults=["no_credits"])
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:
+        no_old_descriptor_is_done(make_lab(vm, xdma))
+
+
 def test_core_without_credits_works_a_chain_at_a_time() -> None:
     xdma = EmulatedCard("xdma", faults=["no_credits"])
     with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:
