@@ -1,0 +1,27 @@
+"""Many short requests, each waited for, run in the guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pciedma
+from pciedma_lab.guest import buffers
+
+
+def reads(path: str, count: int, length: int, wait_mode: str, spin_us: int) -> dict[str, Any]:
+    """Read again and again by a wait mode, adaptive waiting spinning for so long; returns how the ends were found."""
+    folder = Path("/sys/class/pciedma") / Path(path).name / "c2h"
+    spin = (folder / "spin_us").read_text()
+    looks = int((folder / "looks").read_text())
+    moved = set()
+    (folder / "spin_us").write_text(str(spin_us))
+    try:
+        with pciedma.Channel(path) as channel:
+            channel.wait_mode = pciedma.WaitMode[wait_mode]
+            buffer = buffers.small_pages(length)
+            for _ in range(count):
+                moved.add(channel.readinto(buffer.view, 0))
+    finally:
+        (folder / "spin_us").write_text(spin)
+    return {"moved": sorted(moved), "looks": int((folder / "looks").read_text()) - looks}

@@ -1,0 +1,27 @@
+"""Waiting by interrupt, by polling, and by what pays: no end is found by a look alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Lab
+
+#: Microseconds that adaptive waiting spins at most: long enough to do so under emulation.
+SPIN_US = 2000
+
+
+@pytest.mark.parametrize(
+    ("wait_mode", "count", "faults"),
+    [("ADAPTIVE", 1500, ["jitter=0-1000"]), ("ADAPTIVE", 1500, ["hiccup=0-3000", "delayed_writes=300"]),
+     ("INTERRUPT", 300, ["jitter=0-1000", "delayed_writes=300"])],
+)
+def test_interrupt_that_is_switched_on_late_is_not_lost(
+    lab: Lab, wait_mode: str, count: int, faults: list[str]
+) -> None:
+    """A waiter that stops spinning switches the interrupt on just when the DMA ends."""
+    for fault in faults:
+        lab.xdma.control.set_fault(fault)
+    options = {"count": count, "length": 4096, "wait_mode": wait_mode, "spin_us": SPIN_US}
+    with lab.drain_bound("xdma", 3000):  # a busy host delays interrupts, too
+        found = lab.call("waiting:reads", 300, path=lab.memory, **options)
+    assert found == {"moved": [4096], "looks": 0}
