@@ -391,10 +391,12 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 				       async_add(request, &async, transfer, iter,
 						 end_address - iov_iter_count(iter));
 	}
-	if (async && (!ret || ret == -EFAULT)) /* what is there moves */
+	if (!ret)
 		ret = async_start(request, async, iocb);
 	if (!ret)
 		return -EIOCBQUEUED;
+	if (ret == -EFAULT) /* what can only be copied needs a synchronous call */
+		ret = -EAGAIN;
 	*iter = before;
 	if (async)
 		async_release(engine, async, true);

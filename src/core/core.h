@@ -209,6 +209,7 @@ struct pciedma_flight {
  * @timeouts:  requests that ended with ETIMEDOUT
  * @halts:     times that the engine was halted
  * @looks:     ends that were found by looking because no interrupt told of them
+ * @copied:    those of @bytes that went through a DMA buffer
  */
 struct pciedma_stats {
 	u64 bytes;
@@ -217,6 +218,7 @@ struct pciedma_stats {
 	u64 timeouts;
 	u64 halts;
 	u64 looks;
+	u64 copied;
 };
 
 /**
@@ -287,6 +289,7 @@ struct pciedma_rate {
  * @copy_threshold:  bytes of a request below which it is copied all the same
  * @host_alignment:  bytes to which user memory must be aligned for that
  * @max_entry:       most bytes of user memory in a scatterlist entry
+ * @segment_mask:    what of an address may differ within one
  * @drain_ms:        milliseconds after which a DMA that brought no progress counts as hung
  * @spin_us:         microseconds beyond which adaptive waiting does not poll
  * @pace:            recent durations of each class of length, nanoseconds
@@ -337,6 +340,7 @@ struct pciedma_engine {
 	u32 copy_threshold;
 	u32 host_alignment;
 	u32 max_entry;
+	unsigned long segment_mask;
 	u32 drain_ms;
 	u32 spin_us;
 	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];

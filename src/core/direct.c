@@ -167,6 +167,13 @@ static phys_addr_t entry_end(struct scatterlist *entry)
 	return sg_phys(entry) + entry->length;
 }
 
+/* Addresses that the engine may count through: what lies beyond needs an entry of its own. */
+static bool entry_may_reach(const struct pciedma_engine *engine, struct scatterlist *entry,
+			    phys_addr_t last)
+{
+	return !((sg_phys(entry) ^ last) & ~(phys_addr_t)engine->segment_mask);
+}
+
 /* Add bytes of one page, to the entry before if they go on there. */
 static void transfer_add(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			 struct page *page, size_t offset, size_t length)
@@ -174,7 +181,8 @@ static void transfer_add(struct pciedma_engine *engine, struct pciedma_transfer 
 	struct scatterlist *last = transfer->entries + transfer->table.orig_nents - 1;
 
 	if (transfer->table.orig_nents && entry_end(last) == page_to_phys(page) + offset &&
-	    last->length + length <= engine->max_entry) {
+	    last->length + length <= engine->max_entry &&
+	    entry_may_reach(engine, last, entry_end(last) + length - 1)) {
 		last->length += length;
 		return;
 	}
@@ -188,6 +196,12 @@ static int direct_account(struct pciedma_transfer *transfer, unsigned long pages
 	if (!ret)
 		transfer->accounted = true;
 	return ret;
+}
+
+/* Kernels differ in how they say that pages are there, and are not to be pinned. */
+static int pin_error(int error)
+{
+	return error == -EEXIST || error == -EOPNOTSUPP || !error ? -EFAULT : error;
 }
 
 /* Pin pages of a piece; returns how many there are in transfer->pages behind those it had. */
@@ -211,7 +225,7 @@ static int transfer_pin(struct pciedma_transfer *transfer, const struct piece *p
 				  transfer->pages + transfer->num_pages);
 	if (unbounded && ret < (int)count)
 		account_locked_vm(current->mm, count - max(ret, 0), false);
-	return ret ?: -EFAULT;
+	return ret > 0 ? ret : pin_error(ret);
 }
 
 /* The pages of a kernel's own vector: somebody else keeps them for the request. */
@@ -261,7 +275,8 @@ static ssize_t transfer_add_piece(struct pciedma_engine *engine, struct pciedma_
  *
  * Context: process; faults pages in.
  * Return: bytes that the transfer has, fewer if it is full or the memory behind
- * them is not there; -EFAULT if there is none; -ENOMEM beyond the limit.
+ * them cannot be pinned; -EFAULT if none can: it is not there, or can only be
+ * copied; -ENOMEM beyond the limit.
  */
 ssize_t pciedma_direct_fill(struct pciedma_engine *engine, struct pciedma_transfer *transfer,
 			    struct iov_iter *iter, size_t length, bool unbounded)
@@ -307,13 +322,15 @@ static enum dma_data_direction transfer_dma_direction(const struct pciedma_trans
  * @engine: its engine
  * @transfer: filled
  *
+ * That bounce buffers run out is usual, and no news for the log.
+ *
  * Context: process.
  * Return: 0 or an errno; then the memory goes back with pciedma_direct_unpin().
  */
 int pciedma_direct_map(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
 {
 	return dma_map_sgtable(pciedma_dma_device(engine), &transfer->table,
-			       transfer_dma_direction(transfer), 0);
+			       transfer_dma_direction(transfer), DMA_ATTR_NO_WARN);
 }
 
 /**

@@ -121,6 +121,7 @@ static void engine_finish(struct pciedma_engine *engine, struct pciedma_transfer
 	else
 		stats->transfers++;
 	stats->bytes += transfer->done;
+	stats->copied += transfer->direct ? 0 : transfer->done;
 	trace_pciedma_complete(engine, transfer);
 	if (transfer->leader)
 		async_transfer_finished(engine, transfer);

@@ -50,6 +50,7 @@ static void engine_set_direct(struct pciedma_engine *engine)
 		engine->host_alignment = max_t(u32, engine->host_alignment,
 					       dma_get_cache_alignment());
 	engine->max_entry = min_t(size_t, desc->max_segment, dma_max_mapping_size(dev));
+	engine->segment_mask = dma_get_seg_boundary(dev);
 }
 
 static int engine_alloc_memory(struct pciedma_engine *engine)

@@ -8,53 +8,58 @@
 
 #include "core.h"
 
-/*
- * Bytes of the next piece to copy whose user memory is there. A piece that is
- * not is found out before the card is asked for data that nobody could take.
- */
-static ssize_t copy_length(struct pciedma_request *request, struct iov_iter *iter)
+static size_t copy_wanted(const struct pciedma_request *request, const struct iov_iter *iter)
 {
-	struct pciedma_engine *engine = request->engine;
-	size_t wanted = min_t(size_t, iov_iter_count(iter), engine->desc->buffer_size);
-	size_t missing;
+	const struct pciedma_engine_desc *desc = request->engine->desc;
+	size_t wanted = min_t(size_t, iov_iter_count(iter), desc->buffer_size);
 
-	if (engine->channel->kind == PCIEDMA_KIND_MESSAGE)
-		wanted = min_t(size_t, wanted, engine->desc->max_dma);
-	missing = request->direction == PCIEDMA_C2H ? fault_in_iov_iter_writeable(iter, wanted) :
-						     fault_in_iov_iter_readable(iter, wanted);
-	if (!missing)
-		return wanted;
-	if (engine->channel->kind == PCIEDMA_KIND_MESSAGE || engine->desc->length_granularity > 1)
-		return -EFAULT;
-	if (missing == wanted)
-		return -EFAULT;
-	return wanted - missing;
+	if (request->engine->channel->kind == PCIEDMA_KIND_MESSAGE)
+		wanted = min_t(size_t, wanted, desc->max_dma);
+	return wanted;
 }
 
+static bool copy_may_be_cut(const struct pciedma_engine *engine)
+{
+	return engine->channel->kind != PCIEDMA_KIND_MESSAGE &&
+	       engine->desc->length_granularity <= 1;
+}
+
+/*
+ * Memory that is not there is found out before the card is asked: for data that
+ * nobody could take, too. What is copied from is touched once, since it may be a
+ * device's.
+ */
 static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		     struct iov_iter *iter)
 {
-	ssize_t length = copy_length(request, iter);
+	bool c2h = request->direction == PCIEDMA_C2H;
+	size_t wanted = copy_wanted(request, iter);
+	size_t length;
 
-	if (length < 0)
-		return length;
+	length = c2h ? wanted - fault_in_iov_iter_writeable(iter, wanted) :
+		       copy_from_iter(transfer->buffer, wanted, iter);
+	if (!length || (length < wanted && !copy_may_be_cut(request->engine)))
+		return -EFAULT;
 	transfer->direct = false;
 	transfer->length = length;
 	transfer->table.sgl = &transfer->single;
 	sg_dma_len(&transfer->single) = length;
-	if (request->direction == PCIEDMA_C2H) {
+	if (c2h) {
+		/* If the card writes less than it says, that must not be an earlier caller's. */
+		memset(transfer->buffer, 0, length);
 		transfer->iter = *iter;
 		iov_iter_advance(iter, length);
-	} else if (copy_from_iter(transfer->buffer, length, iter) < length) {
-		return -EFAULT;
 	}
 	dma_sync_single_for_device(pciedma_dma_device(request->engine), transfer->dma, length,
-				   request->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE :
-								       DMA_TO_DEVICE);
+				   c2h ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
 	return 0;
 }
 
-/* User memory that cannot be mapped, for want of bounce buffers, is copied after all. */
+/*
+ * User memory that cannot be pinned may be there all the same: a device's, a
+ * secret, a file's that must not be held for long. So may some that cannot be
+ * mapped, for want of bounce buffers. Both are copied after all.
+ */
 static int feed_direct(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		       struct iov_iter *iter)
 {
@@ -65,6 +70,8 @@ static int feed_direct(struct pciedma_request *request, struct pciedma_transfer 
 	ret = pciedma_direct_fill(request->engine, transfer, iter, wanted,
 				  request->timeout < 0 ||
 				  request->timeout > PCIEDMA_TIMEOUT_SHORT_NS);
+	if (ret == -EFAULT)
+		return feed_copy(request, transfer, iter);
 	if (ret < 0)
 		return ret;
 	if (!pciedma_direct_map(request->engine, transfer))

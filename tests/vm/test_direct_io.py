@@ -57,14 +57,6 @@ def test_memory_that_is_not_there_is_efault_and_what_is_moves(lab: Lab) -> None:
     }
 
 
-def test_device_memory_is_refused(lab: Lab) -> None:
-    lab.call("processes:unbind", driver="pciedma_edu", address=lab.addresses["edu"])
-    found = lab.call("memory:device_memory", path=lab.memory, address=lab.addresses["edu"])
-    lab.call("processes:bind", driver="pciedma_edu", address=lab.addresses["edu"])
-    lab.find()
-    assert found == {"write": "EFAULT", "read": "EFAULT"}
-
-
 def test_wait_without_bound_counts_against_the_limit_of_locked_memory(lab: Lab) -> None:
     assert lab.call("memory:beyond_the_limit", path=lab.memory) == [0]
 

@@ -134,17 +134,6 @@ def bad_memory(path: str) -> dict[str, int | str]:
     return found
 
 
-def device_memory(path: str, address: str) -> dict[str, int | str]:
-    """Transfer with a mapping of a card's registers, which is no memory."""
-    with Path(f"/sys/bus/pci/devices/{address}/resource0").open("r+b", buffering=0) as file:
-        where = buffers._libc_mmap(4 * PAGE, 3, 1, file.fileno())
-    with pciedma.Channel(path) as channel:
-        fd = channel.fileno()
-        found = {"write": pwrite(fd, where, 4 * PAGE, 0), "read": pread(fd, where, 4 * PAGE, 0)}
-    buffers.unmap(where, 4 * PAGE)
-    return found
-
-
 def beyond_the_limit(path: str) -> list[int | str]:
     """Read without a bound on time, and a long one, and little memory that may be locked; then with a short one."""
     import resource
