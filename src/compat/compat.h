@@ -33,4 +33,8 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 #define IOCB_AIO_RW	0
 #endif
 
+#ifndef HAVE_COPY_SPLICE_READ
+#include "copy_splice_read.h"
+#endif
+
 #endif /* PCIEDMA_COMPAT_H */

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
 
 #include <compat.h>
 
@@ -163,7 +164,7 @@ static int channel_open(struct inode *inode, struct file *file)
 	}
 	get_device(&channel->dev);
 	file->private_data = cf;
-	file->f_mode |= FMODE_NOWAIT;
+	file->f_mode |= FMODE_NOWAIT | FMODE_CAN_ODIRECT;
 	if (channel->kind != PCIEDMA_KIND_MEMORY)
 		ret = stream_open(inode, file);
 out_leave:
@@ -235,7 +236,7 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 	request->cancels = &cf->cancels;
 	request->cancels_seen = atomic_read(&cf->cancels);
 	scoped_guard(spinlock, &cf->lock) {
-		request->mode = cf->mode;
+		request->mode = iocb->ki_flags & IOCB_HIPRI ? PCIEDMA_WAIT_POLL : cf->mode;
 		request->timeout = cf->timeout_ns;
 	}
 	request->nonblock = !request->timeout || (iocb->ki_filp->f_flags & O_NONBLOCK) ||
@@ -256,6 +257,17 @@ static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *i
 	return ret;
 }
 
+/*
+ * Pages of the kernel's own, such as splice() reads into, have been anybody's. If
+ * the card writes less than it says, user space must not see that.
+ */
+static void iter_clear(const struct iov_iter *iter)
+{
+	struct iov_iter rest = *iter;
+
+	iov_iter_zero(iov_iter_count(iter), &rest);
+}
+
 static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 			  enum pciedma_direction direction)
 {
@@ -270,11 +282,16 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 
 	if (!iov_iter_count(iter))
 		return 0;
+	/* There is no place behind all that others have written. */
+	if (memory && direction == PCIEDMA_H2C && (iocb->ki_flags & IOCB_APPEND))
+		return -EOPNOTSUPP;
 	request_init(&request, iocb, cf);
 	ret = transfer_limit(&request, address, iov_iter_count(iter));
 	if (ret <= 0)
 		return ret;
 	iov_iter_truncate(iter, ret);
+	if (is_sync_kiocb(iocb) && direction == PCIEDMA_C2H && iov_iter_is_bvec(iter))
+		iter_clear(iter);
 	if (is_sync_kiocb(iocb))
 		ret = pciedma_sync_run(&request, iter, address);
 	else
@@ -309,12 +326,28 @@ static ssize_t channel_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	return channel_gated_rw(iocb, from, PCIEDMA_H2C);
 }
 
+/* What write() has told of is in the card already. */
+static int channel_fsync(struct file *file, loff_t start, loff_t end, int datasync)
+{
+	struct channel_file *cf = file->private_data;
+	struct pciedma_card *card = cf->channel->card;
+	int ret;
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	ret = READ_ONCE(card->lost) ? -ENODEV : 0;
+	pciedma_card_leave(card);
+	return ret;
+}
+
 static loff_t channel_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct channel_file *cf = file->private_data;
 
 	if (cf->channel->kind != PCIEDMA_KIND_MEMORY)
 		return -ESPIPE;
+	if (cf->channel->size == PCIEDMA_SIZE_UNKNOWN && whence != SEEK_SET && whence != SEEK_CUR)
+		return -EINVAL; /* nobody knows the end that it is counted from */
 	return fixed_size_llseek(file, offset, whence, cf->channel->size);
 }
 
@@ -498,6 +531,9 @@ static const struct file_operations channel_fops = {
 	.release	= channel_release,
 	.read_iter	= channel_read_iter,
 	.write_iter	= channel_write_iter,
+	.splice_read	= copy_splice_read,
+	.splice_write	= iter_file_splice_write,
+	.fsync		= channel_fsync,
 	.llseek		= channel_llseek,
 	.poll		= channel_poll,
 	.unlocked_ioctl	= channel_ioctl,

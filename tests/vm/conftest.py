@@ -259,3 +259,10 @@ def lab(machine: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     machine.there_and_back(lengths=[100, 9000], skews=[4097])
     for name in machine.cards:
         assert machine.sysfs(name, "quarantined_bytes") == 0
+
+
+@pytest.fixture
+def patient(lab: Lab) -> Iterator[None]:
+    """Longer drain bounds, for tests in which nothing hangs: however busy the host is, no look overtakes an interrupt."""
+    with lab.drain_bound("capric", 20_000), lab.drain_bound("xdma", 20_000):
+        yield

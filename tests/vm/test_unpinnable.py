@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Lab
 
-pytestmark = pytest.mark.usefixtures("no_looks")
+pytestmark = pytest.mark.usefixtures("patient")
 
 PAGE = 4096
 HUGE = 2 << 20

@@ -24,16 +24,17 @@ _GETEVENTS, _EXT_ARG = 1 << 0, 1 << 3
 _REGISTER_BUFFERS, _UNREGISTER_BUFFERS, _REGISTER_FILES, _UNREGISTER_FILES = 0, 1, 2, 3
 _OFF_SQ_RING, _OFF_CQ_RING, _OFF_SQES = 0, 0x8000000, 0x10000000
 
-NOP, READV, WRITEV, READ_FIXED, WRITE_FIXED = 0, 1, 2, 4, 5
-ASYNC_CANCEL, LINK_TIMEOUT, READ, WRITE = 14, 15, 22, 23
+NOP, READV, WRITEV, FSYNC, READ_FIXED, WRITE_FIXED = 0, 1, 2, 3, 4, 5
+ASYNC_CANCEL, LINK_TIMEOUT, READ, WRITE, SPLICE = 14, 15, 22, 23, 30
 
 #: Flags of a request: *fd* is a registered file's number; in order after all before; the next waits for this
 #: (and, of a link that is not hard, is cancelled if this fails or is short); work in a thread of the kernel's.
 FIXED_FILE, DRAIN, LINK, HARDLINK, ASYNC = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4
 
-#: Flags of a ring: completions are worked out only when the one thread that submits waits for them.
-SINGLE_ISSUER, DEFER_TASKRUN = 1 << 12, 1 << 13
-_ALLOWED = SINGLE_ISSUER | DEFER_TASKRUN
+#: Flags of a ring: requests are polled for; completions are worked out only when the one thread that submits waits for
+#: them.
+IOPOLL, SINGLE_ISSUER, DEFER_TASKRUN = 1 << 0, 1 << 12, 1 << 13
+_ALLOWED = IOPOLL | SINGLE_ISSUER | DEFER_TASKRUN
 
 _PARAMS = struct.Struct("<2I I 7I 10I 10I")
 _SQE = struct.Struct("<BBHiQQIIQHHIQQ")
@@ -71,7 +72,7 @@ class Ring:
     """
 
     def __init__(self, depth: int = 8, flags: int = 0) -> None:
-        """Set it up; *flags* are SINGLE_ISSUER and DEFER_TASKRUN, other modes need more than this does."""
+        """Set it up; *flags* are IOPOLL, SINGLE_ISSUER and DEFER_TASKRUN, other modes need more than this does."""
         if flags & ~_ALLOWED:
             raise ValueError("this mode of io_uring is not provided for")
         params = (ctypes.c_char * _PARAMS.size)()
@@ -134,9 +135,11 @@ class Ring:
 
     def prepare(
         self, opcode: int, fd: int = -1, address: int = 0, length: int = 0, offset: int = 0, *, data: int = 0,
-        buffer: int = 0, flags: int = 0, rw_flags: int = 0,
+        buffer: int = 0, flags: int = 0, rw_flags: int = 0, source: int = 0,
     ) -> None:
         """Put a request into the next entry; *buffer* is the number of a registered one, *offset* -1 the position.
+
+        *source* is the file that SPLICE reads.
 
         Raises BlockingIOError if there is no entry left before submit().
         """
@@ -146,7 +149,7 @@ class Ring:
         index = tail & self._sq_mask
         _SQE.pack_into(
             self._sqes, _SQE.size * index, opcode, flags, 0, fd, offset & (1 << 64) - 1, address, length, rw_flags,
-            data, buffer, 0, 0, 0, 0,
+            data, buffer, 0, source, 0, 0,
         )
         _WORD.pack_into(self._sq, self._sq_array + _WORD.size * index, index)
         _WORD.pack_into(self._sq, self._sq_tail_at, tail + 1 & 0xFFFFFFFF)
@@ -159,6 +162,12 @@ class Ring:
         vector = vector_of(areas)
         self._keep.append(vector)
         self.prepare(opcode, fd, ctypes.addressof(vector), len(areas), offset, data=data, flags=flags)
+
+    def prepare_splice(
+        self, source: int, source_offset: int, fd: int, offset: int, length: int, *, data: int = 0
+    ) -> None:
+        """Put a SPLICE from *source* to *fd*, one of which is a pipe, with the offset -1, into the next entry."""
+        self.prepare(SPLICE, fd, source_offset & (1 << 64) - 1, length, offset, data=data, source=source)
 
     def prepare_cancel(self, target: int, *, data: int = 0) -> None:
         """Put a request that cancels the one whose data is *target*; results in 0, -ENOENT or -EALREADY."""

@@ -1,0 +1,54 @@
+"""User memory as it is mapped for DMA: how far a piece reaches, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab import modules
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, make_lab
+
+PAGE = 4096
+GIB = 1 << 30
+
+
+def test_piece_of_memory_ends_at_4_gib() -> None:
+    """Above 4 GiB the kernel is left only what lies around 8 GiB, so that a program gets it."""
+    modules.build(KERNEL)
+    xdma = EmulatedCard("xdma")
+    words = ["memmap=3840M$4G"]
+    with Machine(KERNEL, cards=[xdma], memory_mib=2048 + 4096 + 256, words=words, time_limit_s=600) as vm:
+        lab = make_lab(vm, xdma)
+        found = lab.call("mapping:around", 300, path=lab.memory, boundary=8 * GIB, mib=400)
+        assert found == [2 * PAGE] * 3
+        counters = xdma.control.counters()
+        assert (counters["h2c0_descriptors"], counters["c2h0_descriptors"]) == (2 + 1, 2)
+
+
+@pytest.mark.stock_kernel
+def test_bounce_buffers_that_run_out_are_no_news() -> None:
+    modules.build(KERNEL)
+    xdma = EmulatedCard("xdma", variant="4ch", faults=["delay=3000000*8"])
+    with Machine(KERNEL, cards=[xdma], swiotlb_force=True, time_limit_s=600) as vm:
+        lab = make_lab(vm, xdma)
+        paths = [f"{lab.nodes['xdma']}c{number}" for number in range(4)]
+        assert lab.call("mapping:exhaust", 600, paths=paths, length=16 << 20) == [16 << 20] * 8
+        script = f"cat /sys/class/pciedma/{paths[0].removeprefix('/dev/')[:-1]}*/*/copied"
+        assert sum(map(int, vm.run(["sh", "-c", script]).stdout.split())) > 0, "there was room for all"
+        assert "swiotlb buffer is full" not in vm.kernel_log()
+
+
+def test_bounced_data_that_got_lost_shows_nobody_elses() -> None:
+    """With all DMA bounced, what the bounce buffers have must not be seen either."""
+    modules.build(KERNEL)
+    xdma = EmulatedCard("xdma")
+    with Machine(KERNEL, cards=[xdma], swiotlb_force=True, time_limit_s=600) as vm:
+        lab = make_lab(vm, xdma)
+        for length, expected in ((4095, [0]), (70_000, [0x5A])):
+            assert lab.call("file_operations:marked", path=lab.memory, length=length) == 20
+            xdma.control.set_fault("dropped_dma")
+            found = lab.call("file_operations:bytes_after", path=lab.memory, length=length, way="sync")
+            xdma.control.clear_faults()
+            assert found == expected
