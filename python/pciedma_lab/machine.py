@@ -95,8 +95,7 @@ class Machine:
     """A guest, from power-on to the verdict. Use it as a context manager; threads may share it.
 
     ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
-    ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only; ``words`` are more for
-    the command line of the lab's own kernels. The whole project (of an installed lab:
+    ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only. The whole project (of an installed lab:
     its packages and what it has built) is at ``/mnt/project``, read-only. ``installed`` boots a whole distribution from
     its own disk in place of the lab's small system. ``words`` go to the end of the kernel's command line. Leaving the
     context shuts the guest down in order and raises MachineFailed unless the guest ended in order, its kernel's log and
@@ -140,8 +139,6 @@ class Machine:
             "native_hotplug": native_hotplug,
             "work": work is not None,
         }
-        if words:
-            self._options["words"] = tuple(words)
         #: Folders of the caller's, by the places where QEMU finds them.
         self._mounts = {WORK: work.resolve()} if work else {}
         if results:
