@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ SHARED_TMP = "/tmp"
 _DPKG = tuple(f"path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info"))
 #: For apt's preferences, in printf's words: as good as sid's.
 _KERNELS_OF_EXPERIMENTAL = r"Package: linux-*\nPin: release a=experimental\nPin-Priority: 500\n"
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 #: Beside the definitions, what makes other chroots than before: raise it when Chroot._hooks() does something else.
 _EDITION = 1
 _APT = ('Acquire::Languages "none";', 'APT::Sandbox::User "root";', 'Dir::Cache::srcpkgcache "";')
@@ -294,6 +296,17 @@ KERNEL_BUILDER = Chroot(
     keeps_lists=True,
 )
 GUEST = Chroot(name="guest", suite="trixie", packages=("python3", "kmod", "udev", "pciutils", "procps"))
+
+
+def guest(packages: Sequence[str]) -> Chroot:
+    """Return the guest's system with more *packages*, whatever their order; raises LabError for what is no name."""
+    for package in packages:
+        if not _PACKAGE.fullmatch(package):
+            raise LabError(f"{package!r} cannot be the name of a Debian package")
+    more = sorted({*packages} - {*GUEST.packages})
+    return replace(GUEST, name="guest_with", packages=(*GUEST.packages, *more)) if more else GUEST
+
+
 TOOLS = Chroot(
     name="tools",
     suite="trixie",

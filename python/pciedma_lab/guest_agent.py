@@ -1,6 +1,6 @@
 """The program that runs in the guest and does what the host's Machine asks of it.
 
-It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``input`` (more of a command's standard input),
+It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``input`` (more of its standard input),
 ``call`` (a function of a module of the project, in a forked child, so that no interpreter has to start), ``signal``,
 ``shut_down``. Replies carry the request's ``id``. What commands read and write is bytes: base64 here.
 """
@@ -11,6 +11,7 @@ import base64
 import contextlib
 import ctypes
 import fcntl
+import functools
 import importlib
 import json
 import os
@@ -26,6 +27,8 @@ from typing import Any
 PROJECT = Path("/mnt/project")
 #: Where a folder of the user's is, if there is one.
 WORK = "/mnt/work"
+#: Where a root file system of the user's is, if there is one.
+ROOT = "/mnt/root"
 PORT_NAME = "pciedma.agent"
 SENTINEL = "pciedma-lab: the guest ends in order"
 RB_POWER_OFF = 0x4321FEDC
@@ -96,15 +99,18 @@ class Agent:
             request = json.loads(line)
             getattr(self, "do_" + request.pop("kind"))(**request)
 
-    def do_run(self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str | None) -> None:
-        """Start a command; *stdin* is its whole input, or None if that comes by ``input``."""
+    def do_run(
+        self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str | None, root: str | None = None
+    ) -> None:
+        """Start a command, in another *root*; *stdin* is its whole input, or None if that comes by ``input``."""
         with tempfile.TemporaryFile() as file:  # not a pipe: the command may read late or never
             file.write(base64.b64decode(stdin or ""))
             file.seek(0)
             try:
                 process = subprocess.Popen(
                     argv,
-                    cwd=cwd,
+                    cwd=None if root else cwd,
+                    preexec_fn=functools.partial(enter, root, cwd) if root else None,
                     env=os.environ | env,
                     stdin=subprocess.PIPE if stdin is None else file,
                     stdout=subprocess.PIPE,
@@ -257,6 +263,12 @@ class Agent:
         _, status = os.waitpid(job.pid, 0)
         del self.jobs[job.number]
         self.send(id=job.number, event="done", status=os.waitstatus_to_exitcode(status))
+
+
+def enter(root: str, cwd: str) -> None:
+    """Go on in another root."""
+    os.chroot(root)
+    os.chdir(cwd)
 
 
 def kernel_log() -> str:

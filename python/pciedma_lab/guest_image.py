@@ -6,10 +6,11 @@ import hashlib
 import lzma
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from . import cache
-from .chroot import EMULATOR, GUEST
+from . import cache, chroot
+from .chroot import EMULATOR, Chroot
 from .kernels import Kernel
 
 #: What a guest needs before it has its root: block device, file systems, the agent's port.
@@ -35,11 +36,16 @@ mount -t ext4 -o ro,noatime /dev/vda /lower
 mount -t tmpfs rw /rw
 mkdir /rw/upper /rw/work
 mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
-mkdir -p /new/mnt/project /new/mnt/results /new/mnt/work
 nine=trans=virtio,version=9p2000.L,msize=262144
-mount -t 9p -o ro,$nine,cache=loose project /new/mnt/project
+share() { # to read: the name of a folder of the host's, and where it is wanted
+    grep -qsw $1 /sys/bus/virtio/devices/*/mount_tag && mkdir -p $2 && mount -t 9p -o ro,$nine,cache=loose $1 $2
+}
+share project /new/mnt/project
+share work /new/mnt/work
+share modules /new/usr/lib/modules/$(uname -r)
+share root /lower-root
+mkdir -p /new/mnt/results
 mount -t 9p -o $nine,cache=mmap results /new/mnt/results
-if grep -q work /sys/bus/virtio/devices/*/mount_tag; then mount -t 9p -o ro,$nine,cache=loose work /new/mnt/work; fi
 for part in proc sys dev; do mount --move /$part /new/$part; done
 mount -t tmpfs tmp /new/tmp
 for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -s /proc/self/${name#*:} /new/dev/${name%:*}; done
@@ -47,25 +53,34 @@ mkdir -p /new/dev/shm && mount -t tmpfs shm /new/dev/shm
 mount -t tracefs trace /new/sys/kernel/tracing
 ip link set lo up
 echo 127.0.0.1 localhost > /new/etc/hosts
-cat > /new/usr/local/bin/pciedma << 'END'
-#!/bin/sh
-PYTHONPATH=/mnt/project/python${PYTHONPATH:+:$PYTHONPATH} exec python3 -P -m pciedma "$@"
-END
-chmod 755 /new/usr/local/bin/pciedma
+if [ -d /lower-root ]; then
+    mkdir /rw/root-upper /rw/root-work /new/mnt/root
+    mount -t overlay -o lowerdir=/lower-root,upperdir=/rw/root-upper,workdir=/rw/root-work overlay /new/mnt/root
+    for part in proc sys dev tmp mnt/project mnt/results mnt/work usr/lib/modules; do
+        [ ! -d /new/$part ] || { mkdir -p /new/mnt/root/$part; mount -o rbind /new/$part /new/mnt/root/$part; }
+    done
+fi
+for root in /new /new/mnt/root; do
+    [ -d $root ] && mkdir -p $root/usr/local/bin || continue
+    printf '#!/bin/sh\nPYTHONPATH=/mnt/project/python:$PYTHONPATH ' > $root/usr/local/bin/pciedma
+    echo 'exec python3 -P -m pciedma "$@"' >> $root/usr/local/bin/pciedma
+    chmod 755 $root/usr/local/bin/pciedma
+done
 exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended'
 """
 
 
-def root_image() -> Path:
-    """Return the read-only ext4 image of the guest's root file system."""
-    guest = GUEST.provide()
-    return cache.provide(guest.with_name(f"{guest.name}.ext4"), lambda target: _make_root(guest, target))
+def root_image(packages: Sequence[str] = ()) -> Path:
+    """Return the read-only ext4 image of the guest's root file system, with more of Debian's *packages*."""
+    system = chroot.guest(packages)
+    guest = system.provide()
+    return cache.provide(guest.with_name(f"{guest.name}.ext4"), lambda target: _make_root(system, guest, target))
 
 
-def _make_root(guest: Path, target: Path) -> None:
+def _make_root(system: Chroot, guest: Path, target: Path) -> None:
     options = ["-q", "-t", "ext4", "-O", "^has_journal", "-d", str(guest)]
     with cache.step("making the guest's root file system"):
-        GUEST.run(["sh", "-c", "python3 -m compileall -q /usr/lib/python3.*"], cwd=Path("/"))
+        system.run(["sh", "-c", "python3 -m compileall -q /usr/lib/python3.*"], cwd=Path("/"))
         size = sum(path.lstat().st_size for path in guest.rglob("*") if not path.is_dir()) // 2**20
         EMULATOR.run(["mke2fs", *options, str(target), f"{size * 5 // 4 + 64}M"])
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(BaseException):  # noqa: N818
+class Interrupted(BaseException):
     """A signal came; ``number`` says which."""
 
     def __init__(self, number: int) -> None:

@@ -16,14 +16,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from . import cache, chroot, guest_image, interruption, kernels, modules, project, secure_boot, verdict
 from .control import ControlError
-from .guest_agent import PROJECT, SENTINEL, WORK
+from .guest_agent import PROJECT, ROOT, SENTINEL, WORK
 from .guest_process import GuestError, MachineFailed, Process
 from .installed import Installed
 from .qemu import ROOT_PORTS, Guest
@@ -35,6 +35,8 @@ _BOOT_SECONDS = 180
 _END_SECONDS = 60
 _REPORT_SECONDS = 120  # for what a debug kernel has to say at the end
 _KEPT_FOLDERS = 30
+_CONSOLE_BYTES = 64 << 20  # as much as no guest says that is in order
+_END_BYTES = 64 << 10
 _INSTALLED_PATIENCE = 4  # a whole distribution takes longer for everything than our own init
 #: In the folder of a machine that was judged: what was wrong, as a list.
 VERDICT = "verdict.json"
@@ -96,12 +98,13 @@ class Machine:
 
     ``kernel`` names a series of kernels.SERIES; ``results`` is a folder of the host that the guest sees as
     ``/mnt/results``; ``work`` is one that it sees as ``/mnt/work``, read-only. The whole project (of an installed lab:
-    its packages and what it has built) is at ``/mnt/project``, read-only. ``installed`` boots a whole distribution from
-    its own disk in place of the lab's small system. ``words`` go to the end of the kernel's command line. Leaving the
-    context shuts the guest down in order and raises MachineFailed unless the guest ended in order, its kernel's log and
-    taint flags are clean, and no card's model crashed or saw a violation. The guest ends with the thread that entered
-    the context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times as long for
-    everything.
+    its packages and what it has built) is at ``/mnt/project``, read-only. Its system has Debian's ``packages``, too; in
+    ``root``, a root file system of the host's, commands run that are started ``in_root``. ``installed`` boots a whole
+    distribution from its own disk in place of the lab's small system. ``words`` go to the end of the kernel's command
+    line. Leaving the context shuts the guest down in order and raises MachineFailed unless the guest ended in order, its
+    kernel's log and taint flags are clean, and no card's model crashed or saw a violation. The guest ends with the thread
+    that entered the context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times
+    as long for everything.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class Machine:
         installed: Installed | None = None,
         results: Path | None = None,
         work: Path | None = None,
+        root: Path | None = None,
+        packages: Sequence[str] = (),
         time_limit_s: float = 600,
     ) -> None:
         """Prepare; nothing runs before the context is entered."""
@@ -138,12 +143,15 @@ class Machine:
             "icount": icount,
             "native_hotplug": native_hotplug,
             "work": work is not None,
+            "root_folder": root is not None,
         }
+        self.packages = tuple(packages)
         #: Folders of the caller's, by the places where QEMU finds them.
-        self._mounts = {WORK: work.resolve()} if work else {}
+        self._mounts = {place: path.resolve() for place, path in ((WORK, work), (ROOT, root)) if path}
         if results:
             self._mounts[str(results.resolve())] = results.resolve()
         self._words = tuple(words)
+        self.allowed_taint = 0
         self._installed = installed
         self._results = results
         self._time_limit_s = time_limit_s
@@ -211,8 +219,14 @@ class Machine:
         if self._installed is not None:
             return self._installed.boot(folder)
         kernels.find(self.series, to_boot=True)
-        root, kernel = cache.together(guest_image.root_image, lambda: kernels.provide(self.series))
-        return {"image": kernel.image, "initramfs": guest_image.initramfs(kernel), "root": root}
+        image = functools.partial(guest_image.root_image, self.packages)
+        root, kernel = cache.together(image, lambda: kernels.provide(self.series))
+        return {
+            "image": kernel.image,
+            "initramfs": guest_image.initramfs(kernel),
+            "root": root,
+            "modules": kernel.modules,
+        }
 
     def _start_qemu(self) -> None:
         cards = [card.qemu_device_arguments(f"port{number}") for number, card in enumerate(self.cards)]
@@ -295,6 +309,7 @@ class Machine:
         *,
         input: str | bytes = "",
         streams_input: bool = False,
+        in_root: bool = False,
         cwd: str | None = None,
         env: dict[str, str] | None = None,
     ) -> Process:
@@ -304,8 +319,8 @@ class Machine:
         """
         process = self._process(next(self._requests))
         data = base64.b64encode(input.encode() if isinstance(input, str) else input).decode()
-        stdin = None if streams_input else data
-        self.send("run", process.number, argv=list(argv), cwd=cwd or self._place, env=env or {}, stdin=stdin)
+        options = {"cwd": cwd or self._place, "env": env or {}, "stdin": None if streams_input else data}
+        self.send("run", process.number, argv=list(argv), root=ROOT if in_root else None, **options)
         return process
 
     def run(self, argv: Sequence[str], timeout_s: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -328,8 +343,21 @@ class Machine:
     def load_modules(self, **parameters: str) -> None:
         """Load the modules built for this kernel, core first; parameters by module name without ``pciedma_``."""
         for name in self._modules():
-            words = parameters.get(name.removeprefix("pciedma_"), "").split()
-            self._must(["insmod", f"/mnt/project/build/{self.series}/{self._built.name}/{name}.ko", *words])
+            words = parameters.get(name.removeprefix("pciedma_"), "")
+            module = f"/mnt/project/build/{self.series}/{self._built.name}/{name}.ko"
+            self._must(["insmod", module, *([words] if words else [])])
+
+    def load_foreign(self, built: Sequence[Path], parameters: Mapping[str, str]) -> None:
+        """Load other modules, which were *built* below the project's ``build``, and what of the kernel's they need.
+
+        *parameters* are by module name.
+        """
+        paths = [str(PROJECT / path.relative_to(chroot.PROJECT)) for path in built]
+        self.allowed_taint |= verdict.TAINT_PROPRIETARY
+        try:
+            self.call("pciedma_lab.guest.foreign_modules:load", 120, paths=paths, parameters=dict(parameters))
+        except GuestError as error:
+            raise self.failure(str(error).splitlines()[-1]) from None
 
     def unload_modules(self) -> None:
         """Unload them."""
@@ -398,13 +426,15 @@ class Machine:
             if self._out_of_time:
                 raise self.failure(f"the machine's time limit of {self._time_limit_s * self.patience} s is over")
             raise self.failure(f"QEMU ended with status {self._qemu.returncode}")
+        if self.guest.console.exists() and self.guest.console.stat().st_size > _CONSOLE_BYTES:
+            raise self.failure(f"the guest has printed more than {_CONSOLE_BYTES >> 20} MiB on its console")
 
     def failure(self, text: str) -> MachineFailed:
         """Return an exception with the end of the guest's console."""
         parts = [text, f"console: {self.guest.console}"]
         for path in (self.guest.console, self.guest.folder / "qemu.log"):
             if path.exists():
-                parts += path.read_text(errors="replace").splitlines()[-60:]
+                parts += _end_of(path).splitlines()[-60:]
         return MachineFailed("\n".join(parts))
 
     def __exit__(
@@ -438,7 +468,9 @@ class Machine:
         problems = self._crashed_models() + violations + reports
         if not self._aborted_over_dead_model(console):
             problems += verdict.judge_end(self._shutdown_reason())
-        problems += verdict.judge(final["log"], console, final["tainted"], SENTINEL, self._expected_log)
+        tainted = final["tainted"] & ~self.allowed_taint
+        problems += verdict.judge(final["log"], console, tainted, SENTINEL, self._expected_log)
+        problems = verdict.shortened(problems)
         (self.guest.folder / VERDICT).write_text(json.dumps(problems))
         if problems:
             raise self.failure("the run was not clean:\n" + "\n".join(problems) + "\n")
@@ -517,15 +549,25 @@ class Machine:
                 self._timer.cancel()
 
 
-def prepare(*series: str, back_ends: Sequence[Path] = ()) -> None:
+def _end_of(path: Path) -> str:
+    """Return the last text in a file, of which there may be much."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def prepare(*series: str, back_ends: Sequence[Path] = (), packages: Sequence[str] = (), builds: bool = True) -> None:
     """Provide what machines with these kernels need and build the modules for them, several things at a time.
 
-    Machine does by itself what is missing, but one thing after the other, and does not build modules.
+    Machine does by itself what is missing, but one thing after the other, and does not build modules: unless this
+    *builds* neither.
     """
     for name in series:
         kernels.find(name, to_boot=True)
-    builds = [functools.partial(modules.build, name, back_ends) for name in series]
-    cache.together(guest_image.root_image, chroot.EMULATOR.provide, *builds)
+    makers: list[Callable[[], object]] = [functools.partial(kernels.provide, name) for name in series]
+    if builds:
+        makers = [functools.partial(modules.build, name, back_ends) for name in series]
+    cache.together(functools.partial(guest_image.root_image, packages), chroot.EMULATOR.provide, *makers)
 
 
 def _make_folder(series: str) -> Path:

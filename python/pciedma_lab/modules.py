@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 from pciedma import __version__
@@ -17,6 +18,9 @@ BUILD = PROJECT / "build"
 
 #: What a kernel says about the surroundings of a build, not about our sources.
 _HARMLESS = ("BTF generation", "compiler differs", "pahole version differs", "The kernel was built ", "You are using")
+
+#: What a build leaves beside its sources.
+_PRODUCT = re.compile(r".*\.(o|ko|mod|mod\.c|a|cmd|d|gcno)|modules\.order|Module\.symvers")
 
 
 class BuildFailed(cache.LabError):
@@ -108,18 +112,59 @@ def _back_ends(cards: Sequence[Path]) -> dict[Path, Path]:
     return found
 
 
-def build_folder(series: str, source: Path) -> Path:
-    """Build other modules than the driver's, from the folder *source*, and return the folder with them."""
-    copy = BUILD / series / source.name
+def build_folder(series: str, source: Path, subfolder: Path = Path()) -> Path:
+    """Build other modules than the driver's, by the Kbuild or Makefile in a *subfolder* of the folder *source*.
+
+    All of *source* is copied. Returns the folder with the modules, which modules_in() lists. Raises as build() does.
+    """
+    if not any((source / subfolder / name).is_file() for name in ("Kbuild", "Makefile")):
+        raise cache.LabError(f"{source / subfolder} has neither Kbuild nor Makefile")
+    copy = BUILD / series / _foreign(source)
+    kernel = kernels.provide(series)
     with cache.locked(BUILD / series / "lock"):
-        mirror(source, copy)
-        _make(kernels.provide(series), copy, sparse=False)
-    return copy
+        mirror(source, copy, sources=_whole)
+        _make(kernel, copy / subfolder, sparse=False, warns=False)
+    return copy / subfolder
 
 
-def _make(kernel: kernels.Kernel, copy: Path, sparse: bool) -> str:
+def take(series: str, module: Path) -> Path:
+    """Return the folder with a copy of a *module* from elsewhere; raises LabError unless it fits the kernel."""
+    kernel = kernels.provide(series)
+    vermagic = information(module).get("vermagic", ["no kernel"])[0].split()[0]
+    if vermagic != kernel.release:
+        raise cache.LabError(f"{module} is for {vermagic}, and not for the guest's {kernel.release}")
+    folder = BUILD / series / _foreign(module)
+    with cache.locked(BUILD / series / "lock"):
+        mirror(module.parent, folder, {Path(module.name): module}, sources=lambda folder: [])
+        (folder / "modules.order").write_text(f"{module.name}\n")
+    return folder
+
+
+def _foreign(source: Path) -> str:
+    """Return the name of the folder for what is built from *source*, of whatever name."""
+    key = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
+    return f"foreign-{re.sub(r'[^A-Za-z0-9]', '_', source.stem)}-{key}"
+
+
+def modules_in(folder: Path) -> list[Path]:
+    """Return the modules that the last build in a folder made, in its order."""
+    names = (folder / "modules.order").read_text().split()
+    found = [folder / f"{Path(name).stem}.ko" for name in names]
+    below = {path.stem: path for path in folder.rglob("*.ko")}  # what a subfolder of its own made lies there
+    return [path if path.exists() else below[path.stem] for path in found]
+
+
+def information(module: Path) -> dict[str, list[str]]:
+    """Return what a module says of itself, as modinfo does: by words, as ``parmtype`` for parameters, what they say."""
+    found: dict[str, list[str]] = {}
+    for word, value in re.findall(rb"(?<=\0)([a-z]+)=([^\0]*)(?=\0)", module.read_bytes()):
+        found.setdefault(word.decode(), []).append(value.decode(errors="replace"))
+    return found
+
+
+def _make(kernel: kernels.Kernel, copy: Path, sparse: bool, warns: bool = True) -> str:
     """Run make and return what it said."""
-    command = ["make", "-s", "-C", str(kernel.headers), f"M={copy}", f"-j{os.cpu_count()}", "W=1"]
+    command = ["make", "-s", "-C", str(kernel.headers), f"M={copy}", f"-j{os.cpu_count()}", *(["W=1"] if warns else [])]
     command.append(f"PCIEDMA_VERSION={__version__}")
     command += kernel.series.make_options
     command.append("CONFIG_DEBUG_INFO_BTF_MODULES=")  # needs tools and the kernel's own image, for nothing here
@@ -146,30 +191,42 @@ def count_warnings(lines: list[str]) -> int:
     return sum("warning:" in line.lower() for line in lines) or len(lines)
 
 
+def _sources(folder: Path) -> list[Path]:
+    """Return a folder's sources; what was built beside them, here or by ``make modules KDIR=...``, is none."""
+    found = [*folder.rglob("Kbuild"), *folder.rglob("*.[ch]")]
+    return [path for path in found if path.is_file() and not path.name.endswith(".mod.c")]
+
+
+def _whole(folder: Path) -> list[Path]:
+    """Return all files of a folder but for products of builds, and what git keeps."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if not (_PRODUCT.fullmatch(path.name) or ".git" in path.relative_to(folder).parts)]
+
+
 def mirror(
-    source: Path, target: Path, added: Mapping[Path, Path] | None = None, left_out: Container[Path] = ()
+    source: Path,
+    target: Path,
+    added: Mapping[Path, Path] | None = None,
+    left_out: Container[Path] = (),
+    sources: Callable[[Path], list[Path]] = _sources,
 ) -> None:
     """Make *target* have the sources in *source*; products of the build stay where they are.
 
-    *added* are further files by their places in *target*, and what would be at *left_out* is not taken. What differs
-    gets the time of now, so that make takes it for news: a package's files all have that of its changelog.
+    *added* are further files by their places in *target*, and what would be at *left_out* is not taken. *sources* tells
+    a folder's sources from its products. What differs gets the time of now, so that make takes it for news: a package's
+    files all have that of its changelog.
     """
-    found = {path.relative_to(source): path for path in _sources(source)}
+    found = {path.relative_to(source): path for path in sources(source)}
     wanted = {relative: path for relative, path in found.items() if relative not in left_out} | dict(added or {})
-    for path in _sources(target):
+    for path in sources(target):
         if path.relative_to(target) not in wanted:
             path.unlink()
     for relative, old in wanted.items():
         new = target / relative
         if not new.exists() or new.read_bytes() != old.read_bytes():
             new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(old, new)
-
-
-def _sources(folder: Path) -> list[Path]:
-    """Return a folder's sources; what was built beside them, here or by ``make modules KDIR=...``, is none."""
-    found = [*folder.rglob("Kbuild"), *folder.rglob("*.[ch]")]
-    return [path for path in found if path.is_file() and not path.name.endswith(".mod.c")]
+            new.unlink(missing_ok=True)  # it may be read-only, as the one that it is a copy of
+            shutil.copy(old, new)
 
 
 def _publish(copy: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from .chroot import PROJECT
-from .guest_agent import PORT_NAME, WORK
+from .guest_agent import PORT_NAME, ROOT, WORK
 
 #: Ports for cards: more than a test needs, so that cards can be added while the guest runs.
 ROOT_PORTS = 4
@@ -31,7 +31,8 @@ class Guest:
 
     ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
     path short enough for UNIX sockets. ``icount`` makes the guest's clock count instructions, one a nanosecond.
-    ``work``: there is a folder to share at WORK, where the guest finds it at the same place.
+    ``work`` and ``root_folder``: there is a folder to share at WORK, or ROOT, where the guest finds it, too; ``modules``
+    is that of the kernel's own modules.
     With ``native_hotplug`` the kernel itself serves the ports' slots, not ACPI, and the ports report whether their
     links are active. If it ``is_installed``, the root is a whole system that may write to it; ``words`` go to the end
     of the kernel's command line; ``firmware`` boots what it finds, in place of QEMU the kernel.
@@ -54,6 +55,8 @@ class Guest:
     icount: bool = False
     native_hotplug: bool = False
     work: bool = False
+    root_folder: bool = False
+    modules: Path | None = None
 
     @property
     def qmp(self) -> Path:
@@ -113,6 +116,8 @@ class Guest:
             *_share("project", PROJECT, "readonly=on,", ROOT_PORTS + 1),
             *_share("results", self.results, "", ROOT_PORTS + 2),
             *(_share("work", Path(WORK), "readonly=on,", ROOT_PORTS + 3) if self.work else []),
+            *(_share("modules", self.modules, "readonly=on,", ROOT_PORTS + 4) if self.modules else []),
+            *(_share("root", Path(ROOT), "readonly=on,", ROOT_PORTS + 5) if self.root_folder else []),
         ]
 
     def _machine(self) -> list[str]:

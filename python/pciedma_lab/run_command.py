@@ -9,10 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from . import guest_agent, interruption, kernels, standard_input
+from . import interruption, kernels, modules, run_options, standard_input
 from .cache import LabError
-from .card_process import EmulatedCard
-from .chroot import PROJECT
 from .machine import Machine, MachineFailed, prepare
 
 #: The exit status that says that the lab, not the command, failed.
@@ -20,6 +18,9 @@ LAB_FAILED = 125
 
 _CARD = "add a card, by name or by the path of a model beside its back end; edu is QEMU's own"
 _TIME_LIMIT = "how long the machine may run, its boot included; default: %(default)s"
+_MODULE = "another driver's: its folder, with Kbuild or Makefile there or in a subfolder, or a module for this kernel"
+_PARAMETER = "what a module is told when it is loaded"
+_ROOT = "a root file system, in which the command runs; what it writes there is gone afterwards"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,49 +32,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernel", default="trixie", choices=list(kernels.SERIES))
     parser.add_argument("--iommu", action="store_true", help="with an IOMMU, strict")
     parser.add_argument("--swiotlb", action="store_true", help="with swiotlb=force")
-    parser.add_argument("--card", action="append", default=[], metavar="CARD", help=_CARD)
+    parser.add_argument("--card", action="append", default=[], metavar="CARD[:VARIANT]", help=_CARD)
     parser.add_argument("--fault", action="append", default=[], metavar="CARD:FAULT", help="what cards do wrong")
+    parser.add_argument("--parameter", action="append", default=[], metavar="MODULE.NAME=VALUE", help=_PARAMETER)
+    parser.add_argument("--no-modules", action="store_true", help="load none of this driver's modules")
+    parser.add_argument("--module", action="append", default=[], metavar="FOLDER[:SUBFOLDER]|FILE.ko", help=_MODULE)
+    packages = "have a Debian package in the guest"
+    parser.add_argument("--with", action="append", default=[], dest="packages", metavar="PACKAGE", help=packages)
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help=_ROOT)
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="seen in the guest as /mnt/results")
     parser.add_argument("--time-limit", type=float, default=600, metavar="SECONDS", help=_TIME_LIMIT)
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     return parser
-
-
-def make_cards(names: list[str], faults: list[str]) -> list[EmulatedCard]:
-    """Return the emulated cards for ``--card`` and ``--fault CARD:FAULT``; raises ValueError for an absent card."""
-    emulated = [EmulatedCard(name) for name in names if name != "edu"]
-    for text in faults:
-        name, _, fault = text.partition(":")
-        meant = [card for card in emulated if card.name == name and fault]
-        if not meant:
-            raise ValueError(f"--fault {text}: there is no --card {name} that has faults")
-        for card in meant:
-            card.faults.append(fault)
-    return emulated
-
-
-def place(folder: Path) -> tuple[Path | None, str]:
-    """Return what of the host the guest must see for a command to run in *folder*, and the folder's name there."""
-    if folder.is_relative_to(PROJECT):
-        return None, str(guest_agent.PROJECT / folder.relative_to(PROJECT))
-    return folder, guest_agent.WORK
-
-
-def _machine(arguments: argparse.Namespace) -> Machine:
-    return Machine(
-        arguments.kernel,
-        iommu=arguments.iommu,
-        swiotlb_force=arguments.swiotlb,
-        memory_mib=arguments.memory,
-        cpus=arguments.cpus,
-        cards=make_cards(arguments.card, arguments.fault),
-        edu=arguments.card.count("edu"),
-        results=arguments.results,
-        work=place(Path.cwd())[0],
-        time_limit_s=arguments.time_limit,
-    )
 
 
 def _pass_on(stream: str, data: bytes) -> None:
@@ -87,10 +59,31 @@ def _pass_on(stream: str, data: bytes) -> None:
         raise LabError(f"{stream}: {error.strerror}") from None
 
 
+def _prepare(machine: Machine, arguments: argparse.Namespace) -> tuple[list[Path], dict[str, str]]:
+    """Make what the machine needs; returns other drivers' modules, and all modules' parameters by name."""
+    ours = not arguments.no_modules
+    prepare(arguments.kernel, back_ends=machine.back_ends, packages=machine.packages, builds=ours)
+    foreign = run_options.build_foreign(arguments.kernel, arguments.module)
+    built = [*modules.built(arguments.kernel, machine.back_ends).glob("*.ko")] if ours else []
+    return foreign, run_options.sort_parameters(arguments.parameter, [*sorted(built), *foreign])
+
+
+def _load(vm: Machine, arguments: argparse.Namespace, foreign: list[Path], parameters: dict[str, str]) -> None:
+    if not arguments.no_modules:
+        ours = {name: words for name, words in parameters.items() if name.startswith("pciedma")}
+        vm.load_modules(**{name.removeprefix("pciedma_"): words for name, words in ours.items()})
+    if foreign:
+        vm.load_foreign(foreign, parameters)
+
+
 def _run(vm: Machine, arguments: argparse.Namespace) -> int:
-    vm.load_modules()
     streams_input = standard_input.is_given()
-    process = vm.start_run(arguments.command, cwd=place(Path.cwd())[1], streams_input=streams_input)
+    process = vm.start_run(
+        arguments.command,
+        cwd=run_options.place(Path.cwd())[1],
+        in_root=arguments.root is not None,
+        streams_input=streams_input,
+    )
     process.on_output = _pass_on
     with standard_input.Pump(process) if streams_input else contextlib.nullcontext():
         return process.wait(arguments.time_limit)
@@ -98,9 +91,11 @@ def _run(vm: Machine, arguments: argparse.Namespace) -> int:
 
 def _run_in(machine: Machine, arguments: argparse.Namespace) -> int:
     """Boot, run and judge; whatever ends this, the machine is gone afterwards."""
+    foreign, parameters = _prepare(machine, arguments)
     with interruption.orderly():
         try:
             with machine as vm:
+                _load(vm, arguments, foreign, parameters)
                 return _run(vm, arguments)
         finally:
             machine.close()  # again, for a signal that came at its very beginning or end
@@ -116,11 +111,10 @@ def main(argv: list[str]) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        machine = _machine(arguments)
+        machine = run_options.make_machine(arguments)
     except ValueError as error:
         parser.error(str(error))
     try:
-        prepare(arguments.kernel, back_ends=machine.back_ends)
         status = _run_in(machine, arguments)
     except (interruption.Interrupted, KeyboardInterrupt) as error:
         number = error.number if isinstance(error, interruption.Interrupted) else signal.SIGINT

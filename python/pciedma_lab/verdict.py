@@ -21,7 +21,8 @@ _HARMLESS = re.compile(
     r"^\[[ \d.]+\] ((RETBleed|Spectre|MDS|TAA|MMIO Stale Data|ITS|TSA|VMSCAPE|SRBDS)[^:]*: "
     r"|rcu: \tRCU lockdep checking is enabled|DMA-API: (preallocated \d+ debug entries|debugging enabled by"
     r"|dma_debug_entry pool grown to)"
-    r"|traps: .{1,15}\[\d+\] [a-z0-9 ]+ ip:[0-9a-f]{1,15} sp:|.{1,15}\[\d+\]: segfault at [0-9a-f]+ ip [0-9a-f]{1,16} sp "
+    r"|traps: .{1,15}\[\d+\] [a-z0-9 ]+ ip:[0-9a-f]{1,15} sp:"
+    r"|.{1,15}\[\d+\]: segfault at [0-9a-f]+ ip [0-9a-f]{1,16} sp "
     r"|kasan: KernelAddressSanitizer initialized| *(\? )?[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+)"
 )
 
@@ -29,10 +30,15 @@ _HARMLESS = re.compile(
 #: code that runs once when it is loaded. The guest unloads no other modules.
 _OURS = re.compile(r"\[pciedma|^    0x[0-9a-f]+$", re.MULTILINE)
 
+#: So many lines tell what is wrong.
+_SHOWN = 200
+
 _KERNEL_LINE = re.compile(r"^\[ *\d+\.\d+\]")
 
 #: Taint bits that a healthy guest with our modules has: out of tree (12), unsigned (13).
 _TAINT_ALLOWED = 1 << 12 | 1 << 13
+#: What some other driver's module may add to them.
+TAINT_PROPRIETARY = 1 << 0
 
 
 def suspicious(log: str, expected: Iterable[str] = ()) -> list[str]:
@@ -61,7 +67,8 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     """
     expected = list(expected)
     problems = suspicious(log, expected)
-    problems += [line for line in suspicious(console, expected) if line not in problems]
+    said = {*problems}
+    problems += [line for line in suspicious(console, expected) if line not in said]
     excused = {*suspicious(log), *suspicious(console)} - set(problems)
     flags = (1 << 9 if excused else 0) | (1 << 5 if any("KASAN: " in line for line in excused) else 0)
     if bits := bad_taint(tainted) & ~flags:
@@ -69,6 +76,12 @@ def judge(log: str, console: str, tainted: int, sentinel: str, expected: Iterabl
     if sentinel not in console:
         problems.append("the guest did not say that it ends in order")
     return problems
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Return the first of *lines*, and how many more there are."""
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], f"and {more} lines more"] if more > 0 else lines
 
 
 def leaks(report: str) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pciedma_lab import cards, kernels, modules, run_command
+from pciedma_lab import cards, kernels, modules, run_options
 from pciedma_lab.cache import LabError
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
@@ -208,7 +208,7 @@ def test_model_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_run_finds_faults_and_back_end_of_a_card_by_its_path() -> None:
-    found = run_command.make_cards([str(LOOP), "capric", str(LOOP)], ["loop:stall*1"])
+    found = run_options.make_cards([str(LOOP), "capric", str(LOOP)], ["loop:stall*1"])
     assert [card.name for card in found] == ["loop", "capric", "loop"]
     assert [card.faults for card in found] == [["stall*1"], [], ["stall*1"]]
     assert Machine(cards=found).back_ends == [LOOP]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pciedma_lab import chroot, interruption, run_command
-from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.interruption import Interrupted
 from pciedma_lab.machine import Machine
 
@@ -103,6 +102,7 @@ def test_run_that_is_ended_leaves_nothing_in_tmp(
     monkeypatch.setattr(chroot, "SHARED_TMP", str(tmp_path))
     monkeypatch.setattr(chroot.Chroot, "command", lambda self, argv, mounts: ["sleep", "1000"])
     monkeypatch.setattr(run_command, "prepare", lambda *words, **options: None)
+    monkeypatch.setattr(run_command, "_load", lambda *words: None)
     monkeypatch.setattr(run_command, "_run", lambda vm, arguments: 0)
     for name, value in (("_boot", empty), ("_connect", None), ("finish", None)):
         monkeypatch.setattr(Machine, name, lambda *words, value=value: value)

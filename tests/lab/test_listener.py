@@ -32,6 +32,10 @@ def named(folder: Path, length: int) -> Path:
     return path
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def reached(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
@@ -115,10 +119,10 @@ def make_link_to_nothing(path: Path) -> None:
 def test_listener_refuses_what_is_no_socket_and_leaves_it(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "socket"
     make(path)
-    before = (path.lstat(), path.read_text() if path.is_file() else "", sorted(os.listdir(tmp_path)))
+    before = (path.lstat(), path.read_text() if path.is_file() else "", names(tmp_path))
     with pytest.raises(LabError, match=r"there is a (file that is no socket|folder)"):
         Listener(path)
-    assert (path.lstat().st_ino, sorted(os.listdir(tmp_path))) == (before[0].st_ino, before[2])
+    assert (path.lstat().st_ino, names(tmp_path)) == (before[0].st_ino, before[2])
     assert (path.read_text() if path.is_file() else "") == before[1]
 
 
@@ -164,7 +168,7 @@ def test_listener_at_a_bad_path_says_what_is_wrong(
     (tmp_path / "file").touch()
     with pytest.raises(LabError, match=text):
         Listener(Path(path))
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_listener_without_permission_says_so(tmp_path: Path) -> None:
@@ -217,7 +221,7 @@ def test_card_does_not_take_a_living_cards_sockets_nor_disturb_it(served: Served
     control = Control(served.control_path)
     assert control.counters().get("resets", 0) == 0
     control.close()
-    assert sorted(os.listdir(tmp_path)) == ["control", "socket"]
+    assert names(tmp_path) == ["control", "socket"]
 
 
 @pytest.mark.parametrize("control", ["socket", "./socket", "link/socket"])
@@ -226,7 +230,7 @@ def test_card_refuses_one_path_for_both_sockets(tmp_path: Path, control: str) ->
     result = card("--socket", str(tmp_path / "socket"), "--control", f"{tmp_path}/{control}")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
     assert "--socket and --control" in result.stderr
-    assert os.listdir(tmp_path) == ["link"]
+    assert names(tmp_path) == ["link"]
 
 
 def test_card_at_a_bad_path_ends_in_one_line_and_leaves_no_other_socket(tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ def test_card_at_a_bad_path_ends_in_one_line_and_leaves_no_other_socket(tmp_path
         result = card("--socket", str(bad), "--control", str(tmp_path / "control"))
         assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1), result.stderr
         assert str(bad) in result.stderr
-    assert os.listdir(tmp_path) == ["notes"]
+    assert names(tmp_path) == ["notes"]
     assert (tmp_path / "notes").read_text() == "precious"
 
 
@@ -254,4 +258,4 @@ def test_card_that_is_ended_leaves_no_socket(tmp_path: Path, number: signal.Sign
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 0
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []

@@ -12,28 +12,8 @@ from pciedma_lab import cache, chroot, deb_command, docs_command, modules, modul
 from pciedma_lab.cache import LabError
 
 
-def test_run_faults_go_to_the_cards_they_name() -> None:
-    cards = run_command.make_cards(["capric", "edu", "capric"], ["capric:stall=h2c*1"])
-    assert [(card.name, card.faults) for card in cards] == [("capric", ["stall=h2c*1"])] * 2
-
-
-@pytest.mark.parametrize("fault", ["capric", "edu:stall", "other:stall", "capric:"])
-def test_run_fault_without_such_a_card_is_refused(fault: str) -> None:
-    with pytest.raises(ValueError, match="there is no --card"):
-        run_command.make_cards(["capric", "edu"] if fault != "capric" else [], [fault])
-
-
-def test_run_in_the_project_is_there_in_the_guest() -> None:
-    assert run_command.place(chroot.PROJECT) == (None, "/mnt/project")
-    assert run_command.place(chroot.PROJECT / "tests/vm") == (None, "/mnt/project/tests/vm")
-
-
-def test_run_elsewhere_shows_the_guest_that_folder(tmp_path: Path) -> None:
-    assert run_command.place(tmp_path) == (tmp_path, "/mnt/work")
-
-
 def test_run_when_the_lab_fails_gives_125(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fail(series: str, back_ends: list[Path]) -> None:
+    def fail(series: str, **options: object) -> None:
         raise LabError("no network")
 
     monkeypatch.setattr(run_command, "prepare", fail)

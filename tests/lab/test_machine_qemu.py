@@ -72,10 +72,10 @@ def test_firmware_boots_by_itself_and_guards_its_variables() -> None:
 
 
 def test_shared_folders_keep_their_queues_through_a_suspend() -> None:
-    guest = dataclasses.replace(GUEST, work=True)
+    guest = dataclasses.replace(GUEST, work=True, root_folder=True, modules=HERE)
     ports = {option.split("id=")[1].split(",")[0] for option in options(guest, "-device") if "root-port" in option}
     shares = [option for option in options(guest, "-device") if "virtio-9p" in option]
-    assert len(shares) == 3
+    assert len(shares) == 5
     for share in shares:
         assert share.endswith("x-pcie-pm-no-soft-reset=on")
         assert share.split("bus=")[1].split(",")[0] in ports

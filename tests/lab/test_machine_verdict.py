@@ -83,10 +83,10 @@ def test_suspicious_line_is_found(message: str) -> None:
         "[  664.000000] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
         "WARNING: a program says this on the console",
         "[   58.736538]  ? lockdep_hardirqs_on_prepare+0x37b/0x3a0",
-        "[    9.000000] traps: python3[77] general protection fault ip:7f1eb0a6e000 sp:7ffc96 error:0 in _x.so[2000,1f1eb0+1]",
+        "[    9.000000] traps: python3[77] general protection fault ip:7f1eb0a6e000 sp:7ffc96 error:0 in _x.so[2000]",
         "[    9.000000] traps: BUG: Oops[77] general protection fault ip:5581 sp:7ffc96 error:0",
         "[    9.000000] traps: WARNING: x[78] trap invalid opcode ip:401000 sp:7ffc96 error:0 in x[401000+1000]",
-        "[    9.000000] kernel BUG at[78]: segfault at 0 ip 000055d0b1c2d139 sp 00007ffd04 error 6 in a[139,55d0b1c2d000+1000]",
+        "[    9.000000] kernel BUG at[78]: segfault at 0 ip 000055d0b1c2d139 sp 00007ffd04 error 6 in a[139,55d0+10]",
         "[   58.740911]  kasan_report.part.0+0xb0/0x110",
     ],
 )

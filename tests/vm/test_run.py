@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pciedma_lab import run_command
 from pciedma_lab.chroot import PROJECT
 
 from .conftest import KERNEL
@@ -52,7 +51,7 @@ def test_run_passes_bytes_both_ways_and_gives_the_command_what_it_needs(tmp_path
     """One machine for all of it; a program's own mistakes are no verdict on the driver."""
     data = random.Random(5).randbytes(100_000)
     (tmp_path / "program.py").write_text(_PROGRAM)
-    script = "cat; pciedma list --json >&2; python3 program.py; dmesg | grep -c 'traps:.* general protection' >&2; exit 7"
+    script = "cat; pciedma list --json >&2; python3 program.py; dmesg | grep -c 'traps:.* general prot' >&2; exit 7"
     result = run("--card", "capric", "--", "sh", "-c", script, data=data, cwd=tmp_path)
     err = result.stderr.decode()
     assert result.returncode == 7, err
@@ -91,4 +90,3 @@ def test_run_whose_output_nobody_reads_any_more_ends() -> None:
         err = process.stderr.read()
     assert process.returncode == 128 + signal.SIGPIPE, err
     assert b"Traceback" not in err
-    assert run_command.LAB_FAILED != process.returncode
