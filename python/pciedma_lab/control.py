@@ -13,6 +13,11 @@ from .faults import BadFault
 from .listener import Listener
 from .model import CardModel
 
+#: Of a request.
+_MAX_LINE = 1 << 16
+#: How long a client may be busy with what it has asked for: the card stands still meanwhile.
+_PATIENCE_S = 5.0
+
 
 class ControlError(Exception):
     """The model refused a command."""
@@ -45,6 +50,7 @@ class ControlServer:
         """Something happened on *fd*."""
         if fd == self._listener.fileno():
             client = self._listener.accept()
+            client.settimeout(_PATIENCE_S)
             self._clients[client.fileno()] = client
             self._rest[client.fileno()] = b""
             self._poll.register(client, select.POLLIN)
@@ -55,7 +61,7 @@ class ControlServer:
         fd = client.fileno()
         try:
             data = client.recv(65536)
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             data = b""
         if not data:
             self._forget(client)
@@ -64,7 +70,10 @@ class ControlServer:
         try:
             for line in lines:
                 client.sendall(json.dumps(self._answer(line)).encode() + b"\n")
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
+            self._forget(client)
+            return
+        if len(self._rest[fd]) > _MAX_LINE:
             self._forget(client)
 
     def _forget(self, client: socket.socket) -> None:
@@ -88,13 +97,13 @@ class ControlServer:
         return counters
 
     def _do_violations(self, clear: bool) -> list[dict[str, Any]]:
-        violations = list(self._model.records.violations)
+        violations = self._model.records.violations
         if clear:
-            self._model.records.violations.clear()
+            self._model.records.clear_violations()
         return violations
 
     def _do_events(self) -> list[dict[str, Any]]:
-        return list(self._model.records.events)
+        return self._model.records.events
 
     def _do_set_fault(self, text: str) -> None:
         self._model.set_fault(text)

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+#: Of each output of a command that is kept.
+_KEPT_BYTES = 64 << 20
+
 
 class MachineFailed(Exception):  # noqa: N818
     """The guest crashed, hung, ended early, or did not end clean."""
@@ -45,6 +48,7 @@ class Process:
         self._host = host
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
+        self._dropped = {"stdout": 0, "stderr": 0, "result": 0}
         self._status: int | None = None
         #: The agent's name for it.
         self.number = number
@@ -82,12 +86,20 @@ class Process:
     def completed(self, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Wait for a command's end and return its output."""
         status = self.wait(timeout_s)
-        stdout, stderr = (self._output[name].decode(errors="replace") for name in ("stdout", "stderr"))
+        stdout, stderr = (self._text(name) for name in ("stdout", "stderr"))
         return subprocess.CompletedProcess([], status, stdout, stderr)
+
+    def _text(self, stream: str) -> str:
+        """Return what was kept of an output, and how much was not."""
+        dropped = self._dropped[stream]
+        more = f"\n{dropped} bytes more, dropped\n" if dropped else ""
+        return self._output[stream].decode(errors="replace") + more
 
     def value(self, timeout_s: float = 60) -> Any:
         """Wait for a call's end and return its value; raises GuestError if it raised or was killed."""
         status = self.wait(timeout_s)
+        if self._dropped["result"]:
+            raise GuestError(f"the call returned more than {_KEPT_BYTES} bytes")
         if not self._output["result"]:
             raise GuestError(f"the call ended with status {status} and no value")
         result = json.loads(self._output["result"])
@@ -119,7 +131,9 @@ class Process:
         if event == "output":
             data = base64.b64decode(message["data"])
             if self.on_output is None:
-                self._output[message["stream"]] += data
+                room = _KEPT_BYTES - len(self._output[message["stream"]])
+                self._output[message["stream"]] += data[:room]
+                self._dropped[message["stream"]] += len(data[room:])
             else:
                 self.on_output(message["stream"], data)
         elif event in ("input", "input_over"):

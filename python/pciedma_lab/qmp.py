@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
+
+#: The oldest are forgotten: nobody waits for them any more.
+_EVENTS = 1000
 
 
 class QmpError(Exception):
@@ -24,7 +28,7 @@ class Qmp:
         self._socket.connect(str(path))
         self._file = self._socket.makefile("rw")
         self._file.readline()
-        self.events: list[dict[str, Any]] = []
+        self.events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, **arguments: Any) -> Any:
