@@ -102,42 +102,22 @@ void pciedma_async_complete(struct pciedma_engine *engine)
 	}
 }
 
-/* A request that has not been handed in yet finds out when it is: see pciedma_async_cancelled(). */
-static int async_cancel_iocb(struct kiocb *iocb)
-{
-	struct pciedma_engine *engine = iocb->private;
-	struct pciedma_async *async;
-	bool found;
-
-	guard(spinlock_irqsave)(&engine->lock);
-	iocb->private = NULL;
-	found = pciedma_postponed_cancel(engine, iocb, NULL, NULL);
-	list_for_each_entry(async, &engine->asyncs, node) {
-		if (async->iocb != iocb)
-			continue;
-		if (!async->error)
-			async->error = -ECANCELED;
-		found = true;
-	}
-	if (found)
-		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
-	return 0;
-}
-
 /**
  * pciedma_async_begin() - an asynchronous request has arrived
- * @engine: its engine
  * @iocb:   the kernel's request
+ * @cancel: how AIO cancels it
  *
- * Once, before it is submitted or postponed.
+ * Once, before it is submitted or postponed. From now on, and under its engine's
+ * lock, its private pointer leads to what it is while it is postponed, is an
+ * ERR_PTR if it was cancelled while nobody had it, and NULL otherwise.
  *
  * Context: process.
  */
-void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb)
+void pciedma_async_begin(struct kiocb *iocb, int (*cancel)(struct kiocb *iocb))
 {
-	iocb->private = engine;
+	iocb->private = NULL;
 	if (iocb->ki_flags & IOCB_AIO_RW)
-		kiocb_set_cancel_fn(iocb, async_cancel_iocb);
+		kiocb_set_cancel_fn(iocb, cancel);
 }
 
 /**
@@ -150,7 +130,7 @@ void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb)
  */
 bool pciedma_async_cancelled(const struct pciedma_request *request, const struct kiocb *iocb)
 {
-	return !iocb->private || pciedma_request_cancelled(request);
+	return IS_ERR(iocb->private) || pciedma_request_cancelled(request);
 }
 
 /**
@@ -167,15 +147,22 @@ s64 pciedma_async_timeout(const struct pciedma_request *request)
 		min_t(s64, request->timeout, PCIEDMA_TIMEOUT_SHORT_NS);
 }
 
-/* A look that comes sooner stays: one that is queued has no timer any more. */
-static void watch_within(struct pciedma_engine *engine, unsigned long delay)
+/**
+ * pciedma_work_within() - let a work item run soon enough
+ * @work: on core's work queue; if it runs sooner anyway, it still does
+ * @ns:   nanoseconds from now
+ *
+ * Context: lock of its engine held, lest another make it later.
+ */
+void pciedma_work_within(struct delayed_work *work, s64 ns)
 {
-	struct delayed_work *watch = &engine->watch;
+	unsigned long delay = nsecs_to_jiffies(max(ns, 0LL)) + 1;
 
-	if (timer_pending(&watch->timer) ?
-	    time_before(jiffies + delay, READ_ONCE(watch->timer.expires)) :
-	    !work_pending(&watch->work))
-		mod_delayed_work(pciedma_workqueue, watch, delay);
+	/* One that is queued has no timer any more. */
+	if (timer_pending(&work->timer) ?
+	    time_before(jiffies + delay, READ_ONCE(work->timer.expires)) :
+	    !work_pending(&work->work))
+		mod_delayed_work(pciedma_workqueue, work, delay);
 }
 
 /**
@@ -183,46 +170,76 @@ static void watch_within(struct pciedma_engine *engine, unsigned long delay)
  * @engine:  the engine
  * @timeout: nanoseconds
  *
- * Context: any.
+ * Context: engine lock held.
  */
 void pciedma_async_watch_by(struct pciedma_engine *engine, s64 timeout)
 {
-	watch_within(engine, nsecs_to_jiffies(min(timeout,
-						  pciedma_engine_drain_bound_ns(engine))) + 1);
+	pciedma_work_within(&engine->watch, min(timeout, pciedma_engine_drain_bound_ns(engine)));
+}
+
+/* The engine has it: to be ended by the watch. */
+static void async_cancel(struct pciedma_engine *engine, struct pciedma_async *async)
+{
+	if (!async->error)
+		async->error = -ECANCELED;
+	mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+}
+
+/**
+ * pciedma_async_cancel_iocb() - end one asynchronous request early
+ * @engine: its engine
+ * @iocb:   the kernel's request, which cannot go before this returns
+ *
+ * Others may be cancelled with the same locks held, so this takes a time that
+ * does not depend on how many requests there are, and completes nothing.
+ *
+ * Context: any.
+ */
+void pciedma_async_cancel_iocb(struct pciedma_engine *engine, struct kiocb *iocb)
+{
+	struct pciedma_async *async;
+
+	guard(spinlock_irqsave)(&engine->lock);
+	if (IS_ERR(iocb->private))
+		return;
+	if (iocb->private) {
+		pciedma_postponed_cancel(engine, iocb->private);
+		return;
+	}
+	list_for_each_entry(async, &engine->asyncs, node) { /* at most one for each transfer */
+		if (async->iocb == iocb) {
+			async_cancel(engine, async);
+			return;
+		}
+	}
+	iocb->private = ERR_PTR(-ECANCELED);
 }
 
 /**
  * pciedma_async_cancel() - end asynchronous requests early
  * @engine: the engine
+ * @backlog: where postponed ones are
  * @file:   the open file whose requests they are
  * @files:  the process whose they are; NULL: of all processes
  *
  * Context: process.
  */
-void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files)
+void pciedma_async_cancel(struct pciedma_engine *engine, struct pciedma_backlog *backlog,
+			  const void *file, const void *files)
 {
 	struct pciedma_async *async;
-	bool found;
 
+	pciedma_backlog_cancel(engine, backlog, files);
 	guard(spinlock_irqsave)(&engine->lock);
-	found = pciedma_postponed_cancel(engine, NULL, file, files);
-	list_for_each_entry(async, &engine->asyncs, node) {
-		if (async->file != file || (files && async->files != files))
-			continue;
-		if (!async->error)
-			async->error = -ECANCELED;
-		found = true;
-	}
-	if (found)
-		mod_delayed_work(pciedma_workqueue, &engine->watch, 0);
+	list_for_each_entry(async, &engine->asyncs, node)
+		if (async->file == file && (!files || async->files == files))
+			async_cancel(engine, async);
 }
 
-/* Stop what is to stop; returns jiffies until the next look, or 0 if nothing is left. */
-static unsigned long engine_watch(struct pciedma_engine *engine)
+/* Stop what is to stop, and look again as long as something is left. */
+static void engine_watch(struct pciedma_engine *engine)
 {
-	s64 next_postponed = pciedma_postponed_watch(engine);
-	s64 bound = min(pciedma_engine_drain_bound_ns(engine), next_postponed);
-	unsigned long delay = nsecs_to_jiffies(bound) + 1;
+	s64 delay = pciedma_engine_drain_bound_ns(engine);
 	struct pciedma_async *async, *next;
 	ktime_t now = ktime_get();
 	s64 left;
@@ -235,9 +252,10 @@ static unsigned long engine_watch(struct pciedma_engine *engine)
 			left = pciedma_engine_drain_ns(engine);
 			left = left > 0 ? left : pciedma_engine_drain_bound_ns(engine);
 		}
-		delay = min(delay, nsecs_to_jiffies(left) + 1);
+		delay = min(delay, left);
 	}
-	return list_empty(&engine->asyncs) && next_postponed == S64_MAX ? 0 : delay;
+	if (!list_empty(&engine->asyncs))
+		pciedma_work_within(&engine->watch, delay);
 }
 
 static bool engine_hangs(struct pciedma_engine *engine)
@@ -264,15 +282,12 @@ void pciedma_async_watch(struct work_struct *work)
 	struct pciedma_engine *engine = container_of(to_delayed_work(work), struct pciedma_engine,
 						     watch);
 	struct pciedma_async *async;
-	unsigned long delay;
 
 	while ((async = engine_take(engine, &engine->deferred)))
 		async_end(engine, async, true);
 	watch_look(engine);
-	delay = engine_watch(engine);
+	engine_watch(engine);
 	pciedma_async_complete(engine);
-	if (delay)
-		watch_within(engine, delay);
 }
 
 /* A transfer more, for a request that has some; an ERR_PTR if there is none. */
@@ -352,7 +367,7 @@ static int async_may_begin(struct pciedma_request *request)
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
-	return pciedma_engine_postpones(engine) ? -EAGAIN : 0;
+	return pciedma_backlog_has(request) ? -EAGAIN : 0;
 }
 
 /**

@@ -21,6 +21,7 @@
  * @channel:    its channel; the file holds a reference to the device
  * @exclusive:  it was opened with O_EXCL
  * @cancels:    how often CANCEL was asked
+ * @backlogs:   its postponed requests, by the engine's own direction
  * @lock:       protects @mode and @timeout_ns
  * @mode:       how its calls wait
  * @timeout_ns: how long
@@ -29,6 +30,7 @@ struct channel_file {
 	struct pciedma_channel *channel;
 	bool exclusive;
 	atomic_t cancels;
+	struct pciedma_backlog backlogs[PCIEDMA_DIRECTIONS];
 	spinlock_t lock; /* mode, timeout_ns */
 	u32 mode;
 	s64 timeout_ns;
@@ -67,7 +69,10 @@ static int engine_init(struct pciedma_channel *channel, enum pciedma_direction d
 	INIT_LIST_HEAD(&engine->deferred);
 	INIT_LIST_HEAD(&engine->unmap);
 	INIT_DELAYED_WORK(&engine->watch, pciedma_async_watch);
-	INIT_LIST_HEAD(&engine->postponed);
+	INIT_LIST_HEAD(&engine->turns);
+	INIT_LIST_HEAD(&engine->end_turns);
+	timerqueue_init_head(&engine->deadlines);
+	INIT_DELAYED_WORK(&engine->ender, pciedma_postponed_end_work);
 	engine->spin_us = DEFAULT_SPIN_US;
 	engine->drain_ms = desc->drain_ms;
 	pciedma_rate_init(engine);
@@ -133,6 +138,23 @@ static int channel_claim(struct pciedma_channel *channel, bool exclusive)
 	return 0;
 }
 
+static struct channel_file *channel_file_alloc(struct pciedma_channel *channel, bool exclusive)
+{
+	struct channel_file *cf = kzalloc(sizeof(*cf), GFP_KERNEL);
+	enum pciedma_direction i;
+
+	if (!cf)
+		return NULL;
+	cf->channel = channel;
+	cf->exclusive = exclusive;
+	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
+		pciedma_backlog_init(&cf->backlogs[i]);
+	spin_lock_init(&cf->lock);
+	cf->mode = PCIEDMA_WAIT_ADAPTIVE;
+	cf->timeout_ns = DEFAULT_TIMEOUT_NS;
+	return cf;
+}
+
 static int channel_open(struct inode *inode, struct file *file)
 {
 	struct pciedma_channel *channel = container_of(inode->i_cdev, struct pciedma_channel, cdev);
@@ -149,14 +171,9 @@ static int channel_open(struct inode *inode, struct file *file)
 	if (!pciedma_card_enter(channel->card))
 		return -ENODEV;
 	ret = -ENOMEM;
-	cf = kzalloc(sizeof(*cf), GFP_KERNEL);
+	cf = channel_file_alloc(channel, file->f_flags & O_EXCL);
 	if (!cf)
 		goto out_leave;
-	cf->channel = channel;
-	cf->exclusive = file->f_flags & O_EXCL;
-	spin_lock_init(&cf->lock);
-	cf->mode = PCIEDMA_WAIT_ADAPTIVE;
-	cf->timeout_ns = DEFAULT_TIMEOUT_NS;
 	ret = channel_claim(channel, cf->exclusive);
 	if (ret) {
 		kfree(cf);
@@ -227,11 +244,18 @@ static bool engine_is_ready(struct pciedma_engine *engine)
 	return pciedma_engine_ready(engine);
 }
 
+static struct pciedma_backlog *file_backlog(struct channel_file *cf,
+					    const struct pciedma_engine *engine)
+{
+	return &cf->backlogs[engine->direction];
+}
+
 static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 			 struct channel_file *cf)
 {
 	request->file = cf;
 	request->open_file = cf;
+	request->backlog = file_backlog(cf, request->engine);
 	request->files = current->files;
 	request->cancels = &cf->cancels;
 	request->cancels_seen = atomic_read(&cf->cancels);
@@ -245,12 +269,22 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 		request->timeout = pciedma_engine_drain_bound_ns(request->engine);
 }
 
+/* The kernel cancels one request, which is alive as long as this runs. */
+static int channel_cancel_iocb(struct kiocb *iocb)
+{
+	struct channel_file *cf = iocb->ki_filp->private_data;
+	enum pciedma_direction direction = iocb->ki_flags & IOCB_WRITE ? PCIEDMA_H2C : PCIEDMA_C2H;
+
+	pciedma_async_cancel_iocb(cf->channel->by_direction[direction], iocb);
+	return 0;
+}
+
 static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
 				struct iov_iter *iter)
 {
 	ssize_t ret;
 
-	pciedma_async_begin(request->engine, iocb);
+	pciedma_async_begin(iocb, channel_cancel_iocb);
 	ret = pciedma_async_submit(request, iocb, iter, false);
 	if (ret == -EAGAIN && (!request->nonblock || engine_is_ready(request->engine)))
 		ret = pciedma_postpone(request, iocb, iter);
@@ -460,7 +494,7 @@ static void channel_cancel_direction(struct channel_file *cf, enum pciedma_direc
 		return;
 	scoped_guard(spinlock_irqsave, &engine->lock)
 		pciedma_engine_cancel_file(engine, direction, cf);
-	pciedma_async_cancel(engine, cf, NULL);
+	pciedma_async_cancel(engine, file_backlog(cf, engine), cf, NULL);
 }
 
 static long channel_cancel(struct channel_file *cf, void __user *argument)
@@ -513,13 +547,16 @@ static long channel_ioctl(struct file *file, unsigned int command, unsigned long
 static int channel_flush(struct file *file, fl_owner_t id)
 {
 	struct channel_file *cf = file->private_data;
+	struct pciedma_engine *engine;
 	enum pciedma_direction i;
 
 	if (!(current->flags & PF_EXITING) || !pciedma_card_enter(cf->channel->card))
 		return 0;
-	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
-		if (cf->channel->by_direction[i])
-			pciedma_async_cancel(cf->channel->by_direction[i], cf, id);
+	for (i = 0; i < PCIEDMA_DIRECTIONS; i++) {
+		engine = cf->channel->by_direction[i];
+		if (engine)
+			pciedma_async_cancel(engine, file_backlog(cf, engine), cf, id);
+	}
 	pciedma_card_leave(cf->channel->card);
 	return 0;
 }

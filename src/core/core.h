@@ -10,13 +10,18 @@
  *                   engine until after its end is proven
  *   request         on the stack of the call that made it
  *   async request   inside the first of its transfers, which it frees last; before
- *                   that, if it found no room, from submission until it is taken up
+ *                   that, if it found no room, an allocation of its own, from
+ *                   submission until it ends or the engine has its transfers
+ *   backlog         part of its open file, which each request holds open until it ends
  *
  * Order of locks, outermost first
  *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
  *   card->reset_lock          one RESET at a time
  *   card->recovery_lock       one ladder at a time
  *   channel->open_lock        exclusive opens
+ *   backlog->sift_lock        one walk over an open file's postponed requests at a time
+ *   AIO's ctx_lock            held where the kernel cancels a request: hence no request
+ *                             completes with an engine's lock held
  *   card->events_lock         listeners; never together with an engine's
  *   engine->lock              queue, transfers, state and registers of one engine
  *   a back end's own locks
@@ -38,6 +43,7 @@
 #include <linux/scatterlist.h>
 #include <linux/sizes.h>
 #include <linux/spinlock.h>
+#include <linux/timerqueue.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -278,8 +284,12 @@ struct pciedma_rate {
  * @deferred:        those of them whose completion sleeps
  * @unmap:           transfers out of quarantine whose user memory goes back
  * @watch:           looks after asynchronous requests
- * @postponed:       asynchronous requests that found no room, in order
- * @taken_up:        the one of them that @taker has, or NULL
+ * @turns:           backlogs with postponed requests, in the order of their turns to be
+ *                   taken up
+ * @end_turns:       those with requests that are to end, in the order of their turns
+ * @deadlines:       of postponed requests that are not taken up
+ * @ender:           ends those that are to end, or whose time is over
+ * @taken_up:        the postponed request that @taker has, or NULL
  * @taker:           the thread that takes them up
  * @take_up:         its work
  * @memory:          coherent memory for the back end
@@ -329,7 +339,10 @@ struct pciedma_engine {
 	struct list_head deferred;
 	struct list_head unmap;
 	struct delayed_work watch;
-	struct list_head postponed;
+	struct list_head turns;
+	struct list_head end_turns;
+	struct timerqueue_head deadlines;
+	struct delayed_work ender;
 	struct pciedma_postponed *taken_up;
 	struct kthread_worker *taker;
 	struct kthread_work take_up;
@@ -481,6 +494,26 @@ struct pciedma_card {
 	void *priv;
 };
 
+/**
+ * struct pciedma_backlog - postponed requests of one open file for one engine
+ * @waiting:   those that wait to be taken up, in order
+ * @turn:      on engine->turns while there are some
+ * @ending:    those that are to end
+ * @end_turn:  on engine->end_turns while there are some
+ * @sift_lock: one walk over @waiting at a time
+ * @sift_next: where that goes on, or NULL
+ *
+ * All under the engine's lock but @sift_lock.
+ */
+struct pciedma_backlog {
+	struct list_head waiting;
+	struct list_head turn;
+	struct list_head ending;
+	struct list_head end_turn;
+	struct mutex sift_lock; /* one walk over waiting at a time */
+	struct list_head *sift_next;
+};
+
 /* A time-out up to this is short: so long pages may be held and count against no limit. */
 #define PCIEDMA_TIMEOUT_SHORT_NS	(60 * NSEC_PER_SEC)
 
@@ -492,6 +525,7 @@ struct pciedma_card {
  * @file:     whose transfers and whose wait it is, for CANCEL: the open file, or the
  *            postponed request
  * @open_file: the open file
+ * @backlog:  its postponed requests for @engine
  * @files:    the process's table of files, for its exit
  * @cancels:  the number of CANCELs of @file
  * @cancels_seen: what it was when the call began
@@ -518,6 +552,7 @@ struct pciedma_request {
 	enum pciedma_direction direction;
 	const void *file;
 	const void *open_file;
+	struct pciedma_backlog *backlog;
 	const void *files;
 	const atomic_t *cancels;
 	int cancels_seen;
@@ -685,26 +720,32 @@ void pciedma_request_count_timeout(struct pciedma_request *request);
 ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* async.c */
-void pciedma_async_begin(struct pciedma_engine *engine, struct kiocb *iocb);
+void pciedma_async_begin(struct kiocb *iocb, int (*cancel)(struct kiocb *iocb));
 int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 			 struct iov_iter *iter, bool wait);
 bool pciedma_async_cancelled(const struct pciedma_request *request, const struct kiocb *iocb);
 s64 pciedma_async_timeout(const struct pciedma_request *request);
+void pciedma_work_within(struct delayed_work *work, s64 ns);
 void pciedma_async_watch_by(struct pciedma_engine *engine, s64 timeout);
 void pciedma_async_complete(struct pciedma_engine *engine);
-void pciedma_async_cancel(struct pciedma_engine *engine, const void *file, const void *files);
+void pciedma_async_cancel_iocb(struct pciedma_engine *engine, struct kiocb *iocb);
+void pciedma_async_cancel(struct pciedma_engine *engine, struct pciedma_backlog *backlog,
+			  const void *file, const void *files);
 void pciedma_async_watch(struct work_struct *work);
 
 /* postpone.c */
+void pciedma_backlog_init(struct pciedma_backlog *backlog);
+bool pciedma_backlog_has(const struct pciedma_request *request);
+void pciedma_backlog_cancel(struct pciedma_engine *engine, struct pciedma_backlog *backlog,
+			    const void *files);
 int pciedma_postpone(const struct pciedma_request *request, struct kiocb *iocb,
 		     struct iov_iter *iter);
 int pciedma_taker_create(struct pciedma_engine *engine);
 void pciedma_taker_destroy(struct pciedma_engine *engine);
 void pciedma_postponed_kill(struct pciedma_engine *engine);
 bool pciedma_engine_postpones(const struct pciedma_engine *engine);
-bool pciedma_postponed_cancel(struct pciedma_engine *engine, const struct kiocb *iocb,
-			      const void *file, const void *files);
-s64 pciedma_postponed_watch(struct pciedma_engine *engine);
+void pciedma_postponed_cancel(struct pciedma_engine *engine, struct pciedma_postponed *postponed);
+void pciedma_postponed_end_work(struct work_struct *work);
 
 /* events.c */
 void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_card *card);

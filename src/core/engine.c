@@ -395,6 +395,7 @@ int pciedma_engine_submit_async(const struct pciedma_request *request,
 	if (pciedma_async_cancelled(request, async->iocb))
 		return -ECANCELED;
 	pciedma_async_watch_by(engine, async->timeout);
+	async->iocb->private = NULL; /* it may have been postponed */
 	list_add_tail(&async->node, &engine->asyncs);
 	list_for_each_entry(transfer, &async->transfers, sibling) {
 		async->pending++;

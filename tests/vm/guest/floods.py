@@ -1,0 +1,280 @@
+"""Thousands of asynchronous requests in an engine's queue, run in the guest."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pciedma
+from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context, request
+
+_AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
+_SLEEPS = re.compile(r"\.(?:idle|iowait)_sleeptime *: (\d+) nsecs")
+
+
+class Flood:
+    """*count* requests of one kind by *way*, all to the same memory and the same place on the card, numbered from 0."""
+
+    def __init__(
+        self, channel: pciedma.Channel, way: str, direction: str, count: int, length: int, depth: int = 0,
+        pieces: int = 0,
+    ) -> None:
+        """Prepare them, and room for *depth*; nothing is submitted yet."""
+        _AIO_MAX.write_text("1000000")
+        self.count, self.way, self._length = count, way, length
+        self._fd, self._reads = channel.fileno(), direction == "read"
+        self._area = buffers.small_pages(max(length, 4096))
+        self._vector = buffers.vector_of([(self._area.address, length // pieces)] * pieces) if pieces else None
+        depth = max(depth, count, 1)
+        self.queue = Context(depth) if way == "aio" else io_uring.Ring(min(1 << (depth - 1).bit_length(), 32768))
+
+    def submit(self, fd: int | None = None, first: int = 0, count: int | None = None) -> None:
+        """Hand *count* of them in, by *fd*; only io_uring's are numbered from *first*."""
+        fd = self._fd if fd is None else fd
+        count = self.count if count is None else count
+        if isinstance(self.queue, Context):
+            opcodes = (PREADV, PWRITEV) if self._vector else (PREAD, PWRITE)
+            where = ctypes.addressof(self._vector) if self._vector else self._area.address
+            length = len(self._vector) // 2 if self._vector else self._length
+            one = request(opcodes[not self._reads], fd, where, length, 0, data=first)
+            if count:
+                self.queue.submit_copies(one, count)
+            return
+        opcode = io_uring.READ if self._reads else io_uring.WRITE
+        for begin in range(0, count, self.queue.depth):
+            for number in range(begin, min(begin + self.queue.depth, count)):
+                self.queue.prepare(opcode, fd, self._area.address, self._length, 0, data=first + number)
+            self.queue.submit()
+
+    def ended(self) -> list[tuple[int, int]]:
+        """Return the data and results of those that have ended, without waiting."""
+        if isinstance(self.queue, Context):
+            return self.queue.events(0, max(self.count, 1), 0)
+        return self.queue.completions()
+
+    def wait(self, count: int | None = None) -> list[tuple[int, int]]:
+        """Return the data and results of *count*, in the order of their ends."""
+        return self.queue.wait(self.count if count is None else count, 300)
+
+    def end(self) -> None:
+        """Close the queue."""
+        if isinstance(self.queue, Context):
+            self.queue.destroy()
+        else:
+            self.queue.close()
+
+
+def _names(completions: list[tuple[int, int]]) -> dict[str, int]:
+    return dict(Counter(str(result) if result >= 0 else errno.errorcode[-result] for _, result in completions))
+
+
+def _stat(path: str, name: str) -> int:
+    return int(Path("/sys/class/pciedma", Path(path).name, name).read_text())
+
+
+def _idle_ns() -> int:
+    return sum(map(int, _SLEEPS.findall(Path("/proc/timer_list").read_text())))
+
+
+class _Busy:
+    """What a machine of one processor whose clock counts instructions has executed: the time that it was not idle."""
+
+    def __enter__(self) -> _Busy:
+        self._idle = _idle_ns()
+        self._start = time.monotonic_ns()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = time.monotonic_ns() - self._start
+        self.ns = elapsed - (_idle_ns() - self._idle)
+
+
+def _forked(function: Callable[[], None]) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            function()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+def _quiet(path: str) -> None:
+    """Wait until nobody has the channel open, nor requests under way."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_EXCL))
+            return
+        time.sleep(0.05)
+    raise TimeoutError("requests do not end")
+
+
+def _exits(path: str, way: str, direction: str, count: int, length: int) -> Callable[[], None]:
+    """Have another process submit the requests; returns what lets it exit, and waits until all has ended."""
+    (ready, say_ready), (go, say_go) = os.pipe(), os.pipe()
+
+    def child() -> None:
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = 55
+            flood = Flood(channel, way, direction, count, length)
+            flood.submit()
+            os.write(say_ready, b"x")
+            os.read(go, 1)
+            os._exit(0)
+
+    pid = _forked(child)
+    os.close(say_ready)
+    if not os.read(ready, 1):
+        raise RuntimeError("the process that floods has failed")
+
+    def let_go() -> None:
+        os.write(say_go, b"x")
+        os.waitpid(pid, 0)
+        _quiet(path)
+        for fd in (ready, go, say_go):
+            os.close(fd)
+
+    return let_go
+
+
+def instructions(path: str, way: str, direction: str, count: int, length: int, end: str) -> int:
+    """Return what it costs the machine to end *count* queued requests: "destroy", "cancel", "io_cancel", "exit"."""
+    if end == "exit":
+        let_go = _exits(path, way, direction, count, length)
+        with _Busy() as busy:
+            let_go()
+        return busy.ns
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = 55
+        flood = Flood(channel, way, direction, count, length)
+        flood.submit()
+        with _Busy() as busy:
+            if end == "cancel":
+                channel.cancel()
+            flood.end()
+            if way == "io_uring":
+                time.sleep(1)
+    _quiet(path)
+    return busy.ns
+
+
+def lateness(path: str, way: str, direction: str, count: int, length: int, end: str) -> int:
+    """Return how late at most a thread of real-time priority was woken while *count* requests ended; nanoseconds."""
+    read, write = os.pipe()
+
+    def child() -> None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        stop: list[int] = []
+        signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+        worst = 0
+        while not stop:
+            begin = time.monotonic_ns()
+            time.sleep(0.0005)
+            worst = max(worst, time.monotonic_ns() - begin - 500_000)
+        os.write(write, str(worst).encode())
+
+    with ExitStack() as stack:
+        if end == "exit":
+            finish = _exits(path, way, direction, count, length)
+        else:
+            channel = stack.enter_context(pciedma.Channel(path))
+            channel.timeout_s = 55
+            flood = Flood(channel, way, direction, count, length)
+            flood.submit()
+            finish = channel.cancel
+        pid = _forked(child)
+        time.sleep(0.05)
+        finish()
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        if end != "exit":
+            flood.end()
+    with os.fdopen(read) as pipe:
+        os.close(write)
+        return int(pipe.read())
+
+
+def results(
+    path: str, way: str, direction: str, count: int, length: int, end: str, timeout_s: float = 60.0,
+) -> dict[str, Any]:
+    """Submit requests, end them by "cancel", "destroy" or, "", by what else happens; returns what they led to.
+
+    And how many the driver says to have timed out.
+    """
+    name = "c2h/timeouts" if direction == "read" else "h2c/timeouts"
+    before = _stat(path, name)
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = timeout_s
+        flood = Flood(channel, way, direction, count, length)
+        flood.submit()
+        if end == "cancel":
+            channel.cancel()
+        found = _names(flood.wait())
+        flood.end()
+    with suppress(FileNotFoundError):
+        return {"results": found, "timeouts": _stat(path, name) - before}
+    return {"results": found}
+
+
+def turns(path: str, way: str, direction: str, count: int, length: int) -> dict[str, Any]:
+    """Queue requests by one open file and then one by another; returns how many of the first end before it.
+
+    Those that had ended when it was submitted do not count; and whether the first file's end in their order.
+    """
+    with pciedma.Channel(path) as one, pciedma.Channel(path) as other:
+        one.timeout_s = other.timeout_s = 60
+        flood = Flood(one, way, direction, count, length, depth=count + 1)
+        for number in range(count):
+            flood.submit(first=number, count=1)
+        before = flood.ended()
+        flood.submit(other.fileno(), first=count, count=1)
+        after = flood.wait(count + 1 - len(before))
+        flood.end()
+    order = [number for number, _ in after]
+    firsts = [number for number, _ in before] + [number for number in order if number != count]
+    return {
+        "overtaken_by": order.index(count), "in_order": firsts == sorted(firsts), "results": _names(before + after),
+    }
+
+
+def exit_of_one(path: str, way: str, direction: str, count: int, length: int) -> dict[str, Any]:
+    """Two processes queue requests by one open file, and one exits; returns what the other's led to.
+
+    And how many DMAs there were.
+    """
+    name = "c2h/transfers" if direction == "read" else "h2c/transfers"
+    before = _stat(path, name)
+    with pciedma.Channel(path) as channel:
+        channel.timeout_s = 60
+        (ready, say_ready), (go, say_go) = os.pipe(), os.pipe()
+
+        def child() -> None:
+            flood = Flood(channel, way, direction, count, length)
+            flood.submit()
+            os.write(say_ready, b"x")
+            os.read(go, 1)
+            os._exit(0)
+
+        own = Flood(channel, way, direction, 6, length)
+        pid = _forked(child)
+        os.read(ready, 1)
+        own.submit()
+        os.write(say_go, b"x")
+        os.waitpid(pid, 0)
+        found = _names(own.wait())
+        own.end()
+    _quiet(path)
+    return {"results": found, "dmas": _stat(path, name) - before}

@@ -1,0 +1,161 @@
+"""A file with thousands of asynchronous requests in the queue: each ends at the same cost, and others do not notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pciedma_lab import modules
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+WAYS = ["aio", "io_uring"]
+#: What ends too soon to stay in the queue takes this long (microseconds).
+SLOW = "delay=200000"
+#: Requests that are not in the queue: an engine has all its transfers at work, and one more is taken up.
+AT_WORK = 9
+
+
+@pytest.fixture(scope="module")
+def counted() -> Iterator[Lab]:
+    """A machine of one processor whose clock counts instructions, with slow cards."""
+    modules.build(KERNEL)
+    cards = [EmulatedCard(name, faults=[SLOW]) for name in ("capric", "xdma")]
+    with Machine(KERNEL, icount=True, cpus=1, cards=cards, edu=1, time_limit_s=1500) as vm:
+        yield make_lab(vm, *cards)
+
+
+def each(lab: Lab, card: str, count: int, **how: object) -> float:
+    """Return the instructions that ending one of *count* queued requests costs, beyond those that a few cost."""
+    path = f"{lab.nodes[card]}c0"
+    few: int = lab.call("floods:instructions", 600, path=path, count=20, **how)
+    all_: int = lab.call("floods:instructions", 900, path=path, count=count, **how)
+    print(f"{card} {how}: {count} requests: {(all_ - few) / (count - 20):.0f} instructions each")
+    return (all_ - few) / (count - 20)
+
+
+@pytest.mark.stock_kernel
+@pytest.mark.parametrize(
+    ("card", "way", "direction", "length", "end", "many"),
+    [
+        ("edu", "aio", "read", 4096, "destroy", 65536), ("xdma", "aio", "write", 4096, "cancel", 20000),
+        ("capric", "aio", "write", 100, "exit", 20000), ("edu", "io_uring", "write", 4096, "exit", 20000),
+    ],
+)
+def test_ending_a_queued_request_costs_the_same_however_many_there_are(
+    counted: Lab, card: str, way: str, direction: str, length: int, end: str, many: int,
+) -> None:
+    how = {"way": way, "direction": direction, "length": length, "end": end}
+    few = each(counted, card, 1000, **how)
+    assert few > 500, "nothing was measured"
+    assert each(counted, card, many, **how) == pytest.approx(few, rel=0.05)
+
+
+@pytest.mark.stock_kernel
+@pytest.mark.parametrize(("card", "way", "end"), [("edu", "aio", "cancel"), ("xdma", "io_uring", "exit")])
+def test_no_lock_is_held_for_longer_because_many_requests_end(counted: Lab, card: str, way: str, end: str) -> None:
+    """In instructions: what a walk over 30,000 requests takes, 10 for each, does not pass."""
+    how = {"path": f"{counted.nodes[card]}c0", "way": way, "direction": "read", "length": 4096, "end": end}
+    few = counted.call("floods:lateness", 600, count=300, **how)
+    many = counted.call("floods:lateness", 600, count=30000, **how)
+    print(f"{card} {how}: {few} and {many} ns late")
+    assert many < few + 200_000
+
+
+@pytest.mark.parametrize(
+    ("card", "way", "direction", "length"),
+    [
+        ("xdma", "aio", "read", 4096), ("xdma", "io_uring", "write", 70000), ("capric", "io_uring", "write", 100),
+        ("capric", "aio", "write", 2047), ("edu", "aio", "read", 4096), ("edu", "io_uring", "write", 100),
+    ],
+)
+def test_single_request_of_another_file_is_soon_served(
+    lab: Lab, card: str, way: str, direction: str, length: int,
+) -> None:
+    if card != "edu":
+        lab.cards[card].control.set_fault("delay=30000")
+    path = f"{lab.nodes[card]}c0"
+    found = lab.call("floods:turns", 300, path=path, way=way, direction=direction, count=60, length=length)
+    assert found["results"] == {str(length): 61}
+    assert found["in_order"]
+    assert found["overtaken_by"] <= (AT_WORK if card == "xdma" else 2) + 2  # what ends before it is looked
+    if card == "capric":
+        lab.cards[card].control.clear_faults()
+        assert lab.call("floods:results", path=path, way=way, direction="read", count=61, length=2047, end="")
+
+
+@pytest.mark.parametrize(("card", "way", "direction"), [("xdma", "aio", "read"), ("edu", "io_uring", "write")])
+def test_exit_of_one_process_spares_the_requests_of_another(lab: Lab, card: str, way: str, direction: str) -> None:
+    lab.xdma.control.set_fault("delay=100000")
+    how = {"way": way, "direction": direction, "count": 500, "length": 1000}
+    found = lab.call("floods:exit_of_one", 300, path=f"{lab.nodes[card]}c0", **how)
+    assert found["results"] == {"1000": 6}
+    assert found["dmas"] < 100
+
+
+@pytest.mark.parametrize(("card", "way", "direction"), [("xdma", "aio", "write"), ("edu", "io_uring", "read")])
+def test_cancel_says_so_to_all(lab: Lab, card: str, way: str, direction: str) -> None:
+    lab.xdma.control.set_fault("stall*1")
+    how = {"way": way, "direction": direction, "count": 5000, "length": 4096}
+    found = lab.call("floods:results", 300, path=f"{lab.nodes[card]}c0", end="cancel", **how)
+    assert sum(found["results"].values()) == 5000
+    assert found["results"]["ECANCELED"] >= 5000 - (100 if card == "edu" else 0)
+    assert set(found["results"]) <= {"ECANCELED", "4096"}
+    assert found["timeouts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("card", "way", "direction"),
+    [("xdma", "aio", "read"), ("xdma", "io_uring", "write"), ("capric", "aio", "read"), ("edu", "aio", "read")],
+)
+def test_time_out_is_told_and_counted(lab: Lab, card: str, way: str, direction: str) -> None:
+    """A message engine's read waits for a message that never comes."""
+    if card == "xdma":
+        lab.xdma.control.set_fault("stall*1")
+    how = {"way": way, "direction": direction, "count": 5000, "length": 2000, "timeout_s": 1.0}
+    found = lab.call("floods:results", 300, path=f"{lab.nodes[card]}c0", end="", **how)
+    assert sum(found["results"].values()) == 5000
+    assert set(found["results"]) <= {"ETIMEDOUT", "EIO", "2000"}
+    assert found["results"]["ETIMEDOUT"] >= 4000
+    assert found["timeouts"] == found["results"]["ETIMEDOUT"]
+
+
+@pytest.mark.parametrize(("way", "direction"), [("aio", "write"), ("io_uring", "read")])
+def test_unbind_says_so_to_all(lab: Lab, way: str, direction: str) -> None:
+    flood = lab.begin_stalled(
+        "floods:results", path=lab.memory, way=way, direction=direction, count=5000, length=4096, end="",
+    )
+    lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    found = flood.value()["results"]
+    assert sum(found.values()) == 5000
+    assert set(found) <= {"ENODEV", "EIO"}
+    assert found["ENODEV"] >= 5000 - AT_WORK
+    lab.call("processes:bind", driver="pciedma_xdma", address=lab.addresses["xdma"])
+    lab.find()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_dead_card_says_so_to_all(lab: Lab, way: str) -> None:
+    flood = lab.begin_stalled(
+        "floods:results", path=lab.memory, way=way, direction="read", count=5000, length=4096, end="", timeout_s=2.0,
+    )
+    lab.xdma.control.set_fault("all_ones_config")
+    lab.xdma.control.set_fault("all_ones")
+    found = flood.value()["results"]
+    assert sum(found.values()) == 5000
+    assert set(found) <= {"ENODEV", "ETIMEDOUT"}
+    lab.xdma.control.clear_faults()
+    lab.call("resets:reset", card=lab.nodes["xdma"])
+
+
+def test_reset_lets_all_go_on(lab: Lab) -> None:
+    flood = lab.begin_stalled(
+        "floods:results", path=lab.memory, way="aio", direction="read", count=2000, length=4096, end="",
+    )
+    lab.call("resets:reset", card=lab.nodes["xdma"])
+    found = flood.value()["results"]
+    assert found["4096"] >= 2000 - AT_WORK
+    assert set(found) <= {"4096", "EIO"}
