@@ -94,14 +94,14 @@ static void postponed_free(struct pciedma_postponed *postponed)
 static struct pciedma_postponed *postponed_alloc(const struct pciedma_request *request,
 						 struct kiocb *iocb, struct iov_iter *iter)
 {
-	struct pciedma_postponed *postponed = kzalloc(sizeof(*postponed), GFP_KERNEL);
+	struct pciedma_postponed *postponed = kzalloc(sizeof(*postponed), GFP_KERNEL_ACCOUNT);
 
 	if (!postponed)
 		return NULL;
 	postponed->iocb = iocb;
 	postponed->iter = *iter;
 	if (iter_is_iovec(iter)) {
-		postponed->vector = dup_iter(&postponed->iter, iter, GFP_KERNEL);
+		postponed->vector = dup_iter(&postponed->iter, iter, GFP_KERNEL_ACCOUNT);
 		if (!postponed->vector) {
 			kfree(postponed);
 			return NULL;

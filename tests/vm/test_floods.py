@@ -159,3 +159,35 @@ def test_reset_lets_all_go_on(lab: Lab) -> None:
     found = flood.value()["results"]
     assert found["4096"] >= 2000 - AT_WORK
     assert set(found) <= {"4096", "EIO"}
+
+
+@pytest.mark.parametrize(
+    ("direction", "count", "pieces", "least"), [("read", 5000, 0, 256), ("write", 1000, 512, 8192)],
+)
+def test_memory_is_charged_to_who_floods(lab: Lab, direction: str, count: int, pieces: int, least: int) -> None:
+    """Copied vectors included."""
+    lab.xdma.control.set_fault("stall*1")
+    found = lab.call(
+        "floods:in_cgroup", 300, path=lab.memory, direction=direction, count=count, length=4096, pieces=pieces,
+        room=None,
+    )
+    assert found["inside"]["results"] == {"ECANCELED": count}
+    assert found["inside"]["used"] >= (count - 20 - AT_WORK) * least
+    assert found["outside"] == {"ECANCELED": 50}
+
+
+def test_limit_of_memory_hits_who_floods() -> None:
+    """The kernel kills him, as anybody who needs more memory than his cgroup has; his requests end, others' do not."""
+    xdma = EmulatedCard("xdma")
+    with Machine(KERNEL, cards=[xdma], time_limit_s=600) as vm:
+        vm.expect_log("Call Trace:")
+        lab = make_lab(vm, xdma)
+        xdma.control.set_fault("stall*1")
+        found = lab.call(
+            "floods:in_cgroup", 300, path=lab.memory, direction="read", count=60000, length=4096, pieces=0,
+            room=4 << 20,
+        )
+        assert (found["inside"], found["killed"]) == ({}, 1)
+        assert sum(found["outside"].values()) == 50
+        assert set(found["outside"]) <= {"ECANCELED", "4096"}
+        lab.there_and_back()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context,
 
 _AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
 _SLEEPS = re.compile(r"\.(?:idle|iowait)_sleeptime *: (\d+) nsecs")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Flood:
@@ -278,3 +280,62 @@ def exit_of_one(path: str, way: str, direction: str, count: int, length: int) ->
         own.end()
     _quiet(path)
     return {"results": found, "dmas": _stat(path, name) - before}
+
+
+@contextmanager
+def _cgroup() -> Iterator[Path]:
+    """Give a new cgroup with the memory controller."""
+    if not (_CGROUPS / "cgroup.controllers").exists():
+        ctypes.CDLL(None).mount(b"none", str(_CGROUPS).encode(), b"cgroup2", 0, None)
+    (_CGROUPS / "cgroup.subtree_control").write_text("+memory")
+    group = _CGROUPS / "flooder"
+    group.mkdir()
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def in_cgroup(path: str, direction: str, count: int, length: int, pieces: int, room: int | None) -> dict[str, Any]:
+    """Submit requests in a memory cgroup, which has *room* bytes left.
+
+    Returns what it was charged for them and what they led to, whether it was killed, and what 50 from outside led to.
+    """
+    read, write = os.pipe()
+    (ready, say_ready), (go, say_go) = os.pipe(), os.pipe()
+
+    def child() -> None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = 60
+            flood = Flood(channel, "aio", direction, count, length, pieces=pieces)
+            flood.submit(count=20)
+            before = _kernel_memory(group)
+            if room is not None:
+                (group / "memory.max").write_text(str(int((group / "memory.current").read_text()) + room))
+            flood.submit(count=count - 20)
+            used = _kernel_memory(group) - before
+            os.write(say_ready, b"x")
+            os.read(go, 1)
+            channel.cancel()
+            found = _names(flood.wait())
+            os.write(write, json.dumps({"results": found, "used": used}).encode())
+
+    with _cgroup() as group:
+        pid = _forked(child)
+        os.close(say_ready)
+        os.close(write)
+        os.read(ready, 1)
+        outside = results(path, "aio", direction, 50, length, "cancel")["results"]
+        os.write(say_go, b"x")
+        with os.fdopen(read) as pipe:
+            text = pipe.read()
+        os.waitpid(pid, 0)
+        killed = dict(line.split() for line in (group / "memory.events").read_text().splitlines())["oom_kill"]
+    _quiet(path)
+    return {"inside": json.loads(text) if text else {}, "killed": int(killed), "outside": outside}
+
+
+def _kernel_memory(group: Path) -> int:
+    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(stat["slab_unreclaimable"])
