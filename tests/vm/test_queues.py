@@ -109,6 +109,7 @@ def test_exit_ends_the_wait_for_pages_that_never_come(lab: Lab) -> None:
 
 def test_unbind_ends_the_wait_for_pages_that_never_come(lab: Lab) -> None:
     stuck = lab.start("queues:stuck", path=lab.memory, end="")
+    lab.wait_until(f"ls -l /proc/{stuck.pid}/fd | grep -q {lab.memory}")
     time.sleep(2 * lab.vm.patience)
     lab.call("processes:unbind", driver="pciedma_xdma", address=lab.addresses["xdma"])
     assert stuck.value() == "ENODEV"
