@@ -122,7 +122,7 @@ static const char *engine_suffix(const struct pciedma_engine *engine)
 	return engine->direction == PCIEDMA_C2H ? "-c2h" : "-h2c";
 }
 
-/* What /proc/interrupts shows: pciedma0-c0-c2h, pciedma0-events, or the card if several share it. */
+/* What /proc/interrupts shows: pciedma0-c0-c2h, pciedma0-events; pciedma0 if several share it. */
 static void vector_name(struct pciedma_vector *vector)
 {
 	struct pciedma_card *card = vector->card;

@@ -25,9 +25,9 @@ static sigset_t signals_pending(void)
 }
 
 /* Whether the program gets to know of a signal: by its handler, or by its end. */
-static bool signal_counts(int number)
+static bool signal_counts(const struct sighand_struct *sighand, int number)
 {
-	__sighandler_t handler = current->sighand->action[number - 1].sa.sa_handler;
+	__sighandler_t handler = sighand->action[number - 1].sa.sa_handler;
 
 	if (handler == SIG_IGN)
 		return false;
@@ -36,13 +36,15 @@ static bool signal_counts(int number)
 
 static enum pciedma_disturbance disturbance_pending(void)
 {
+	/* A thread's own does not go while it runs. */
+	struct sighand_struct *sighand = rcu_dereference_protected(current->sighand, true);
 	sigset_t pending;
 	int number;
 
-	guard(spinlock_irq)(&current->sighand->siglock);
+	guard(spinlock_irq)(&sighand->siglock);
 	pending = signals_pending();
 	for (number = 1; number <= _NSIG; number++)
-		if (sigismember(&pending, number) && signal_counts(number))
+		if (sigismember(&pending, number) && signal_counts(sighand, number))
 			return PCIEDMA_DISTURBED_BY_SIGNAL;
 	recalc_sigpending();
 	return signal_pending(current) ? PCIEDMA_DISTURBED_BY_STOP : PCIEDMA_UNDISTURBED;

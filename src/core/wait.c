@@ -27,7 +27,7 @@ static bool request_due(const struct pciedma_request *request)
 	return request->deadline != KTIME_MAX && ktime_after(ktime_get(), request->deadline);
 }
 
-/* Whether the time of a request is over; asked after a look. Progress of what has begun is more time. */
+/* Whether a request has no time left; asked after a look. Progress of what has begun is more. */
 static bool request_expired(struct pciedma_request *request,
 			    const struct pciedma_transfer *transfer)
 {
@@ -176,7 +176,7 @@ static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfe
 	}
 }
 
-/* Returns 0 when the transfer has finished; -EAGAIN when @until has come; why its owner gives up. */
+/* Returns 0 when it has finished; -EAGAIN when @until has come; or why its owner gives up. */
 static int wait_polling(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			ktime_t until)
 {
