@@ -4,6 +4,7 @@
  * they have, and their interrupts.
  */
 #include <linux/bitfield.h>
+#include <linux/ctype.h>
 #include <linux/delay.h>
 #include <linux/iopoll.h>
 
@@ -15,8 +16,51 @@
 #define BUFFER_BYTES	SZ_16K
 
 static char *memory_size = "0";
-module_param(memory_size, charp, 0444);
-MODULE_PARM_DESC(memory_size, "bytes of card memory (suffix K, M, G, T); 0: unknown, no limit");
+static u64 memory_bytes;
+
+/* Exactly, unlike memparse(), and no more than a file can have. Returns 0 or an errno. */
+static int memory_size_parse(const char *text, u64 *bytes)
+{
+	static const char suffixes[] = "KMGTP";
+	size_t length = strlen(text);
+	char digits[24] = "";
+	const char *suffix;
+	unsigned int shift;
+	int ret;
+
+	suffix = length ? strchr(suffixes, toupper(text[length - 1])) : NULL;
+	shift = suffix ? 10 * (suffix - suffixes + 1) : 0;
+	length -= !!suffix;
+	if (!length || length >= sizeof(digits) || !isdigit(text[0]) || !isxdigit(text[length - 1]))
+		return -EINVAL;
+	memcpy(digits, text, length);
+	ret = kstrtou64(digits, tolower(digits[1]) == 'x' ? 16 : 10, bytes);
+	if (ret)
+		return ret;
+	if (*bytes > (u64)LLONG_MAX >> shift)
+		return -ERANGE;
+	*bytes <<= shift;
+	return 0;
+}
+
+static int memory_size_set(const char *text, const struct kernel_param *param)
+{
+	if (memory_size_parse(text, &memory_bytes)) {
+		pr_err("pciedma: memory_size=: \"%s\" is not a number of bytes up to 2^63-1, decimal or 0x and hexadecimal, with K, M, G, T, P or nothing behind it\n",
+		       text);
+		return -EINVAL;
+	}
+	return param_set_charp(text, param);
+}
+
+static const struct kernel_param_ops memory_size_ops = {
+	.set	= memory_size_set,
+	.get	= param_get_charp,
+	.free	= param_free_charp,
+};
+
+module_param_cb(memory_size, &memory_size_ops, &memory_size, 0444);
+MODULE_PARM_DESC(memory_size, "bytes of card memory (suffix K, M, G, T, P); 0: unknown, no limit");
 
 static bool credits = true;
 module_param(credits, bool, 0444);
@@ -105,11 +149,6 @@ static struct pciedma_engine_desc *xdma_describe(struct xdma *xdma,
 	return desc;
 }
 
-static u64 xdma_memory_size(void)
-{
-	return memparse(memory_size, NULL) ?: PCIEDMA_SIZE_UNKNOWN;
-}
-
 /* One node for both directions of a number, unless one is memory and the other a stream. */
 static int xdma_add_channels(struct pciedma_card *card, unsigned int number)
 {
@@ -136,7 +175,8 @@ static int xdma_add_channels(struct pciedma_card *card, unsigned int number)
 	for (i = 0; i < ARRAY_SIZE(kinds) && !ret; i++) {
 		channel = (struct pciedma_channel_desc) {
 			.kind	= kinds[i],
-			.size	= kinds[i] == PCIEDMA_KIND_MEMORY ? xdma_memory_size() : 0,
+			.size	= kinds[i] == PCIEDMA_KIND_MEMORY ?
+				  memory_bytes ?: PCIEDMA_SIZE_UNKNOWN : 0,
 			.c2h	= descs[PCIEDMA_C2H][i],
 			.h2c	= descs[PCIEDMA_H2C][i],
 		};

@@ -251,6 +251,9 @@ static int card_bring_up(struct pciedma_card *card)
 	if (ret)
 		goto err_transfers;
 	ret = card->type->ops.init(card);
+	if (ret == -ENODEV) /* of which the kernel says nothing */
+		pci_info(card->pdev, "not a working %s card: its registers read all ones\n",
+			 card->type->name);
 	if (ret)
 		goto err_vectors;
 	card->link_reported = pciedma_card_link_active(card);
@@ -306,9 +309,9 @@ int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
 	if (ret)
 		goto err_index;
 	pci_set_drvdata(pdev, card);
-	pci_save_state(pdev);
-	card->config = pci_store_saved_state(pdev);
-	ret = card->config ? type->ops.identify(card, id) : -ENOMEM;
+	ret = pciedma_card_save_config(card);
+	if (!ret)
+		ret = type->ops.identify(card, id);
 	if (!ret)
 		ret = card_bring_up(card);
 	if (ret)

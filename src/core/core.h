@@ -304,6 +304,10 @@ struct pciedma_rate {
  * @spin_us:         microseconds beyond which adaptive waiting does not poll
  * @pace:            recent durations of each class of length, nanoseconds
  * @stats:           counters of each direction
+ * @ailing:          it was stopped since a transfer last ended well
+ * @told:            the log says that it fails
+ * @failures:        how often it was stopped since, or since a reset
+ * @failing_since:   when it was stopped for the first time of these
  * @priv:            the back end's
  */
 struct pciedma_engine {
@@ -358,6 +362,10 @@ struct pciedma_engine {
 	u32 spin_us;
 	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
 	struct pciedma_stats stats[PCIEDMA_DIRECTIONS];
+	bool ailing;
+	bool told;
+	unsigned int failures;
+	ktime_t failing_since;
 	void *priv;
 };
 
@@ -435,7 +443,9 @@ struct pciedma_listener {
  * @num_channels:   how many
  * @vectors:        its interrupt vectors
  * @num_vectors:    how many
- * @config:         configuration space as it was at probe
+ * @config:         configuration space as it was at probe, bus mastering off
+ * @bars:           its base addresses
+ * @stopped:        core has bus mastering off on purpose
  * @recovery:       work item that runs the ladder
  * @reset_lock:     one RESET at a time
  * @recovery_lock:  one ladder at a time; protects @held, @frozen, @reset_wanted and
@@ -472,6 +482,8 @@ struct pciedma_card {
 	struct pciedma_vector vectors[PCIEDMA_MAX_VECTORS];
 	unsigned int num_vectors;
 	struct pci_saved_state *config;
+	u32 bars[PCI_STD_NUM_BARS];
+	bool stopped;
 	struct work_struct recovery;
 	struct mutex reset_lock; /* one RESET at a time */
 	struct mutex recovery_lock; /* one ladder at a time */
@@ -766,7 +778,15 @@ void pciedma_card_hold(struct pciedma_card *card);
 void pciedma_card_freeze(struct pciedma_card *card);
 int pciedma_card_go_on(struct pciedma_card *card);
 
+/* health.c */
+void pciedma_engine_failed(struct pciedma_engine *engine);
+void pciedma_engine_recovered(struct pciedma_engine *engine);
+void pciedma_engine_forgive(struct pciedma_engine *engine);
+const char *pciedma_engine_health(struct pciedma_engine *engine);
+
 /* power.c */
+int pciedma_card_save_config(struct pciedma_card *card);
+bool pciedma_card_config_lost(struct pciedma_card *card);
 void pciedma_card_restore_config(struct pciedma_card *card);
 extern const struct pci_error_handlers pciedma_error_handlers;
 extern const struct dev_pm_ops pciedma_pm_ops;

@@ -120,6 +120,8 @@ static void engine_finish(struct pciedma_engine *engine, struct pciedma_transfer
 		stats->errors++;
 	else
 		stats->transfers++;
+	if (unlikely(engine->ailing) && !transfer->error)
+		pciedma_engine_recovered(engine);
 	stats->bytes += transfer->done;
 	stats->copied += transfer->direct ? 0 : transfer->done;
 	trace_pciedma_complete(engine, transfer);

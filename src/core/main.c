@@ -2,6 +2,7 @@
 /*
  * The core module: the class, the minor numbers, and registration of back ends.
  */
+#include <linux/ctype.h>
 #include <linux/fs.h>
 #include <linux/idr.h>
 #include <linux/slab.h>
@@ -83,50 +84,96 @@ static void driver_remove(struct pci_dev *pdev)
 		pciedma_card_remove(card);
 }
 
-/* One "vendor:device[:subvendor:subdevice]". */
-static int driver_add_id(struct pciedma_driver *driver, const char *text)
+/* One to four hexadecimal digits. Returns what is behind them, or NULL if there are others. */
+static const char *id_word(const char *text, u32 *word)
 {
-	unsigned int vendor, device, subvendor, subdevice;
-	char rest;
-	int fields;
+	size_t length;
 
-	fields = sscanf(text, "%4x:%4x:%4x:%4x%c", &vendor, &device, &subvendor, &subdevice, &rest);
-	if (fields == 2) {
-		subvendor = PCI_ANY_ID;
-		subdevice = PCI_ANY_ID;
-	} else if (fields != 4) {
-		pr_err("pciedma: ids=: \"%s\" is not vendor:device[:subvendor:subdevice]\n", text);
-		return -EINVAL;
-	}
-	return pci_add_dynid(&driver->pci, vendor, device, subvendor, subdevice, 0, 0, 0);
+	*word = 0;
+	for (length = 0; isxdigit(text[length]); length++)
+		*word = *word << 4 | hex_to_bin(text[length]);
+	return length && length <= 4 ? text + length : NULL;
 }
 
+/* One "vendor:device[:subvendor:subdevice]"; returns whether it is one, and nothing else. */
+static bool id_parse(const char *text, u32 words[4])
+{
+	unsigned int count = 0;
+
+	words[2] = PCI_ANY_ID;
+	words[3] = PCI_ANY_ID;
+	for (;;) {
+		text = id_word(text, &words[count++]);
+		if (!text || *text != ':' || count == 4)
+			break;
+		text++;
+	}
+	return text && !*text && (count == 2 || count == 4);
+}
+
+/* Without a driver it only looks whether all can be read. */
 static int driver_add_ids(struct pciedma_driver *driver, const char *ids)
 {
 	char *copy __free(kfree) = kstrdup(ids, GFP_KERNEL);
 	char *rest = copy;
 	char *text;
+	u32 id[4];
 	int ret;
 
 	if (!copy)
 		return -ENOMEM;
 	while ((text = strsep(&rest, ","))) {
-		ret = driver_add_id(driver, text);
+		if (!id_parse(text, id)) {
+			pr_err("pciedma: ids=: \"%s\" is not vendor:device[:subvendor:subdevice]\n",
+			       text);
+			return -EINVAL;
+		}
+		ret = driver ? pci_add_dynid(&driver->pci, id[0], id[1], id[2], id[3], 0, 0, 0) : 0;
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-static bool card_type_valid(const struct pciedma_card_type *type)
+static const char *ops_mistake(const struct pciedma_card_type *type)
 {
 	const struct pciedma_card_ops *ops = &type->ops;
 
-	return type->name && strlen(type->name) < 16 && type->vectors && type->card_priv &&
-	       type->vectors <= PCIEDMA_MAX_VECTORS && ops->identify && ops->init &&
-	       ops->start && ops->reap && ops->idle && ops->irq &&
-	       type->event_lines <= PCIEDMA_MAX_EVENTS &&
-	       !type->event_lines == !ops->events && !type->event_lines == !ops->arm_events;
+	if (!ops->identify)
+		return "identify is missing";
+	if (!ops->init)
+		return "init is missing";
+	if (!ops->start)
+		return "start is missing";
+	if (!ops->reap)
+		return "reap is missing";
+	if (!ops->idle)
+		return "idle is missing";
+	if (!ops->irq)
+		return "irq is missing";
+	if (!type->event_lines != !ops->events)
+		return "events has to be there if event_lines is not 0, and only then";
+	if (!type->event_lines != !ops->arm_events)
+		return "arm_events has to be there if event_lines is not 0, and only then";
+	return NULL;
+}
+
+static_assert(PCIEDMA_MAX_VECTORS == 17); /* as type_mistake() says */
+
+/* Returns what is wrong with a back end, or NULL. */
+static const char *type_mistake(const struct pciedma_card_type *type)
+{
+	if (!type)
+		return "it is missing";
+	if (!type->name || !*type->name || strlen(type->name) > 15)
+		return "name has not 1 to 15 characters";
+	if (!type->card_priv)
+		return "card_priv is 0";
+	if (!type->vectors || type->vectors > PCIEDMA_MAX_VECTORS)
+		return "vectors is not 1 to 17";
+	if (type->event_lines > PCIEDMA_MAX_EVENTS)
+		return "event_lines is more than " __stringify(PCIEDMA_MAX_EVENTS);
+	return ops_mistake(type);
 }
 
 /**
@@ -136,14 +183,21 @@ static bool card_type_valid(const struct pciedma_card_type *type)
  * @ids:    more ids, or NULL
  *
  * Context: process.
- * Return: 0 or an errno.
+ * Return: 0; -EINVAL after a log line if the back end or @ids is wrong; another errno.
  */
 int __pciedma_driver_register(struct pciedma_driver *driver, struct module *owner, const char *ids)
 {
-	int ret;
+	const char *mistake = type_mistake(driver->type);
+	int ret = 0;
 
-	if (!card_type_valid(driver->type))
+	if (mistake) {
+		pr_err("pciedma: bad description of %s: %s\n", driver->pci.name, mistake);
 		return -EINVAL;
+	}
+	if (ids)
+		ret = driver_add_ids(NULL, ids);
+	if (ret)
+		return ret;
 	driver->pci.probe = driver_probe;
 	driver->pci.remove = driver_remove;
 	driver->pci.shutdown = driver_remove;

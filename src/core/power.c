@@ -8,15 +8,63 @@
 #include "core.h"
 
 /**
+ * pciedma_card_save_config() - remember the configuration space
+ * @card: the card, enabled, not a bus master yet
+ *
+ * Context: process.
+ * Return: 0 or -ENOMEM.
+ */
+int pciedma_card_save_config(struct pciedma_card *card)
+{
+	int i;
+
+	pci_save_state(card->pdev);
+	for (i = 0; i < PCI_STD_NUM_BARS; i++)
+		pci_read_config_dword(card->pdev, PCI_BASE_ADDRESS_0 + i * sizeof(u32),
+				      &card->bars[i]);
+	card->config = pci_store_saved_state(card->pdev);
+	return card->config ? 0 : -ENOMEM;
+}
+
+/**
+ * pciedma_card_config_lost() - whether the configuration space is not as core left it
+ * @card: the card
+ *
+ * So it is after an FPGA was configured anew: it answers, but not at its addresses.
+ *
+ * Context: process.
+ * Return: true if it is so; false also if the card does not answer at all.
+ */
+bool pciedma_card_config_lost(struct pciedma_card *card)
+{
+	u16 needed = PCI_COMMAND_MEMORY | (READ_ONCE(card->stopped) ? 0 : PCI_COMMAND_MASTER);
+	u16 command;
+	u32 bar;
+	int i;
+
+	pci_read_config_word(card->pdev, PCI_COMMAND, &command);
+	if (PCI_POSSIBLE_ERROR(command))
+		return false;
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		pci_read_config_dword(card->pdev, PCI_BASE_ADDRESS_0 + i * sizeof(u32), &bar);
+		if (bar != card->bars[i])
+			return true;
+	}
+	return (command & needed) != needed;
+}
+
+/**
  * pciedma_card_restore_config() - write back what a reset of the bus has wiped
  * @card: the card
  *
- * A reset of the function keeps the configuration space by itself.
+ * A reset of the function keeps the configuration space by itself. Bus mastering
+ * stays off until the card is proven to leave memory alone.
  *
  * Context: process.
  */
 void pciedma_card_restore_config(struct pciedma_card *card)
 {
+	WRITE_ONCE(card->stopped, true);
 	if (!pci_load_saved_state(card->pdev, card->config))
 		pci_restore_state(card->pdev);
 }

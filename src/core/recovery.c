@@ -14,6 +14,7 @@
 #include "trace.h"
 
 #define HALT_MS		100	/* least time until a halted engine must read idle */
+#define CONFIG_LOST	"configuration space was lost: memory space or bus mastering is off, or a BAR has changed"
 #define RESET_TRIES	20	/* the function reset needs device_lock, and only tries it */
 #define RESET_RETRY_MS	20
 
@@ -255,6 +256,12 @@ static int card_function_reset(struct pciedma_card *card, bool locked)
 	return ret;
 }
 
+static void card_bus_master_on(struct pciedma_card *card)
+{
+	pci_set_master(card->pdev);
+	WRITE_ONCE(card->stopped, false);
+}
+
 static bool card_bus_master_off(struct pciedma_card *card)
 {
 	u16 command;
@@ -298,6 +305,8 @@ static void engine_resume(struct pciedma_engine *engine, enum proof proof, int e
 		pciedma_engine_rewind(engine);
 	else
 		pciedma_engine_finish_inflight(engine, error, proof != PROOF_NONE);
+	if (engine->trouble)
+		pciedma_engine_failed(engine);
 	engine->trouble = 0;
 	engine->failed = false;
 	engine->unknown = false;
@@ -335,13 +344,17 @@ static void engines_settle(struct pciedma_card *card, u32 mask, enum proof proof
 static void card_give_up(struct pciedma_card *card)
 {
 	enum proof proof = PROOF_NONE;
+	bool config_lost = !card->lost && pciedma_card_config_lost(card);
 	int error = card->lost ? -ENODEV : -EIO;
 
 	if (card->lost ? card_disconnected(card) : card_bus_master_off(card))
 		proof = PROOF_SAFE;
+	if (!card->lost && !config_lost)
+		WRITE_ONCE(card->stopped, true);
 	engines_settle(card, all_engines(card), proof, READ_ONCE(card->removed) ? -ENODEV : error);
 	dev_err(&card->dev, "%s; %s%s\n",
-		card->lost ? "the card does not answer" : "the card could not be stopped",
+		card->lost ? "the card does not answer" :
+		config_lost ? CONFIG_LOST : "the card could not be stopped",
 		proof == PROOF_SAFE ? "it cannot reach memory any more" :
 				      "memory that it may reach is quarantined",
 		READ_ONCE(card->removed) ? "" : "; only a reset can bring it back");
@@ -362,8 +375,8 @@ static bool card_reset_all(struct pciedma_card *card, bool locked)
 		dev_warn(&card->dev, "function reset failed: %d\n", ret);
 	if (card_init(card) || engines_wait_idle(card, all))
 		return false;
-	pci_set_master(card->pdev);
-	return true;
+	card_bus_master_on(card);
+	return !pciedma_card_config_lost(card);
 }
 
 static bool card_present(struct pciedma_card *card)
@@ -372,6 +385,18 @@ static bool card_present(struct pciedma_card *card)
 
 	WRITE_ONCE(card->lost, !present);
 	return present;
+}
+
+/* Returns whether the configuration space is as it has to be. */
+static bool card_restore_lost(struct pciedma_card *card)
+{
+	if (!pciedma_card_config_lost(card))
+		return true;
+	pciedma_card_restore_config(card);
+	if (pciedma_card_config_lost(card))
+		return false;
+	dev_warn(&card->dev, CONFIG_LOST "; restored\n");
+	return true;
 }
 
 /* Climb on when halting the engines did not help, or when a reset is wanted. */
@@ -383,7 +408,7 @@ static int card_climb(struct pciedma_card *card, bool locked)
 		pciedma_card_restore_config(card);
 	engines_pause(card, all);
 	engines_drain(card, all);
-	if (card_present(card) && card_reset_all(card, locked)) {
+	if (card_present(card) && card_restore_lost(card) && card_reset_all(card, locked)) {
 		card->frozen = false;
 		engines_settle(card, all, PROOF_USABLE, READ_ONCE(card->removed) ? -ENODEV : -EIO);
 		return 0;
@@ -403,6 +428,14 @@ static bool engines_unknown(struct pciedma_card *card, u32 mask)
 	return false;
 }
 
+/* What answers now may be another design, as only its user can know: nothing is written to it. */
+static void card_cut_off(struct pciedma_card *card)
+{
+	engines_pause(card, all_engines(card));
+	engines_drain(card, all_engines(card));
+	card_give_up(card);
+}
+
 /* The first rungs, for engines in trouble and whatever one halt hits. */
 static void card_help(struct pciedma_card *card, u32 troubled)
 {
@@ -413,6 +446,10 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 
 	engines_pause(card, scope);
 	busy = engines_drain(card, scope);
+	if (pciedma_card_config_lost(card)) {
+		card_cut_off(card);
+		return;
+	}
 	if (busy && card_present(card)) {
 		busy = engines_halt(card, whole ? scope : busy);
 		if (!busy && whole && card_init(card))
@@ -426,6 +463,14 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 		engines_settle(card, scope, PROOF_USABLE, -EIO);
 	else
 		engines_settle(card, scope, PROOF_HALTED, -EIO);
+}
+
+static void engines_forgive(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+
+	pciedma_for_each_engine(card, engine)
+		pciedma_engine_forgive(engine);
 }
 
 static u32 engines_in_trouble(struct pciedma_card *card)
@@ -458,6 +503,8 @@ void pciedma_recovery_work(struct work_struct *work)
 	if (card->reset_wanted) {
 		card->reset_wanted = false;
 		card->reset_result = card_climb(card, false);
+		if (!card->reset_result)
+			engines_forgive(card);
 	}
 	troubled = engines_in_trouble(card);
 	if (troubled)
@@ -504,6 +551,8 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 
 	guard(mutex)(&card->recovery_lock);
 	engines_pause(card, all);
+	if (!card->frozen && card_present(card))
+		card_restore_lost(card);
 	busy = card->frozen ? all : engines_drain(card, all) | engines_with_memory(card);
 	if (busy && !card->frozen && card_present(card)) {
 		busy = engines_halt(card, all);
@@ -581,7 +630,7 @@ int pciedma_card_go_on(struct pciedma_card *card)
 	card->held = false;
 	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
 		card->frozen = false;
-		pci_set_master(card->pdev);
+		card_bus_master_on(card);
 		engines_settle(card, all, PROOF_USABLE, -EIO);
 	} else {
 		card_give_up(card);

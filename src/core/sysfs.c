@@ -35,8 +35,35 @@ static ssize_t quarantined_bytes_show(struct device *dev, struct device_attribut
 }
 static DEVICE_ATTR_RO(quarantined_bytes);
 
+static const char *card_configuration(struct pciedma_card *card)
+{
+	const char *word = "unknown";
+
+	if (!mutex_trylock(&card->recovery_lock))
+		return word;
+	if (!card->held && pci_device_is_present(card->pdev))
+		word = pciedma_card_config_lost(card) ? "lost" : "ok";
+	mutex_unlock(&card->recovery_lock);
+	return word;
+}
+
+/* While somebody resets the card what it holds means nothing. */
+static ssize_t configuration_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	struct pciedma_card *card = to_card(dev);
+	const char *word;
+
+	if (!pciedma_card_enter(card))
+		return -ENODEV;
+	word = card_configuration(card);
+	pciedma_card_leave(card);
+	return sysfs_emit(buffer, "%s\n", word);
+}
+static DEVICE_ATTR_RO(configuration);
+
 static struct attribute *card_attrs[] = {
 	&dev_attr_card.attr,
+	&dev_attr_configuration.attr,
 	&dev_attr_quarantined_bytes.attr,
 	&dev_attr_resets.attr,
 	NULL
@@ -97,16 +124,30 @@ static ssize_t stat_show(struct device *dev, struct device_attribute *attr, char
 	return sysfs_emit(buffer, "%llu\n", value);
 }
 
-/* An engine's attribute that root may change: where in struct pciedma_engine. */
+static ssize_t health_show(struct device *dev, struct device_attribute *attr, char *buffer)
+{
+	struct stat_attribute *stat = container_of(attr, struct stat_attribute, attr);
+	struct pciedma_engine *engine = to_channel(dev)->by_direction[stat->direction];
+
+	return sysfs_emit(buffer, "%s\n", pciedma_engine_health(engine));
+}
+
+/* An engine's attribute that root may change: where in struct pciedma_engine, and its range. */
 struct knob_attribute {
 	struct device_attribute attr;
 	enum pciedma_direction direction;
 	size_t offset;
+	u32 min;
+	u32 max;
 };
 
-static u32 *knob(struct device *dev, struct device_attribute *attr)
+static const struct knob_attribute *to_knob(struct device_attribute *attr)
 {
-	struct knob_attribute *knob = container_of(attr, struct knob_attribute, attr);
+	return container_of(attr, struct knob_attribute, attr);
+}
+
+static u32 *knob(struct device *dev, const struct knob_attribute *knob)
+{
 	struct pciedma_engine *engine = to_channel(dev)->by_direction[knob->direction];
 
 	return (u32 *)((char *)engine + knob->offset);
@@ -114,30 +155,39 @@ static u32 *knob(struct device *dev, struct device_attribute *attr)
 
 static ssize_t knob_show(struct device *dev, struct device_attribute *attr, char *buffer)
 {
-	return sysfs_emit(buffer, "%u\n", READ_ONCE(*knob(dev, attr)));
+	return sysfs_emit(buffer, "%u\n", READ_ONCE(*knob(dev, to_knob(attr))));
 }
 
 static ssize_t knob_store(struct device *dev, struct device_attribute *attr, const char *buffer,
 			  size_t length)
 {
+	const struct knob_attribute *range = to_knob(attr);
 	u32 value;
 	int ret;
 
 	ret = kstrtou32(buffer, 0, &value);
 	if (ret)
 		return ret;
-	WRITE_ONCE(*knob(dev, attr), value);
+	if (value < range->min || value > range->max)
+		return -ERANGE;
+	WRITE_ONCE(*knob(dev, range), value);
 	return length;
 }
 
-#define KNOB_INIT(_direction, _name) {						\
+#define DRAIN_MS_MAX	(60 * 60 * MSEC_PER_SEC)
+/* Durations are kept as 32 bits of nanoseconds. */
+#define SPIN_US_MAX	(U32_MAX / NSEC_PER_USEC)
+
+#define KNOB_INIT(_direction, _name, _min, _max) {				\
 	.attr = __ATTR(_name, 0644, knob_show, knob_store),			\
 	.direction = _direction,						\
 	.offset = offsetof(struct pciedma_engine, _name),			\
+	.min = _min,								\
+	.max = _max,								\
 }
 
-#define KNOB(_direction, _name)							\
-	(&((struct knob_attribute)KNOB_INIT(_direction, _name)).attr.attr)
+#define KNOB(_direction, _name, _min, _max)					\
+	(&((struct knob_attribute)KNOB_INIT(_direction, _name, _min, _max)).attr.attr)
 
 #define STAT_INIT(_direction, _name) {						\
 	.attr = __ATTR(_name, 0444, stat_show, NULL),				\
@@ -148,6 +198,14 @@ static ssize_t knob_store(struct device *dev, struct device_attribute *attr, con
 #define STAT(_direction, _name)							\
 	(&((struct stat_attribute)STAT_INIT(_direction, _name)).attr.attr)
 
+#define HEALTH_INIT(_direction) {						\
+	.attr = __ATTR(health, 0444, health_show, NULL),			\
+	.direction = _direction,						\
+}
+
+#define HEALTH(_direction)							\
+	(&((struct stat_attribute)HEALTH_INIT(_direction)).attr.attr)
+
 static struct attribute *c2h_attrs[] = {
 	STAT(PCIEDMA_C2H, bytes),
 	STAT(PCIEDMA_C2H, transfers),
@@ -156,9 +214,10 @@ static struct attribute *c2h_attrs[] = {
 	STAT(PCIEDMA_C2H, halts),
 	STAT(PCIEDMA_C2H, looks),
 	STAT(PCIEDMA_C2H, copied),
-	KNOB(PCIEDMA_C2H, copy_threshold),
-	KNOB(PCIEDMA_C2H, drain_ms),
-	KNOB(PCIEDMA_C2H, spin_us),
+	HEALTH(PCIEDMA_C2H),
+	KNOB(PCIEDMA_C2H, copy_threshold, 0, U32_MAX),
+	KNOB(PCIEDMA_C2H, drain_ms, 1, DRAIN_MS_MAX),
+	KNOB(PCIEDMA_C2H, spin_us, 0, SPIN_US_MAX),
 	NULL
 };
 
@@ -170,9 +229,10 @@ static struct attribute *h2c_attrs[] = {
 	STAT(PCIEDMA_H2C, halts),
 	STAT(PCIEDMA_H2C, looks),
 	STAT(PCIEDMA_H2C, copied),
-	KNOB(PCIEDMA_H2C, copy_threshold),
-	KNOB(PCIEDMA_H2C, drain_ms),
-	KNOB(PCIEDMA_H2C, spin_us),
+	HEALTH(PCIEDMA_H2C),
+	KNOB(PCIEDMA_H2C, copy_threshold, 0, U32_MAX),
+	KNOB(PCIEDMA_H2C, drain_ms, 1, DRAIN_MS_MAX),
+	KNOB(PCIEDMA_H2C, spin_us, 0, SPIN_US_MAX),
 	NULL
 };
 

@@ -18,7 +18,8 @@ HOSTILE = {
     "KBUILD_EXTMOD": "/nowhere", "M": "/nowhere", "O": "/nowhere", "V": "2", "W": "e", "TMPDIR": "/nowhere",
     "MAKEFLAGS": "n -- ARCH=arm64 CC=false", "MAKEFILES": "/nowhere", "CC": "false", "LLVM": "1", "LD": "false",
     "HOSTCC": "false", "CPATH": "/hostile", "C_INCLUDE_PATH": "/hostile", "KDIR": "/nowhere", "LDFLAGS": "--nonsense",
-    "KBUILD_MODPOST_WARN": "1", "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de", "GREP_OPTIONS": "-v", "BASH_ENV": "/hostile/rc", "CFLAGS": "-Wnonsense",
+    "KBUILD_MODPOST_WARN": "1", "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de", "GREP_OPTIONS": "-v",
+    "BASH_ENV": "/hostile/rc", "CFLAGS": "-Wnonsense",
 }
 
 

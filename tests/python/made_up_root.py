@@ -188,6 +188,12 @@ class MadeUpRoot:
         for node in (f"pciedma{index}", f"pciedma{index}c0", f"pciedma{index}c1"):
             self.owners[f"/dev/{node}"] = Owner(0, CARD_GROUP, 0o660)
 
+    def health(self, **words: str) -> None:
+        """Let card 0 say how its configuration is, and how each direction of its first channel is."""
+        for name, word in words.items():
+            file = "pciedma0/configuration" if name == "configuration" else f"pciedma0c0/{name}/health"
+            self.write(f"/sys/class/pciedma/{file}", f"{word}\n")
+
     def udev(self) -> None:
         """The rule, and the group with nobody in it."""
         self.write("/usr/lib/udev/rules.d/60-pciedma.rules", "SUBSYSTEM==...\n")

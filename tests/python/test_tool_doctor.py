@@ -601,6 +601,23 @@ class TestOptions:
         assert finding.summary == f"/etc/modprobe.d/x.conf:2: ids={ids} is wrong"
         assert finding.steps == ("sudoedit /etc/modprobe.d/x.conf", "sudo modprobe pciedma_xdma")
 
+    @pytest.mark.parametrize("size", [
+        "0", "64M", "0x40000000", "8191P", "9223372036854775807", '"64k"', "64M credits=0",
+    ])
+    def test_right_size_is_ok(self, root: MadeUpRoot, size: str) -> None:
+        root.write("/etc/modprobe.d/x.conf", f"options pciedma_xdma credits=1 memory_size={size}\n")
+        assert found(root, "options").status == Status.OK
+
+    @pytest.mark.parametrize("size", ["1.5G", "64 M", '"64 M"', "lots", "-1", "16E", "8192P", "", "0x", "M", "64MB",
+                                      "\u0664M", "9223372036854775808"])
+    def test_wrong_size_names_the_line(self, root: MadeUpRoot, size: str) -> None:
+        root.write("/etc/modprobe.d/x.conf", f"options pciedma_xdma memory_size={size} credits=0\n")
+        finding = found(root, "options")
+        bare = size.strip('"')
+        assert finding.summary == f"/etc/modprobe.d/x.conf:1: memory_size={bare} is wrong"
+        assert "with K, M, G, T, P or nothing behind it, and no space" in finding.cause
+        assert finding.steps == ("sudoedit /etc/modprobe.d/x.conf", "sudo modprobe pciedma_xdma")
+
     def test_of_other_modules_are_not_ours(self, root: MadeUpRoot) -> None:
         root.write("/etc/modprobe.d/x.conf", "options vfio-pci ids=wrong\n\n")
         assert found(root, "options") == ok("none given")
@@ -682,6 +699,45 @@ class TestDriver:
         assert found(well, "driver").status == Status.OK
 
     @pytest.fixture
+    def shared(self, root: MadeUpRoot) -> MadeUpRoot:
+        """A device whose ids two back ends have."""
+        root.install()
+        root.write("/etc/modprobe.d/other.conf", "alias pci:v000010EEd00009038sv*sd*bc*sc*i* pciedma_other\n")
+        return root
+
+    @pytest.mark.parametrize("driver", ["pciedma_xdma", "pciedma_other", None])
+    def test_ids_of_two_back_ends_are_noted_with_how_to_choose(self, shared: MadeUpRoot, driver: str | None) -> None:
+        shared.load("pciedma_xdma", "pciedma_other")
+        shared.device(ADDRESS, "10ee:9038", driver=driver)
+        finding = next(result.finding for result in diagnose(doctor_command.CHECKS, Facts(shared.system()))
+                       if result.check == "driver" and result.finding.status == Status.NOTE)
+        who = driver or "none of them"
+        assert finding.summary == f"{ADDRESS} has ids of pciedma_xdma and pciedma_other: 10ee:9038; {who} has it"
+        choices = [step for step in finding.steps if step.startswith("# if it is one for")]
+        others = [name for name in ("pciedma_xdma", "pciedma_other") if name != driver]
+        assert choices == [f"# if it is one for {name}:" for name in others]
+        for name in others:
+            assert f"echo {name} | sudo tee /sys/bus/pci/devices/{ADDRESS}/driver_override" in finding.steps
+
+    def test_device_with_ids_of_two_back_ends_names_both(self, shared: MadeUpRoot) -> None:
+        shared.device(ADDRESS, "10ee:9038")
+        assert found(shared, "device", ADDRESS) == ok(f"{ADDRESS} has ids of pciedma_xdma and pciedma_other: 10ee:9038")
+
+    def test_card_that_two_back_ends_declined_quotes_each(self, shared: MadeUpRoot) -> None:
+        shared.load("pciedma_xdma", "pciedma_other")
+        shared.device(ADDRESS, "10ee:9038")
+        said = [f"[ 5.0] {name} {ADDRESS}: not a card of mine" for name in ("pciedma_xdma", "pciedma_other")]
+        shared.log("\n".join(said))
+        causes = [result.finding.cause for result in diagnose(doctor_command.CHECKS, Facts(shared.system()))
+                  if result.check == "driver" and result.finding.status == Status.PROBLEM]
+        assert [line in cause for line, cause in zip(said, causes, strict=True)] == [True, True]
+
+    def test_one_back_end_of_two_that_is_loaded_is_enough(self, shared: MadeUpRoot) -> None:
+        shared.load("pciedma_other")
+        shared.device(ADDRESS, "10ee:9038")
+        assert found(shared, "loading").status == Status.OK
+
+    @pytest.fixture
     def declined(self, root: MadeUpRoot) -> MadeUpRoot:
         root.install()
         root.load("pciedma_xdma")
@@ -711,6 +767,7 @@ class TestDriver:
         "XDMA cores before 2016.1 have no poll mode",
         "XDMA core in BAR1: 0 H2C, 0 C2H channels",
         "not a strange card: seen in add-a-card.md",
+        "not a working xdma card: its registers read all ones",
     ])
     def test_declined_is_known_by_what_drivers_say(self, declined: MadeUpRoot, line: str) -> None:
         declined.log(f"[ 5.0] pciedma_xdma {ADDRESS}: {line}\n[ 6.0] pciedma_xdma {ADDRESS}: enabling device\n")
@@ -1058,7 +1115,24 @@ class TestHealth:
         root.card(7, quarantined=quarantined)
         finding = found(root, "health")
         assert finding.summary == f"/dev/pciedma7 ({ADDRESS}): {summary}"
-        assert finding.steps[0] == "python3 -c 'import pciedma; pciedma.open(7).reset()'"
+        assert finding.steps == ("pciedma reset 7", "pciedma doctor")
+
+    def test_of_a_card_that_lost_its_configuration_says_reset(self, well: MadeUpRoot) -> None:
+        well.health(configuration="lost", c2h="broken", h2c="broken")
+        finding = found(well, "health")
+        assert finding.summary == f"/dev/pciedma0 ({ADDRESS}): configuration lost"
+        assert finding.steps == ("pciedma reset 0", "pciedma doctor")
+
+    @pytest.mark.parametrize(("words", "summary"), [
+        ({"c2h": "failing"}, "c2h failing"), ({"c2h": "broken", "h2c": "failing"}, "c2h broken, h2c failing"),
+    ])
+    def test_of_engines_that_do_not_work_names_the_channel(
+        self, well: MadeUpRoot, words: dict[str, str], summary: str
+    ) -> None:
+        well.health(**words)
+        finding = found(well, "health")
+        assert (finding.status, finding.summary) == (Status.PROBLEM, f"/dev/pciedma0c0 ({ADDRESS}): {summary}")
+        assert finding.steps == ("pciedma reset 0", "pciedma doctor")
 
 
 class TestOthers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pciedma import __main__ as command_line
-from pciedma import __version__
+from pciedma import __version__, card
 from pciedma.tool import COMMANDS, list_command
 from pciedma.uapi import PCIEDMA_SIZE_UNKNOWN
 
@@ -63,7 +64,7 @@ def test_list_json_has_all_that_sysfs_shows(root: MadeUpRoot, capsys: pytest.Cap
     assert (card["pci"]["address"], card["pci"]["vendor"], card["pci"]["device"]) == ("0000:03:00.0", 0x10EE, 0x9038)
     assert card["channels"][0] == {
         "index": 0, "node": "/dev/pciedma0c0", "kind": "memory", "size": 1 << 32, "directions": ["c2h", "h2c"],
-        "link": None,
+        "health": {"c2h": "ok", "h2c": "ok"}, "link": None,
     }
 
 
@@ -108,6 +109,81 @@ def test_list_shows_the_state_that_registers_and_sysfs_tell(
     root.card(quarantined=quarantined)
     assert run(root) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith(f"  {shown}")
+
+
+@pytest.mark.parametrize(("word", "shown"), [("lost", "configuration lost"), ("ok", "ok"), ("unknown", "ok")])
+def test_list_shows_a_lost_configuration(
+    root: MadeUpRoot, capsys: pytest.CaptureFixture[str], word: str, shown: str
+) -> None:
+    root.health(configuration=word)
+    run(root)
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {shown}")
+
+
+def test_list_shows_engines_that_do_not_work(root: MadeUpRoot, capsys: pytest.CaptureFixture[str]) -> None:
+    root.health(c2h="failing", h2c="broken")
+    run(root)
+    shown, both, one = capsys.readouterr().out.splitlines()[1:]
+    assert shown.endswith("  ok")
+    assert both.endswith("  c2h failing, h2c broken")
+    assert one.endswith("  write")
+    run(root, as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["channels"][0]["health"] == {"c2h": "failing", "h2c": "broken"}
+
+
+class FakeCard:
+    """A card that is opened in place of a real one."""
+
+    path, info = "/dev/pciedma7", argparse.Namespace(name="xdma", pci_address="0000:03:00.0")
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.error, self.asked = error, list[object]()
+
+    def open(self, which: object) -> FakeCard:
+        self.asked.append(which)
+        return self
+
+    def __enter__(self) -> FakeCard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.asked.append("closed")
+
+    def reset(self) -> None:
+        self.asked.append("reset")
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize(("word", "which"), [
+    ("7", 7), ("/dev/pciedma7", "/dev/pciedma7"), ("03:00.0", "03:00.0"),
+    ("/dev/pciedma/by-path/pci-0000:03:00.0", "/dev/pciedma/by-path/pci-0000:03:00.0"),
+])
+def test_reset_of_a_card_that_works_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, which: object
+) -> None:
+    fake = FakeCard()
+    monkeypatch.setattr(card, "open", fake.open)
+    assert command_line.main(["reset", word]) == 0
+    assert fake.asked == [which, "reset", "closed"]
+    assert capsys.readouterr().out == "/dev/pciedma7 (xdma, 0000:03:00.0) was reset and works\n"
+
+
+def test_reset_that_fails_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeCard(OSError(errno.EIO, "Input/output error"))
+    monkeypatch.setattr(card, "open", fake.open)
+    assert command_line.main(["reset", "7"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("pciedma: the reset of /dev/pciedma7 failed: Input/output error; the kernel log")
+    assert fake.asked[-1] == "closed"
+
+
+def test_reset_of_no_card_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["reset", "ff:1f.7"]) == 1
+    assert "no pciedma card at ff:1f.7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("size", "shown"), [(0, ""), (1000, "1000 bytes"), (4096, "4 KiB"), (3 << 30, "3 GiB"),

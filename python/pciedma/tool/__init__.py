@@ -7,4 +7,4 @@ A command's module has a docstring whose first line is its help, ``EXIT_STATUS``
 from __future__ import annotations
 
 #: In the order in which --help lists them.
-COMMANDS = ("list", "doctor")
+COMMANDS = ("list", "doctor", "reset")

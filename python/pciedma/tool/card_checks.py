@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from .cards import CardState, State
+from .cards import CardState, ChannelState, State
 from .facts import Facts
 from .findings import Finding, note, ok, problem, skipped
 from .kernel_modules import ConfigLine
@@ -29,7 +30,8 @@ _BOUND = "card is pciedma"
 _FAILED = "failed with error"
 _END_OF_PROBE = re.compile(rf"{_BOUND}|{_FAILED}|: not an? .*card|XDMA cores before|: 0 H2C, 0 C2H channels")
 
-_TROUBLE = ("the card could not be stopped", "the card does not answer", "the bus has failed", "function reset failed")
+_TROUBLE = ("the card could not be stopped", "the card does not answer", "the bus has failed", "function reset failed",
+            "configuration space was lost", "had to be stopped")
 
 
 def _take_over(device: PciDevice, module: str) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ def check_device(facts: Facts) -> list[Finding]:
     if not facts.installed:
         return [skipped(f"{device.address} ({device.ids}): without installed modules their ids are not known")]
     if module:
-        return [ok(f"{device.address} has ids of {module}: {device.ids}")]
+        return [ok(f"{device.address} has ids of {' and '.join(facts.modules_of(device))}: {device.ids}")]
     if device.driver:
         return [_foreign_device(facts, device)]
     if given := _given_ids(facts, device):
@@ -161,7 +163,7 @@ def check_cards(facts: Facts) -> list[Finding]:
     if facts.cards:
         return [ok(", ".join(f"{card.node} ({card.name}, {card.pci.address})" for card in facts.cards))]
     if facts.matching:
-        places = ", ".join(f"{device.address} ({device.ids})" for device, _ in facts.matching)
+        places = ", ".join(dict.fromkeys(f"{device.address} ({device.ids})" for device, _ in facts.matching))
         return [ok(f"none works yet; on the bus with ids of ours: {places}")]
     if not facts.installed:
         why = "may not be seen" if facts.modules_are_hidden else "are not installed here"
@@ -228,7 +230,7 @@ def check_loaded(facts: Facts) -> list[Finding]:
     missing = {
         module: device
         for device, module in facts.matching
-        if device.driver is None and module not in facts.loaded
+        if device.driver is None and not {*facts.modules_of(device)} & {*facts.loaded}
     }
     if missing:
         return [_not_loaded(facts, device, module) for module, device in missing.items()]
@@ -244,13 +246,13 @@ def _declined(facts: Facts, device: PciDevice, module: str) -> Finding:
             *_take_over(device, module)[1:],
         )
     bind = f"echo {device.address} | sudo tee /sys/bus/pci/drivers/{module}/bind"
-    lines = [line for line in facts.log or [] if "pciedma" in line and device.address in line]
+    lines = [line for line in facts.log or [] if module in line and device.address in line]
     line = next((line for line in reversed(lines) if _END_OF_PROBE.search(line)), None)
     if line is None:
         return problem(
             summary,
             "The driver declined it, could not start it, or it was unbound by hand; the kernel log's lines of that "
-            "time tell which. A Capric card that reads all ones is declined without one.",
+            "time tell which.",
             "sudo dmesg | grep pciedma",
             "# if it was unbound by hand:",
             bind,
@@ -269,23 +271,49 @@ def _declined(facts: Facts, device: PciDevice, module: str) -> Finding:
     )
 
 
+def _shared_ids(device: PciDevice, modules: Sequence[str]) -> Finding:
+    owner = device.driver if device.driver in modules else None
+    steps = []
+    for module in modules:
+        if module != owner:
+            others = " ".join(other for other in modules if other != module)
+            steps += [
+                f"# if it is one for {module}:",
+                *_take_over(device, module),
+                f"# after each start, too, if no other card needs {others}: blacklist that in {IDS_FILE}",
+            ]
+    return note(
+        f"{device.address} has ids of {' and '.join(modules)}: {device.ids}; {owner or 'none of them'} has it",
+        "Several designs have these ids. The module that is there first and does not decline the card takes it.",
+        *steps,
+    )
+
+
 def check_driver(facts: Facts) -> list[Finding]:
     """Has our driver taken each card that its ids know?"""
     findings = []
     for device, module in facts.matching:
         if device.driver is None and module in facts.loaded:
             findings.append(_declined(facts, device, module))
-        elif device.driver and not _is_ours(device):
+        elif device.driver and not _is_ours(device) and module == facts.module_of(device):
             findings.append(_foreign_driver(device, module))
+    shared = [_shared_ids(device, facts.modules_of(device)) for device in facts.devices
+              if len(facts.modules_of(device)) > 1]
     bound = [device.address for device in facts.devices if _is_ours(device)]
-    return findings or [ok(f"bound: {', '.join(bound)}" if bound else "nothing to bind")]
+    return [*(findings or [ok(f"bound: {', '.join(bound)}" if bound else "nothing to bind")]), *shared]
 
 
 _STATES = {
     State.NO_ANSWER: "It reads as all ones: it has lost power or its link, or its FPGA is being configured.",
+    State.CONFIG_LOST: "Its memory space or bus mastering is off, or a BAR has changed, as after its FPGA was "
+    "configured anew: calls fail with EIO.",
     State.STOPPED: "It could not be stopped by other means, so the driver has cut it off; calls fail with EIO.",
     State.QUARANTINED: "The card was not proven to leave this memory alone, so it is kept from everybody else.",
 }
+
+
+def _reset(card: CardState) -> tuple[str, ...]:
+    return f"pciedma reset {card.index}", "pciedma doctor"
 
 
 def _ill(card: CardState) -> Finding:
@@ -293,14 +321,24 @@ def _ill(card: CardState) -> Finding:
     return problem(
         f"{card.node} ({card.pci.address}): {card.state.value}{kept}",
         f"{_STATES[card.state]} A reset brings it back if it can be; else switch the machine off and on.",
-        f"python3 -c 'import pciedma; pciedma.open({card.index}).reset()'",
-        "pciedma doctor",
+        *_reset(card),
+    )
+
+
+def _unwell(card: CardState, channel: ChannelState, trouble: str) -> Finding:
+    return problem(
+        f"{channel.node} ({card.pci.address}): {trouble}",
+        "failing: the engine had to be stopped several times in a row, and no transfer went well since; broken: its "
+        "calls fail at once until the card is reset. The kernel log says since when. If a reset does not help, look at "
+        "the card's logic and at what it is connected to.",
+        *_reset(card),
     )
 
 
 def check_health(facts: Facts) -> list[Finding]:
     """Does each card still work, as far as it shows?"""
     findings = [_ill(card) for card in facts.cards if card.state != State.OK]
+    findings += [_unwell(card, *pair) for card in facts.cards if card.state == State.OK for pair in card.unwell]
     return findings or [ok("all cards answer" if facts.cards else "no card is bound")]
 
 

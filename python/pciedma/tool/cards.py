@@ -22,19 +22,29 @@ class State(enum.Enum):
     OK = "ok"
     QUARANTINED = "quarantined"  #: memory is kept, because the card may still write to it
     STOPPED = "stopped"  #: the driver gave it up, and keeps it off the bus
+    CONFIG_LOST = "configuration lost"  #: its FPGA was configured anew, say: it is not at its addresses any more
     NO_ANSWER = "no answer"  #: it reads as all ones: it is gone, or in a deep sleep
 
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A channel; ``size``: the card's memory in bytes, 0: unknown or none; ``link``: its stable name, if any."""
+    """A channel; ``size``: the card's memory in bytes, 0: unknown or none; ``link``: its stable name, if any.
+
+    ``health`` is each direction's: ok, failing, broken.
+    """
 
     index: int
     node: str
     kind: str
     size: int
     directions: tuple[str, ...]
+    health: dict[str, str]
     link: str | None
+
+    @property
+    def trouble(self) -> str:
+        """The directions that do not work, and how; nothing if all do."""
+        return ", ".join(f"{name} {health}" for name, health in self.health.items() if health != "ok")
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,12 @@ class CardState:
     channels: tuple[ChannelState, ...]
 
     @property
+    def unwell(self) -> list[tuple[ChannelState, str]]:
+        """The channels whose engines do not work, and what of them."""
+        pairs = ((channel, channel.trouble) for channel in self.channels)
+        return [(channel, trouble) for channel, trouble in pairs if trouble]
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """The card's own node, and its channels'."""
         return (self.node, *(channel.node for channel in self.channels))
@@ -66,19 +82,23 @@ def _links(system: System) -> dict[str, str]:
 def _channel(system: System, node: str, links: dict[str, str]) -> ChannelState:
     folder = f"{CLASS}/{node}"
     size = system.number(f"{folder}/size")
+    directions = tuple(name for name in ("c2h", "h2c") if system.exists(f"{folder}/{name}"))
     return ChannelState(
         index=int(node.rpartition("c")[2]),
         node=f"/dev/{node}",
         kind=system.text(f"{folder}/kind") or "unknown",
         size=0 if size == PCIEDMA_SIZE_UNKNOWN else size,
-        directions=tuple(name for name in ("c2h", "h2c") if system.exists(f"{folder}/{name}")),
+        directions=directions,
+        health={name: system.text(f"{folder}/{name}/health") or "ok" for name in directions},
         link=links.get(node),
     )
 
 
-def _state(system: System, address: str, quarantined_bytes: int) -> State:
+def _state(system: System, folder: str, address: str, quarantined_bytes: int) -> State:
     if pci.answers(system, address) is False:
         return State.NO_ANSWER
+    if system.text(f"{folder}/configuration") == "lost":
+        return State.CONFIG_LOST
     if pci.is_bus_master(system, address) is False:
         return State.STOPPED
     return State.QUARANTINED if quarantined_bytes else State.OK
@@ -95,7 +115,7 @@ def _card(system: System, found: FoundCard, links: dict[str, str]) -> CardState:
         node=found.path,
         name=found.name,
         pci=pci.pci_device(system, found.pci_address),
-        state=_state(system, found.pci_address, quarantined_bytes),
+        state=_state(system, folder, found.pci_address, quarantined_bytes),
         quarantined_bytes=quarantined_bytes,
         resets=system.number(f"{folder}/resets"),
         link=links.get(name),

@@ -70,15 +70,18 @@ class Facts:
     def _aliases(self) -> list[tuple[str, str]]:
         return kernel_modules.aliases(self.system, self.release)
 
-    def module_of(self, device: pci.PciDevice) -> str | None:
-        """Return the module of ours that takes a device by its ids; None: none that is installed."""
+    def modules_of(self, device: pci.PciDevice) -> list[str]:
+        """Return the modules of ours that take a device by its ids, of those that are installed."""
         return kernel_modules.matching(self._aliases, device.modalias)
+
+    def module_of(self, device: pci.PciDevice) -> str | None:
+        """Return the first of these, or None."""
+        return next(iter(self.modules_of(device)), None)
 
     @cached_property
     def matching(self) -> list[tuple[pci.PciDevice, str]]:
-        """The devices whose ids are ours, each with its module; unrelated designs may have the same ids."""
-        pairs = ((device, self.module_of(device)) for device in self.devices)
-        return [(device, module) for device, module in pairs if module]
+        """The devices whose ids are ours, each with its modules; unrelated designs may have the same ids."""
+        return [(device, module) for device in self.devices for module in self.modules_of(device)]
 
     @cached_property
     def cards(self) -> list[cards.CardState]:

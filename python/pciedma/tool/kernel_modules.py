@@ -35,8 +35,12 @@ class ConfigLine:
         return f"{self.file}:{self.number}"
 
     def options(self, name: str) -> list[str]:
-        """Return the values that the line gives an option, without the quotes that the kernel takes off."""
-        values = [word.removeprefix(f"{name}=") for word in self.words[2:] if word.startswith(f"{name}=")]
+        """Return the values that the line gives an option, without the quotes that the kernel takes off.
+
+        A lone letter behind a value was meant to belong to it: the kernel takes it for another option.
+        """
+        text = " ".join(self.words[2:])
+        values = re.findall(rf'(?:^| ){name}=("[^"]*"?|\S*(?: [A-Za-z](?= |$))?)', text)
         return [value[1:].removesuffix('"') if value.startswith('"') else value for value in values]
 
 
@@ -110,9 +114,9 @@ def aliases(system: System, release: str) -> list[tuple[str, str]]:
     ]
 
 
-def matching(pairs: list[tuple[str, str]], modalias: str) -> str | None:
-    """Return the module of ours that takes a device, or None."""
-    return next((module for pattern, module in pairs if fnmatchcase(modalias, pattern)), None)
+def matching(pairs: list[tuple[str, str]], modalias: str) -> list[str]:
+    """Return the modules of ours that take a device."""
+    return list(dict.fromkeys(module for pattern, module in pairs if fnmatchcase(modalias, pattern)))
 
 
 def _unpacked(system: System, file: str) -> bytes | None:

@@ -45,7 +45,7 @@ def _card_row(card: CardState) -> tuple[str, ...]:
 
 def _channel_row(channel: ChannelState) -> tuple[str, ...]:
     access = _ACCESS.get(channel.directions, "")
-    return (channel.node, channel.kind, size_text(channel.size), access, "", "", "", channel.link or "")
+    return (channel.node, channel.kind, size_text(channel.size), access, "", "", channel.trouble, channel.link or "")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

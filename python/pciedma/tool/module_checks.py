@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+from collections.abc import Callable, Iterator
 
 from .. import __version__
+from ..uapi import PCIEDMA_SIZE_UNKNOWN
 from . import dkms, kernel_modules
 from .facts import Facts
 from .findings import Finding, note, ok, problem
@@ -36,6 +38,7 @@ _UNSIGNED = ("Loading of unsigned module is rejected",)
 _UNTRUSTED = ("Loading of module with unavailable key is rejected", "unsigned module loading is restricted")
 _ID = r"[0-9a-fA-F]{1,4}"
 _IDS = re.compile(rf"{_ID}:{_ID}(:{_ID}:{_ID})?(,{_ID}:{_ID}(:{_ID}:{_ID})?)*")
+_SIZE = re.compile(r"(0x[0-9a-f]{1,21}|[0-9]{1,22})([KMGTP]?)", re.IGNORECASE | re.ASCII)
 
 
 def _dkms(facts: Facts, *, rebuild: bool = False) -> tuple[str, ...]:
@@ -394,25 +397,44 @@ def check_signature(facts: Facts) -> list[Finding]:
     return [_unsigned(facts, demanded_by, unsigned) if unsigned else _judge_key(facts, demanded_by)]
 
 
-def _bad_ids(line: kernel_modules.ConfigLine) -> str | None:
-    """Return the ids= of a line that the driver would refuse."""
-    return next((ids for ids in line.options("ids") if not _IDS.fullmatch(ids)), None)
+def _ids_are_right(value: str) -> bool:
+    return _IDS.fullmatch(value) is not None
+
+
+def _size_is_right(value: str) -> bool:
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        return False
+    size = int(match[1], 16 if match[1][:2].lower() == "0x" else 10)
+    return size << 10 * " KMGTP".index(match[2].upper() or " ") <= PCIEDMA_SIZE_UNKNOWN
+
+
+#: What the driver can read, and how to say it right.
+_OPTIONS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "ids": (_ids_are_right, "ids=vvvv:dddd, hexadecimal without 0x, or vvvv:dddd:ssss:ssss with the subsystem's; "
+            "several with a comma and no space between them"),
+    "memory_size": (_size_is_right, "memory_size= and a number of bytes up to 2^63-1, decimal or 0x and hexadecimal, "
+                    "with K, M, G, T, P or nothing behind it, and no space"),
+}
+
+
+def _bad_options(line: kernel_modules.ConfigLine) -> Iterator[Finding]:
+    """Return a finding for each option of a line that the driver would refuse."""
+    for name, (is_right, right) in _OPTIONS.items():
+        for value in line.options(name):
+            if not is_right(value):
+                yield problem(
+                    f"{line}: {name}={value} is wrong",
+                    f"The module refuses to load with it. Right is {right}.",
+                    f"sudoedit {line.file}",
+                    f"sudo modprobe {line.words[1]}",
+                )
 
 
 def check_options(facts: Facts) -> list[Finding]:
-    """Does modprobe's configuration give ids that the driver can read?"""
+    """Does modprobe's configuration give options that the driver can read?"""
     lines = [line for line in facts.configuration if line.words[0] == "options"]
-    findings = [
-        problem(
-            f"{line}: ids={ids} is wrong",
-            "The module refuses to load with it. Right is ids=vvvv:dddd, hexadecimal without 0x, or "
-            "vvvv:dddd:ssss:ssss with the subsystem's; several with a comma and no space between them.",
-            f"sudoedit {line.file}",
-            f"sudo modprobe {line.words[1]}",
-        )
-        for line in lines
-        if (ids := _bad_ids(line)) is not None
-    ]
+    findings = [finding for line in lines for finding in _bad_options(line)]
     return findings or [ok(f"{len(lines)} line(s) for our modules in modprobe.d" if lines else "none given")]
 
 
