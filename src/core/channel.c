@@ -382,7 +382,8 @@ static loff_t channel_llseek(struct file *file, loff_t offset, int whence)
 		return -ESPIPE;
 	if (cf->channel->size == PCIEDMA_SIZE_UNKNOWN && whence != SEEK_SET && whence != SEEK_CUR)
 		return -EINVAL; /* nobody knows the end that it is counted from */
-	return fixed_size_llseek(file, offset, whence, cf->channel->size);
+	return generic_file_llseek_size(file, offset, whence, cf->channel->size,
+					cf->channel->size);
 }
 
 /* A broken engine does not block: its error is there at once. */

@@ -113,7 +113,7 @@ def test_spliced_messages_lose_nothing(lab: Lab) -> None:
         "too_long": "EMSGSIZE", "first": 2047, "first_there": True, "rest": 953, "rest_there": True,
         "from": 2047, "from_there": True,
         "file_too_long": "EMSGSIZE", "file_position": ["EMSGSIZE", 0], "file": 2047, "file_there": True,
-        "sendfile_from": "EINVAL", "position": "ESPIPE",
+        "sendfile_from": "EINVAL", "position": "EINVAL",
     }
 
 

@@ -32,12 +32,17 @@ _RWF = {
 }
 
 
+def _name(number: int) -> str:
+    """Return an errno's name, as the kernel spells it."""
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode[number]
+
+
 def _tried(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function returns, or the name of its errno."""
     try:
         return function(*arguments)
     except OSError as error:
-        return errno.errorcode[error.errno or 0]
+        return _name(error.errno or 0)
 
 
 def _counted(value: int) -> int:
@@ -119,7 +124,7 @@ def unsupported(path: str) -> dict[str, Any]:
     with io_uring.Ring(2, io_uring.IOPOLL) as ring, buffers.anonymous(4096) as buffer:
         ring.prepare(io_uring.READ, polled, buffer.address, 100, 0)
         ring.submit()
-        found["iopoll"] = errno.errorcode[-ring.wait(1)[0][1]]
+        found["iopoll"] = _name(-ring.wait(1)[0][1])
     os.close(polled)
     return found
 
@@ -294,7 +299,9 @@ def spliced_messages(path: str) -> dict[str, Any]:
         file.flush()
         found["file_too_long"] = _tried(os.sendfile, fd, file.fileno(), 0, 3000)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
-        found["file_position"] = (_tried(os.sendfile, fd, file.fileno(), None, 3000), file.tell())
+        found["file_position"] = [
+            _tried(os.sendfile, fd, file.fileno(), None, 3000), os.lseek(file.fileno(), 0, os.SEEK_CUR),
+        ]
         found["file"] = os.sendfile(fd, file.fileno(), 953, 2047)
         found["file_there"] = os.read(fd, 2047) == data[953:]
         found["sendfile_from"] = _tried(os.sendfile, file.fileno(), fd, None, 100)
