@@ -26,6 +26,7 @@ from .bench import (
     INT_WR_ENB,
     MEMORY,
     MEMORY_SIZE,
+    MSI,
     WR_DMA_ADR,
     WR_DMA_SIZE,
     Client,
@@ -50,6 +51,7 @@ def connected(card: EmulatedCard, ram: Ram) -> Client:
     client.version()
     client.map(MEMORY, MEMORY_SIZE, ram.fd)
     client.write(4, 6, 2, region=7)
+    client.enable_messages(MSI)
     client.write(DCSR1, INT_WR_ENB)
     return client
 
