@@ -130,9 +130,9 @@ def build_folder(series: str, source: Path, subfolder: Path = Path()) -> Path:
 def take(series: str, module: Path) -> Path:
     """Return the folder with a copy of a *module* from elsewhere; raises LabError unless it fits the kernel."""
     kernel = kernels.provide(series)
-    vermagic = information(module).get("vermagic", ["no kernel"])[0].split()[0]
+    vermagic = information(module).get("vermagic", [""])[0].partition(" ")[0]
     if vermagic != kernel.release:
-        raise cache.LabError(f"{module} is for {vermagic}, and not for the guest's {kernel.release}")
+        raise cache.LabError(f"{module} is for {vermagic or 'no kernel'}, and not for the guest's {kernel.release}")
     folder = BUILD / series / _foreign(module)
     with cache.locked(BUILD / series / "lock"):
         mirror(module.parent, folder, {Path(module.name): module}, sources=lambda folder: [])

@@ -31,8 +31,8 @@ class Guest:
 
     ``folder`` takes what is kept of a run, ``results`` is shared with the guest, ``sockets`` is a folder with a
     path short enough for UNIX sockets. ``icount`` makes the guest's clock count instructions, one a nanosecond.
-    ``work`` and ``root_folder``: there is a folder to share at WORK, or ROOT, where the guest finds it, too; ``modules``
-    is that of the kernel's own modules.
+    ``work`` and ``root_folder``: there is a folder to share at WORK, or ROOT, where the guest finds it, too;
+    ``modules`` is that of the kernel's own modules.
     With ``native_hotplug`` the kernel itself serves the ports' slots, not ACPI, and the ports report whether their
     links are active. If it ``is_installed``, the root is a whole system that may write to it; ``words`` go to the end
     of the kernel's command line; ``firmware`` boots what it finds, in place of QEMU the kernel.

@@ -265,8 +265,8 @@ def test_channel_of_no_card_is_enotty_or_ebadf(caller: Caller) -> None:
 
 
 CALLS = [
-    "card_get_info", "card_is_older", "card_reset", "card_listen", "card_get_events", "channel_get_info", "channel_set_timeout",
-    "channel_set_wait_mode", "channel_get_wait", "channel_cancel",
+    "card_get_info", "card_is_older", "card_reset", "card_listen", "card_get_events", "channel_get_info",
+    "channel_set_timeout", "channel_set_wait_mode", "channel_get_wait", "channel_cancel",
 ]
 
 

@@ -1,0 +1,117 @@
+"""The Python binding with the real driver: what it opens, what it refuses, and whole transfers."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import Any
+
+import pytest
+
+import pciedma
+
+from .conftest import Lab
+
+#: So long that there is time to disturb it, at BANDWIDTH MB/s.
+LENGTH = 16 << 20
+BANDWIDTH = 20
+
+
+@pytest.mark.parametrize("card", ["capric", "edu", "xdma"])
+def test_card_is_opened_by_all_that_names_it(lab: Lab, card: str) -> None:
+    node = lab.nodes[card]
+    found = lab.call("binding:opened_by", node=node, address=lab.addresses[card])
+    ways = {"link", "path object", "bytes", "text", "number", "found", "address"}
+    assert found == {way: [node, f"{node}c0", f"{node}c0"] for way in ways}
+
+
+@pytest.mark.parametrize("card", ["capric", "edu", "xdma"])
+def test_what_is_no_card_or_no_channel_is_refused(lab: Lab, card: str) -> None:
+    node = lab.nodes[card]
+    found = lab.call("binding:refused", node=node)
+    assert {one["class"] for one in found.values()} == {"WrongNodeError"}, found
+    assert {one["errno"] for one in found.values()} == {errno.ENOTTY}
+    assert f"pciedma.open('{node}').channel(0)" in found["channel as card"]["text"]
+    assert "pciedma.open(CARD).channel(NUMBER)" in found["card as channel"]["text"]
+    for name in ("null as card", "null as channel", "console as card", "folder as card"):
+        assert "not a node of pciedma" in found[name]["text"]
+    renamed = lab.call("binding:renamed", node=node)
+    number = node.removeprefix("/dev/pciedma")
+    assert (renamed["class"], f"pciedma.open({number}).channel(0)" in renamed["text"]) == ("WrongNodeError", True)
+
+
+def test_call_that_the_driver_does_not_know_names_both_versions(lab: Lab) -> None:
+    found = lab.call("binding:unknown_call", node=lab.nodes["xdma"])
+    for name in ("card", "channel"):
+        assert (found[name]["class"], found[name]["errno"]) == ("DriverTooOldError", errno.ENOTTY)
+        version = f"{pciedma.__version__} (ABI {pciedma.uapi.PCIEDMA_ABI_VERSION})"
+        assert found[name]["text"].count(version) == 2
+        assert "modprobe -r pciedma_xdma pciedma" in found[name]["text"]
+
+
+def test_whole_transfers_of_edu_end_with_its_memory(lab: Lab) -> None:
+    path = lab.nodes["edu"] + "c0"
+    assert lab.call("binding:whole", path=path, direction="read", length=5000, address=4000) == {
+        "moved": 96, "class": "", "signals": 0,
+    }
+    found = lab.call("binding:whole", path=path, direction="write", length=5000)
+    assert (found["moved"], found["class"], found["errno"]) == (4096, "TransferError", errno.ENOSPC)
+    assert f"writing 5000 bytes at 0x0 of {path}: No space left on device, after 4096 bytes" in found["text"]
+
+
+def _slow(lab: Lab) -> None:
+    lab.xdma.control.set_fault(f"bandwidth={BANDWIDTH}")
+    lab.xdma.control.counters(reset=True)
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_signals_do_not_shorten_a_whole_transfer(lab: Lab, direction: str) -> None:
+    _slow(lab)
+    found = lab.call("binding:whole", path=lab.memory, direction=direction, length=LENGTH, signal_after_s=0.1)
+    assert found.pop("signals") >= 2
+    assert found == {"moved": LENGTH, "class": ""}
+
+
+@pytest.mark.parametrize("direction", ["read", "write"])
+def test_cancel_ends_a_whole_transfer(lab: Lab, direction: str) -> None:
+    _slow(lab)
+    found = lab.call("binding:whole", path=lab.memory, direction=direction, length=2 * LENGTH, cancelled=True)
+    assert (found["class"], found["errno"]) == ("RequestCancelledError", errno.ECANCELED)
+    assert 0 < found["moved"] < 2 * LENGTH
+    assert found["partial"] == (found["moved"] if direction == "read" else 0)
+    assert found["text"].endswith(f"Operation canceled, after {found['moved']} bytes")
+
+
+def _moving(lab: Lab, counter: str, least: int) -> None:
+    end = time.monotonic() + 30 * lab.vm.patience
+    while lab.xdma.control.counters().get(counter, 0) < least:
+        assert time.monotonic() < end, counter
+        time.sleep(0.01)
+
+
+def test_error_of_the_card_loses_nothing_that_arrived(lab: Lab) -> None:
+    lab.call("binding:fill", path=lab.memory, length=LENGTH, seed=5)
+    _slow(lab)
+    reading = lab.start("binding:partial", path=lab.memory, length=LENGTH, seed=5)
+    _moving(lab, "c2h0_bytes", LENGTH // 4)
+    lab.xdma.control.set_fault("read_error")
+    found: dict[str, Any] = reading.value(120)
+    assert (found["class"], found["errno"], found["right"]) == ("TransferError", errno.EIO, True)
+    assert 0 < found["moved"] < LENGTH
+    assert f"reading {LENGTH} bytes at 0x0 of {lab.memory}: Input/output error, after " in found["text"]
+
+
+def test_error_of_the_card_that_passes_is_survived_by_a_whole_transfer(lab: Lab) -> None:
+    lab.call("binding:fill", path=lab.memory, length=LENGTH, seed=6)
+    _slow(lab)
+    errors = lab.sysfs("xdma", "c0/c2h/errors")
+    reading = lab.start("binding:partial", path=lab.memory, length=LENGTH, seed=6)
+    _moving(lab, "c2h0_bytes", LENGTH // 4)
+    lab.xdma.control.set_fault("read_error*1")
+    assert reading.value(120) == {"class": "", "right": True}
+    assert lab.sysfs("xdma", "c0/c2h/errors") == errors + 1
+
+
+@pytest.mark.parametrize("card", ["edu", "xdma"])
+def test_buffers_of_all_shapes_are_filled(lab: Lab, card: str) -> None:
+    assert lab.call("binding:shapes", path=lab.nodes[card] + "c0") == []
