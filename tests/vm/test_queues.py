@@ -97,7 +97,9 @@ def test_unbind_ends_what_waits(lab: Lab, way: str) -> None:
     [("cancel", 20, "ECANCELED"), ("io_cancel", 20, "ECANCELED"), ("", 0.5, "ETIMEDOUT")],
 )
 def test_pages_that_never_come_do_not_stop_others(lab: Lab, end: str, timeout_s: float, result: str) -> None:
+    before = lab.sysfs("xdma", "c0/c2h/timeouts")
     assert lab.call("queues:stuck", path=lab.memory, end=end, timeout_s=timeout_s) == result
+    assert lab.sysfs("xdma", "c0/c2h/timeouts") == before + (result == "ETIMEDOUT")
     lab.settled()
     assert lab.call("memory:aio", path=lab.memory, depth=16, rounds=1) == {"bad": []}
 
