@@ -44,10 +44,18 @@ static const struct pciedma_channel_desc loop_channel = {
 	.shared	= true,
 };
 
+static const struct pciedma_window_desc loop_user = {
+	.name		= "user",
+	.bar		= LOOP_USER_BAR,
+	.widths		= 4,
+	.mappable	= true,
+};
+
 static int loop_identify(struct pciedma_card *card, const struct pci_device_id *id)
 {
 	struct loop *loop = pciedma_card_priv(card);
 	u32 found;
+	int ret;
 
 	loop->bar = pciedma_card_map(card, LOOP_BAR, LOOP_BAR_LENGTH, LOOP_BAR_LENGTH);
 	if (IS_ERR(loop->bar))
@@ -58,7 +66,8 @@ static int loop_identify(struct pciedma_card *card, const struct pci_device_id *
 			 found);
 		return -ENODEV;
 	}
-	return pciedma_channel_add(card, &loop_channel);
+	ret = pciedma_channel_add(card, &loop_channel);
+	return ret ?: pciedma_window_add(card, &loop_user);
 }
 
 /* Whoever had the card before may have left a DMA under way. */

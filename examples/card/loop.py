@@ -42,10 +42,15 @@ CARD = Register("CARD", 0x18, (
 LENGTH = Register("LENGTH", 0x1C, (
     Field(12, 0, "length", RW, 0, "bytes, 1 to 4096"),
 ))
+LAMPS = Register("LAMPS", 0x00, (
+    Field(7, 0, "lamps", RW, 0, "those that are lit"),
+))
 SETTINGS = (INTERRUPT, HOST_LOW, HOST_HIGH, CARD, LENGTH)
 REGISTERS = (ID, COMMAND, STATUS, *SETTINGS)
-BY_OFFSET = {register.offset: register for register in REGISTERS}
 
+#: The BAR of the user's own logic, of which this one has lamps.
+USER_BAR = 1
+BY_PLACE = {(0, register.offset): register for register in REGISTERS} | {(USER_BAR, LAMPS.offset): LAMPS}
 MEMORY_LENGTH = 65536
 LONGEST = 4096
 BURST = 256
@@ -59,9 +64,9 @@ class Model(CardModel):
     name = "loop"
     identity = Identity(
         vendor=0x1234, device=0x100B, subsystem_vendor=0x1234, subsystem_device=0x100B,
-        class_code=0xFF0000, bars=(4096, 0, 0, 0, 0, 0), msi_vectors=1,
+        class_code=0xFF0000, bars=(4096, 4096, 0, 0, 0, 0), msi_vectors=1,
     )
-    register_names = names((0, REGISTERS))
+    register_names = names((0, REGISTERS), (USER_BAR, (LAMPS,)))
     faults_known: ClassVar = COMMON_FAULTS | {"stall": nothing}
 
     def __init__(self, variant: str | None = None, seed: int = 0) -> None:
@@ -74,6 +79,7 @@ class Model(CardModel):
     def reset(self) -> None:
         """Go to the reset state: a DMA under way is gone, and the memory keeps what it had."""
         self.values = {register.offset: register.reset for register in REGISTERS}
+        self.lamps = LAMPS.reset
         self.number += 1
         self.to_host = self.done = False
         self.count = 0
@@ -89,6 +95,8 @@ class Model(CardModel):
         if size != 4 or offset % 4:
             self.records.violation("access_size", f"{size}-byte read at {offset:#x}: all registers are 32 bits")
             return 0
+        if bar == USER_BAR:
+            return self.lamps if offset == LAMPS.offset else 0
         return self._value(offset)
 
     def _value(self, offset: int) -> int:
@@ -98,14 +106,16 @@ class Model(CardModel):
 
     def write_register(self, bar: int, offset: int, size: int, value: int) -> None:
         """Do what a write does, after a look at whether the data sheet allows it."""
-        register = BY_OFFSET.get(offset)
+        register = BY_PLACE.get((bar, offset))
         if size != 4 or register is None:
             self.records.violation("reserved_register", f"{size}-byte write at {offset:#x}")
             return
         if value & ~register.writable:
             self.records.violation("reserved_bits", f"write of {value:#x} to {register.name}")
         value &= register.writable
-        if register is COMMAND:
+        if register is LAMPS:
+            self.lamps = value
+        elif register is COMMAND:
             self._command(value)
         elif register is STATUS:
             self.done = self.done and not value & STATUS.mask("done")

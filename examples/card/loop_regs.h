@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Loop's registers (BAR0, 4096 bytes, little-endian, 32-bit accesses).
+ * Loop's registers (BAR0, 4096 bytes, little-endian, 32-bit accesses), and where those of its
+ * user's logic are.
  */
 #ifndef LOOP_REGS_H
 #define LOOP_REGS_H
@@ -11,6 +12,7 @@
 #define LOOP_DEVICE_ID		0x100b
 #define LOOP_BAR		0
 #define LOOP_BAR_LENGTH		4096
+#define LOOP_USER_BAR		1
 
 #define ID			0x00
 #define ID_LOOP			0x4c4f4f50

@@ -21,11 +21,12 @@ from .errors import (
     WouldBlockError,
     WrongNodeError,
 )
+from .window import Window, WindowInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "DriverTooOldError", "EngineInfo",
     "FoundCard", "Kind", "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError",
-    "TransferError", "WaitMode", "WouldBlockError", "WrongNodeError", "list_cards", "open",
+    "TransferError", "WaitMode", "Window", "WindowInfo", "WouldBlockError", "WrongNodeError", "list_cards", "open",
 ]

@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, Literal, SupportsIndex
 
 from . import uapi
 from .channel import Channel
 from .errors import DriverTooOldError, NoCardError, WrongNodeError
 from .node import Node, NodePath, as_int
+from .window import Window
 
 #: Where the kernel shows the cards, and where their nodes are.
 SYSFS = Path("/sys/class/pciedma")
@@ -38,6 +39,7 @@ class CardInfo:
     abi_version: int
     driver_version: str
     event_lines: int
+    windows: int
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,23 @@ class Card(Node):
         return (self.channel(number) for number in range(self.info.channels))
 
     __contains__ = None  # would open channels
+
+    def window(self, which: int | str = 0, *, by: Literal["mmap", "call"] | None = None) -> Window:
+        """Open a window onto the registers of the card's own logic, by number or name (``"user"``); see Window.
+
+        The caller closes it. Raises IndexError or LookupError if there is none, NotPermittedError.
+        """
+        if isinstance(which, str):
+            names = [self._window_name(index) for index in range(self.info.windows)]
+            if which not in names:
+                raise LookupError(f"{self.path} has no window {which!r}; windows: {', '.join(names) or 'none'}")
+            which = names.index(which)
+        if not 0 <= which < self.info.windows:
+            raise IndexError(f"{self.path} has {self.info.windows} windows")
+        return Window(f"{self.path}w{which}", by=by)
+
+    def _window_name(self, index: int) -> str:
+        return (SYSFS / f"pciedma{self.info.index}w{index}/name").read_text().strip()
 
     def reset(self) -> None:
         """Stop all engines and reset the card.

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import operator
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,8 @@ def _explained(error: OSError, path: str) -> OSError:
         text = "no such card: is its driver loaded (lsmod), and does `ls /dev/pciedma*` show it?"
         return NoCardError(errno.ENOENT, text, path)
     if isinstance(error, PermissionError):
-        text = "not permitted: be a member of the group pciedma (adduser USER pciedma, then log in again)"
+        group = "pciedma-regs" if re.search(r"\dw\d+$", os.path.realpath(path)) else "pciedma"
+        text = f"not permitted: be a member of the group {group} (adduser USER {group}, then log in again)"
         return NotPermittedError(error.errno, text, path)
     if error.errno in (errno.EISDIR, errno.ENOTDIR):
         return WrongNodeError(errno.ENOTTY, _FOREIGN, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_char, c_int32, c_int64, c_uint16, c_uint32, c_uint64
 
-PCIEDMA_ABI_VERSION = 1
+PCIEDMA_ABI_VERSION = 2
 
 PCIEDMA_KIND_MEMORY = 1
 PCIEDMA_KIND_MESSAGE = 2
@@ -17,6 +17,8 @@ PCIEDMA_WAIT_ADAPTIVE = 2
 
 PCIEDMA_TIMEOUT_NONE = -1
 PCIEDMA_ENGINE_PRESENT = 1 << 0
+PCIEDMA_WINDOW_MAPPABLE = 1 << 0
+PCIEDMA_WINDOW_WRITE_COMBINING = 1 << 1
 PCIEDMA_MAX_EVENTS = 32
 PCIEDMA_SIZE_UNKNOWN = (1 << 63) - 1
 
@@ -37,7 +39,8 @@ class pciedma_card_info(ctypes.Structure):  # noqa: N801
         ("pci_address", c_char * 16),
         ("driver_version", c_char * 24),
         ("event_lines", c_uint32),
-        ("reserved", c_uint32 * 7),
+        ("windows", c_uint32),
+        ("reserved", c_uint32 * 6),
     ]
 
 
@@ -69,6 +72,22 @@ class pciedma_channel_info(ctypes.Structure):  # noqa: N801
         ("c2h", pciedma_engine_info),
         ("h2c", pciedma_engine_info),
         ("reserved", c_uint32 * 8),
+    ]
+
+
+class pciedma_window_info(ctypes.Structure):  # noqa: N801
+    """``struct pciedma_window_info``."""
+
+    _fields_ = [
+        ("flags", c_uint32),
+        ("card", c_uint32),
+        ("window", c_uint32),
+        ("widths", c_uint32),
+        ("size", c_uint64),
+        ("mmap_offset", c_uint64),
+        ("name", c_char * 16),
+        ("bar", c_uint32),
+        ("reserved", c_uint32 * 7),
     ]
 
 
@@ -130,3 +149,4 @@ PCIEDMA_IOC_RESET = _ioc(_IOC_WRITE, 0x04, pciedma_reset)
 PCIEDMA_IOC_CANCEL = _ioc(_IOC_WRITE, 0x05, pciedma_cancel)
 PCIEDMA_IOC_SET_EVENTS = _ioc(_IOC_WRITE, 0x06, pciedma_events)
 PCIEDMA_IOC_GET_EVENTS = _ioc(_IOC_READ | _IOC_WRITE, 0x07, pciedma_events)
+PCIEDMA_IOC_WINDOW_INFO = _ioc(_IOC_READ | _IOC_WRITE, 0x08, pciedma_window_info)

@@ -43,6 +43,8 @@ class Identity:
     bars: tuple[int, ...]
     #: Numbers of the BARs that are 64 bits wide: each takes the next one's place, too.
     bars_64bit: tuple[int, ...] = ()
+    #: Numbers of those that hold memory: reads change nothing, and writes may be put together.
+    bars_prefetchable: tuple[int, ...] = ()
     revision: int = 0
     msi_vectors: int = 1
     msi_64bit: bool = True
@@ -90,8 +92,9 @@ class ConfigSpace:
         if not length:
             return
         offset, is_64bit = 0x10 + 4 * number, number in self.identity.bars_64bit
+        kind = (0x4 if is_64bit else 0) | (0x8 if number in self.identity.bars_prefetchable else 0)
+        self._put(offset, "<I", kind)
         if is_64bit:
-            self._put(offset, "<I", 0x4)
             self._allow(offset, "<Q", 0x10000000000000000 - length)
         else:
             self._allow(offset, "<I", 0x100000000 - length)

@@ -193,6 +193,33 @@ static unsigned int xdma_irq_number(struct xdma *xdma, enum pciedma_direction di
 	return direction == PCIEDMA_H2C ? number : xdma->counts[PCIEDMA_H2C] + number;
 }
 
+/*
+ * The user's logic: registers behind an AXI-Lite bus of 32 bits, which serves one doubleword at a
+ * time, with a strobe for each byte of it; and, past the engines, the memory that they reach, or
+ * whatever else the designer has put there: only a prefetchable BAR says that it is memory.
+ */
+static void xdma_add_windows(struct pciedma_card *card, int config)
+{
+	struct pci_dev *pdev = pciedma_card_pdev(card);
+	struct pciedma_window_desc window;
+	int bar;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (bar == config || !pci_resource_len(pdev, bar))
+			continue;
+		window = (struct pciedma_window_desc) {
+			.name		= bar < config ? "user" : "bypass",
+			.bar		= bar,
+			.widths		= bar < config ? 1 | 2 | 4 : 1 | 2 | 4 | 8,
+			.write_combining = bar > config &&
+				(pci_resource_flags(pdev, bar) & IORESOURCE_PREFETCH),
+			.mappable	= true,
+		};
+		/* Data move without it; the log has the reason. */
+		pciedma_window_add(card, &window);
+	}
+}
+
 static int xdma_identify(struct pciedma_card *card, const struct pci_device_id *id)
 {
 	struct pci_dev *pdev = pciedma_card_pdev(card);
@@ -215,6 +242,7 @@ static int xdma_identify(struct pciedma_card *card, const struct pci_device_id *
 	for (i = 0; i < XDMA_MAX_ENGINES; i++)
 		xdma->engines[i].vector = xdma_irq_number(xdma, i % PCIEDMA_DIRECTIONS,
 							  i / PCIEDMA_DIRECTIONS);
+	xdma_add_windows(card, bar);
 	pci_info(pdev, "XDMA core in BAR%d: %u H2C, %u C2H channels\n", bar,
 		 xdma->counts[PCIEDMA_H2C], xdma->counts[PCIEDMA_C2H]);
 	return xdma->counts[PCIEDMA_H2C] + xdma->counts[PCIEDMA_C2H] ? 0 : -ENODEV;

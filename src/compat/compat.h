@@ -8,6 +8,7 @@
 
 #include <linux/eventfd.h>
 #include <linux/fs.h>
+#include <linux/mm.h>
 #include <linux/uio.h>
 
 #ifndef HAVE_ITER_IOV
@@ -35,6 +36,22 @@ static inline const struct iovec *iter_iov(const struct iov_iter *iter)
 
 #ifndef HAVE_COPY_SPLICE_READ
 #include "copy_splice_read.h"
+#endif
+
+#ifndef HAVE_VM_FLAGS_SET
+/* Before 6.3 flags were set as they are. */
+static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags |= flags;
+}
+#endif
+
+#ifndef HAVE_RELEASE_FAULT_LOCK
+/* Before 6.7 there was but one lock that a fault of a file could hold. */
+static inline void release_fault_lock(struct vm_fault *vmf)
+{
+	mmap_read_unlock(vmf->vma->vm_mm);
+}
 #endif
 
 #endif /* PCIEDMA_COMPAT_H */

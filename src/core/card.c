@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "trace.h"
+#include "windows.h"
 
 static DEFINE_IDA(card_ida);
 
@@ -80,33 +81,58 @@ static void card_unmap(struct pciedma_card *card)
 {
 	int bar;
 
+	pciedma_windows_unmap(card);
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
-		if (!card->mmio[bar])
-			continue;
-		pci_iounmap(card->pdev, card->mmio[bar]);
-		pci_release_region(card->pdev, bar);
+		if (card->mmio[bar])
+			pci_iounmap(card->pdev, card->mmio[bar]);
 		card->mmio[bar] = NULL;
+		if (card->requested & BIT(bar))
+			pci_release_region(card->pdev, bar);
 	}
+	card->requested = 0;
 }
 
-static void card_dev_release(struct device *dev)
+/* Of one that card_init() failed for, too. */
+static void card_free(struct pciedma_card *card)
 {
-	struct pciedma_card *card = container_of(dev, struct pciedma_card, dev);
-
 	percpu_ref_exit(&card->gate);
+	pciedma_windows_free(card);
+	if (!IS_ERR_OR_NULL(card->inode))
+		pciedma_inode_free(card->inode);
 	kfree(card->config);
 	kfree(card->priv);
 	kfree(card);
 }
 
+static void card_dev_release(struct device *dev)
+{
+	card_free(container_of(dev, struct pciedma_card, dev));
+}
+
+static int card_init(struct pciedma_card *card)
+{
+	int ret;
+
+	card->priv = kzalloc(card->type->card_priv, GFP_KERNEL);
+	if (!card->priv)
+		return -ENOMEM;
+	card->inode = pciedma_inode_alloc();
+	if (IS_ERR(card->inode))
+		return PTR_ERR(card->inode);
+	ret = pciedma_windows_alloc(card);
+	return ret ?: percpu_ref_init(&card->gate, gate_release, 0, GFP_KERNEL);
+}
+
 static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedma_card_type *type)
 {
 	struct pciedma_card *card = kzalloc(sizeof(*card), GFP_KERNEL);
+	int ret;
 
 	if (!card)
 		return ERR_PTR(-ENOMEM);
 	card->pdev = pdev;
 	card->type = type;
+	card->node_ops = &pciedma_windows_ops;
 	init_completion(&card->gate_closed);
 	init_waitqueue_head(&card->poll_wait);
 	spin_lock_init(&card->events_lock);
@@ -114,11 +140,10 @@ static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedm
 	mutex_init(&card->reset_lock);
 	mutex_init(&card->recovery_lock);
 	INIT_WORK(&card->recovery, pciedma_recovery_work);
-	card->priv = kzalloc(type->card_priv, GFP_KERNEL);
-	if (!card->priv || percpu_ref_init(&card->gate, gate_release, 0, GFP_KERNEL)) {
-		kfree(card->priv);
-		kfree(card);
-		return ERR_PTR(-ENOMEM);
+	ret = card_init(card);
+	if (ret) {
+		card_free(card);
+		return ERR_PTR(ret);
 	}
 	device_initialize(&card->dev);
 	card->dev.release = card_dev_release;
@@ -176,8 +201,9 @@ static void card_run(struct pciedma_card *card)
 	}
 }
 
-static void card_put_channels(struct pciedma_card *card)
+static void card_put_nodes(struct pciedma_card *card)
 {
+	pciedma_windows_put(card);
 	while (card->num_channels)
 		put_device(&card->channels[--card->num_channels]->dev);
 }
@@ -190,13 +216,14 @@ static int card_register_nodes(struct pciedma_card *card)
 	ret = pciedma_card_register(card);
 	for (i = 0; !ret && i < card->num_channels; i++)
 		ret = pciedma_channel_register(card->channels[i]);
-	return ret;
+	return ret ?: pciedma_windows_register(card);
 }
 
 static void card_unregister_nodes(struct pciedma_card *card)
 {
 	unsigned int i;
 
+	pciedma_windows_unregister(card);
 	for (i = 0; i < card->num_channels; i++)
 		pciedma_node_remove(&card->channels[i]->cdev, &card->channels[i]->dev);
 	pciedma_node_remove(&card->cdev, &card->dev);
@@ -227,6 +254,7 @@ static void card_take_down(struct pciedma_card *card)
 {
 	WRITE_ONCE(card->removed, true);
 	percpu_ref_kill(&card->gate);
+	card->node_ops->gone(card);
 	pciedma_card_shut_down(card);
 	pciedma_card_wake(card);
 	card_unregister_nodes(card);
@@ -321,7 +349,7 @@ int pciedma_card_probe(struct pci_dev *pdev, const struct pci_device_id *id,
 
 err_disable:
 	card_unmap(card);
-	card_put_channels(card);
+	card_put_nodes(card);
 	pci_set_drvdata(pdev, NULL);
 	pci_disable_device(pdev);
 err_index:
@@ -354,6 +382,6 @@ void pciedma_card_remove(struct pciedma_card *card)
 	pci_clear_master(pdev);
 	pci_disable_device(pdev);
 	ida_free(&card_ida, card->index);
-	card_put_channels(card);
+	card_put_nodes(card);
 	put_device(&card->dev);
 }

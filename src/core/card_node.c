@@ -7,7 +7,7 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 
-#include "core.h"
+#include "windows.h"
 
 static int card_open(struct inode *inode, struct file *file)
 {
@@ -73,6 +73,7 @@ long pciedma_card_get_info(struct pciedma_card *card, void __user *argument)
 	info.abi_version = PCIEDMA_ABI_VERSION;
 	info.index = card->index;
 	info.channels = card->num_channels;
+	info.windows = card->windows->count;
 	info.event_lines = card->type->event_lines;
 	info.vendor = pdev->vendor;
 	info.device = pdev->device;

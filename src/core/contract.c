@@ -149,6 +149,25 @@ void *pciedma_engine_memory(struct pciedma_engine *engine, dma_addr_t *dma)
 EXPORT_SYMBOL_GPL(pciedma_engine_memory);
 
 /**
+ * pciedma_card_request() - have a BAR for core, unless it was had before
+ * @card: the card
+ * @bar:  number of the BAR
+ *
+ * Context: inside identify. Core releases it.
+ * Return: 0 or an errno.
+ */
+int pciedma_card_request(struct pciedma_card *card, int bar)
+{
+	int ret = 0;
+
+	if (!(card->requested & BIT(bar)))
+		ret = pci_request_region(card->pdev, bar, card->type->name);
+	if (!ret)
+		card->requested |= BIT(bar);
+	return ret;
+}
+
+/**
  * pciedma_card_map() - map a BAR whose length is plausible
  * @card: the card
  * @bar:  number of the BAR
@@ -171,15 +190,11 @@ void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size
 			 (unsigned long long)length);
 		return IOMEM_ERR_PTR(-ENODEV);
 	}
-	ret = pci_request_region(pdev, bar, card->type->name);
+	ret = pciedma_card_request(card, bar);
 	if (ret)
 		return IOMEM_ERR_PTR(ret);
 	card->mmio[bar] = pci_iomap(pdev, bar, 0);
-	if (!card->mmio[bar]) {
-		pci_release_region(pdev, bar);
-		return IOMEM_ERR_PTR(-ENOMEM);
-	}
-	return card->mmio[bar];
+	return card->mmio[bar] ?: IOMEM_ERR_PTR(-ENOMEM);
 }
 EXPORT_SYMBOL_GPL(pciedma_card_map);
 

@@ -9,6 +9,7 @@
  *   user pages      pinned and mapped from before a transfer is handed to its
  *                   engine until after its end is proven
  *   request         on the stack of the call that made it
+ *   card's inode    from probe to the last close or munmap of a window
  *   async request   inside the first of its transfers, which it frees last; before
  *                   that, if it found no room, an allocation of its own, from
  *                   submission until it ends or the engine has its transfers
@@ -18,6 +19,8 @@
  *   device_lock(pdev)         taken by the PCI core around probe, remove, resets
  *   card->reset_lock          one RESET at a time
  *   card->recovery_lock       one ladder at a time
+ *   windows->lock             whether windows' registers may be touched; taken by faults with
+ *                             mmap_lock held, so nothing under it may touch user memory
  *   channel->open_lock        exclusive opens
  *   backlog->sift_lock        one walk over an open file's postponed requests at a time
  *   AIO's ctx_lock            held where the kernel cancels a request: hence no request
@@ -430,6 +433,24 @@ struct pciedma_listener {
 };
 
 /**
+ * struct pciedma_node_ops - what resets, power and removal tell to those who give user space
+ *                           a card's registers
+ *
+ * All in process context, possibly with device_lock and recovery_lock held.
+ */
+struct pciedma_node_ops {
+	/**
+	 * @closing: From its return until @open nobody may touch registers. Calls fail with
+	 * @error meanwhile, or wait if that is 0. May be called again.
+	 */
+	void (*closing)(struct pciedma_card *card, int error);
+	/** @open: They may be touched, unless the card has gone. */
+	void (*open)(struct pciedma_card *card);
+	/** @gone: From its return on nobody touches registers. */
+	void (*gone)(struct pciedma_card *card);
+};
+
+/**
  * struct pciedma_card - a card: /dev/pciedma<index>
  * @dev:            the node's device
  * @cdev:           the node
@@ -439,6 +460,10 @@ struct pciedma_listener {
  * @gate:           a reference for each operation that is under way
  * @gate_closed:    the last of them has left
  * @mmio:           mapped BARs
+ * @requested:      BARs that core has for itself, as a mask
+ * @inode:          what files of its nodes are mapped by
+ * @windows:        its windows
+ * @node_ops:       who is told when registers must not be touched
  * @channels:       its channels
  * @num_channels:   how many
  * @vectors:        its interrupt vectors
@@ -477,6 +502,10 @@ struct pciedma_card {
 	struct percpu_ref gate;
 	struct completion gate_closed;
 	void __iomem *mmio[PCI_STD_NUM_BARS];
+	unsigned long requested;
+	struct inode *inode;
+	struct pciedma_windows *windows;
+	const struct pciedma_node_ops *node_ops;
 	struct pciedma_channel *channels[PCIEDMA_MAX_CHANNELS];
 	unsigned int num_channels;
 	struct pciedma_vector vectors[PCIEDMA_MAX_VECTORS];
@@ -639,6 +668,13 @@ bool pciedma_card_enter(struct pciedma_card *card);
 void pciedma_card_leave(struct pciedma_card *card);
 struct pciedma_engine *pciedma_card_next_engine(struct pciedma_card *card, unsigned int index);
 void pciedma_card_wake(struct pciedma_card *card);
+
+/* card_inode.c */
+struct inode *pciedma_inode_alloc(void);
+void pciedma_inode_free(struct inode *inode);
+
+/* contract.c */
+int pciedma_card_request(struct pciedma_card *card, int bar);
 
 /* card_node.c */
 int pciedma_card_register(struct pciedma_card *card);

@@ -40,8 +40,10 @@ static void engines_set_state(struct pciedma_card *card, u32 mask, enum pciedma_
 {
 	struct pciedma_engine *engine;
 
-	if (state == PCIEDMA_ENGINE_DEAF)
+	if (state == PCIEDMA_ENGINE_DEAF) {
 		pciedma_events_silence(card);
+		card->node_ops->closing(card, card->frozen ? -EIO : 0);
+	}
 	pciedma_for_each_engine(card, engine) {
 		if (!(mask & BIT(engine->index)))
 			continue;
@@ -231,6 +233,7 @@ static int card_init(struct pciedma_card *card)
 	}
 	card_pin(card, true);
 	pciedma_events_restore(card);
+	card->node_ops->open(card);
 	return 0;
 }
 
@@ -352,6 +355,8 @@ static void card_give_up(struct pciedma_card *card)
 	if (!card->lost && !config_lost)
 		WRITE_ONCE(card->stopped, true);
 	engines_settle(card, all_engines(card), proof, READ_ONCE(card->removed) ? -ENODEV : error);
+	if (!card->frozen)
+		card->node_ops->open(card); /* the user's logic may work, the engines or not */
 	dev_err(&card->dev, "%s; %s%s\n",
 		card->lost ? "the card does not answer" :
 		config_lost ? CONFIG_LOST : "the card could not be stopped",

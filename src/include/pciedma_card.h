@@ -95,6 +95,30 @@ struct pciedma_channel_desc {
 };
 
 /**
+ * struct pciedma_window_desc - registers of the user's logic that user space may reach
+ * @name:    1 to 15 small letters, digits and hyphens
+ * @bar:     where they are
+ * @offset:  bytes into the BAR; a multiple of the widest access
+ * @length:  bytes, another; 0: the rest of the BAR
+ * @widths:  accesses that the card's bus takes: a mask of 1, 2, 4 and 8 bytes
+ * @write_combining: writes may be put together, and reads made early: memory, no registers
+ * @mappable: programs may map it, if it is whole pages. The processor then makes accesses of
+ *           any width, so none may do harm, and a page must hold nothing else
+ *
+ * Nothing in it may lead the card to memory that its DMA was not given, send interrupts, or
+ * reset it.
+ */
+struct pciedma_window_desc {
+	const char *name;
+	int bar;
+	resource_size_t offset;
+	resource_size_t length;
+	u8 widths;
+	bool write_combining;
+	bool mappable;
+};
+
+/**
  * struct pciedma_segment - one contiguous piece of work for an engine
  * @dma:     host bus address
  * @address: the card's address (memory channels)
@@ -210,6 +234,7 @@ struct pciedma_card_type {
 void __iomem *pciedma_card_map(struct pciedma_card *card, int bar, resource_size_t min,
 			       resource_size_t max);
 int pciedma_channel_add(struct pciedma_card *card, const struct pciedma_channel_desc *desc);
+int pciedma_window_add(struct pciedma_card *card, const struct pciedma_window_desc *given);
 
 /* At any time */
 struct pci_dev *pciedma_card_pdev(struct pciedma_card *card);

@@ -20,7 +20,7 @@ def _modules(output: str) -> list[str]:
 def test_install_builds_all_modules_and_purge_leaves_the_group_alone(debian: Distribution) -> None:
     output = debian.run(f"""
         install {_ALL}; find /lib/modules -name '*.ko*' -path '*updates*'
-        getent group pciedma; echo version $(modinfo -F version -k $kernel pciedma) $(pciedma --version)
+        getent group pciedma pciedma-regs; echo version $(modinfo -F version -k $kernel pciedma) $(pciedma --version)
         echo ==; purge {_ALL}; {LEFT}; getent group pciedma
     """)
     installed, purged = output.split("==\n")
@@ -28,6 +28,7 @@ def test_install_builds_all_modules_and_purge_leaves_the_group_alone(debian: Dis
     assert re.search(r"^pciedma: the modules for kernel \S+: built and installed$", installed, re.M)
     assert _modules(installed) == _MODULES
     assert re.search(r"^pciedma:x:\d+:$", installed, re.M)
+    assert re.search(r"^pciedma-regs:x:\d+:$", installed, re.M)
     version = re.findall(r"^version (\S+) pciedma (\S+)$", installed, re.M)
     assert version[0][0] == version[0][1]
     assert lines(purged, "/") == []

@@ -194,3 +194,11 @@ def test_64bit_bar_takes_two_registers_and_says_so() -> None:
     assert space.number(0x10, 8) == 0xFFFFFFFFFFFF0004
     assert space.number(0x18, 8) == 0xFFFFFFFFFFF00004
     assert space.number(0x20) == 0
+
+
+def test_bar_of_memory_says_that_it_is_prefetchable() -> None:
+    bars = (0x10000, 0x10000, 0, 0, 0, 0)
+    space = Space(Identity(0x10EE, 0x9038, 0x10EE, 7, 0, bars, bars_64bit=(1,), bars_prefetchable=(0, 1)))
+    space.write(0x10, b"\xff" * 12)
+    assert space.number(0x10) == 0xFFFF0008
+    assert space.number(0x14, 8) == 0xFFFFFFFFFFFF000C

@@ -133,6 +133,48 @@ static void call_channel(int fd)
 	print("channel_cancel", pciedma_channel_cancel(fd));
 }
 
+static void call_window(int fd)
+{
+	struct pciedma_window_info info;
+	size_t size = 0;
+
+	print("window_get_info", pciedma_window_get_info(fd, &info));
+	print("size", (int)info.size);
+	print("window_map", pciedma_window_map(fd, &size) == MAP_FAILED ? -1 : 0);
+}
+
+/* A register's value there and back: by a mapping, in each width, and by calls. */
+static int registers(const char *card, const char *name, size_t offset)
+{
+	int fd = pciedma_window_open(pciedma_card_open(card), name, O_RDWR);
+	uint32_t value = 0x89abcdef;
+	volatile void *map;
+	ssize_t moved;
+	size_t size;
+
+	if (fd < 0) {
+		print("open", fd);
+		return 1;
+	}
+	map = pciedma_window_map(fd, &size);
+	if (map == MAP_FAILED) {
+		print("map", -1);
+		return 1;
+	}
+	pciedma_write32(map, offset, 0x01234567);
+	printf("read32 %x\n", (unsigned int)pciedma_read32(map, offset));
+	pciedma_write16(map, offset + 2, 0x4321);
+	printf("read16 %x\n", (unsigned int)pciedma_read16(map, offset + 2));
+	pciedma_write8(map, offset + 1, 0x99);
+	printf("read8 %x\n", (unsigned int)pciedma_read8(map, offset + 1));
+	printf("pwrite %zd\n", pwrite(fd, &value, sizeof(value), (off_t)offset));
+	value = 0;
+	moved = pread(fd, &value, sizeof(value), (off_t)offset);
+	printf("pread %zd %x\n", moved, value);
+	munmap((void *)map, size);
+	return 0;
+}
+
 static int transfer(const char *verb, int fd, size_t length, uint64_t address)
 {
 	void *buffer = mmap(NULL, length, PROT_READ | PROT_WRITE,
@@ -170,8 +212,17 @@ int main(int argc, char **argv)
 	if (!strcmp(verb, "calls") && argc == 4) {
 		call_card(open(argv[2], O_RDWR));
 		call_channel(open(argv[3], O_RDWR));
+		call_window(open(argv[3], O_RDWR));
 		return 0;
 	}
+	if (!strcmp(verb, "window") && argc == 5)
+		return print_open(pciedma_window_open_number(pciedma_card_open(argv[2]),
+							     (unsigned int)atoi(argv[3]),
+							     atoi(argv[4])));
+	if (!strcmp(verb, "named-window") && argc == 4)
+		return print_open(pciedma_window_open(pciedma_card_open(argv[2]), argv[3], O_RDWR));
+	if (!strcmp(verb, "registers") && argc == 5)
+		return registers(argv[2], argv[3], (size_t)strtoull(argv[4], NULL, 0));
 	if ((!strcmp(verb, "read") || !strcmp(verb, "write")) && argc == 5)
 		return transfer(verb, open(argv[2], O_RDWR), strtoull(argv[3], NULL, 0),
 				strtoull(argv[4], NULL, 0));

@@ -264,9 +264,26 @@ def test_channel_of_no_card_is_enotty_or_ebadf(caller: Caller) -> None:
     assert caller("channel", "/dev/no-such-card", 0, os.O_RDWR) == _failed(errno.EBADF)
 
 
+def test_window_of_a_card_is_opened_with_the_flags_given(caller: Caller) -> None:
+    caller.add_card(0)
+    (caller.devices / "pciedma0w1").touch()
+    for flags in (os.O_RDONLY, os.O_RDWR | os.O_NONBLOCK):
+        opened = caller("window", "0", 1, flags, fake=True)[1:]
+        assert opened == ["open 0 0", f"{caller.devices}/pciedma0w1", "cloexec 1 0", f"access {flags & os.O_ACCMODE} 0"]
+    assert caller("window", "0", 0, os.O_RDWR, fake=True)[1:] == _failed(errno.ENOENT)
+    assert caller("window", "0", 1, os.O_RDWR) == _failed(errno.ENOTTY)
+    for flag in (os.O_EXCL, os.O_APPEND):
+        assert caller("window", "0", 1, os.O_RDWR | flag) == _failed(errno.EINVAL)
+
+
+def test_window_by_name_of_a_driver_without_windows_is_enoent(caller: Caller) -> None:
+    caller.add_card(0)
+    assert caller("named-window", "0", "user", fake=True)[1:] == _failed(errno.ENOENT)
+
+
 CALLS = [
     "card_get_info", "card_is_older", "card_reset", "card_listen", "card_get_events", "channel_get_info",
-    "channel_set_timeout", "channel_set_wait_mode", "channel_get_wait", "channel_cancel",
+    "channel_set_timeout", "channel_set_wait_mode", "channel_get_wait", "channel_cancel", "window_get_info", "window_map",
 ]
 
 
@@ -276,7 +293,7 @@ def test_call_on_a_file_is_enotty_and_leaves_zeros(caller: Caller, call: str, tm
     path.touch()
     printed = caller("calls", path, path)
     assert f"{call} -1 {errno.ENOTTY}" in printed
-    assert {"lines 0 0", "kind 0 0", "timeout_ns 0 0", "mode 0 0"} <= set(printed)
+    assert {"lines 0 0", "kind 0 0", "timeout_ns 0 0", "mode 0 0", "size 0 0"} <= set(printed)
 
 
 def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
@@ -298,6 +315,8 @@ def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
         (uapi.PCIEDMA_IOC_SET_WAIT, uapi.pciedma_wait(mode=uapi.PCIEDMA_WAIT_POLL, timeout_ns=77)),
         wait,
         (uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel()),
+        (uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info()),
+        (uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info()),
     ]
     assert handed == [(request, bytes(structure)) for request, structure in expected]
 

@@ -45,6 +45,24 @@ def test_list_of_a_card_shows_it_and_its_channels_aligned(root: MadeUpRoot, caps
     ]
 
 
+def test_list_shows_a_cards_windows_behind_its_channels(root: MadeUpRoot, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, (name, size) in enumerate((("user", 65536), ("bypass", 1 << 20))):
+        for attribute, text in (("name", name), ("size", size), ("widths", "1 2 4")):
+            root.write(f"/sys/class/pciedma/pciedma0w{number}/{attribute}", f"{text}\n")
+    root.link("/dev/pciedma/by-path/pci-0000:03:00.0-user", "/dev/pciedma0w0")
+    assert run(root) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-2:] == [
+        ["/dev/pciedma0w0", "user", "64", "KiB", "registers", "/dev/pciedma/by-path/pci-0000:03:00.0-user"],
+        ["/dev/pciedma0w1", "bypass", "1", "MiB", "registers"],
+    ]
+    assert run(root, as_json=True) == 0
+    card, = json.loads(capsys.readouterr().out)
+    assert card["windows"][1] == {
+        "index": 1, "node": "/dev/pciedma0w1", "name": "bypass", "size": 1 << 20, "widths": [1, 2, 4], "link": None,
+    }
+
+
 def test_list_without_a_card_names_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(MadeUpRoot(tmp_path)) == 1
     captured = capsys.readouterr()

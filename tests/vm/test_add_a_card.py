@@ -92,6 +92,11 @@ def test_card_of_the_page_moves_data_and_survives_aborts(mycard: Path) -> None:
             assert lab.call("memory:there_and_back", path=path, lengths=[100, 20_000], skews=[4097]) == []
         loop.control.clear_faults()
         aborted(lab)
+        lamps = {"card": lab.nodes["loop"], "name": "user", "width": 4, "offset": 0, "value": 0x5A}
+        for by in ("mmap", "call"):
+            lab.call("windows:access", **lamps, by=by, write=True)
+            assert lab.call("windows:access", **lamps, by=by, write=False) == 0x5A
+        assert loop.control.counters()["reads.LAMPS"] == loop.control.counters()["writes.LAMPS"] == 2
         assert lab.call("memory:uring", path=path, depth=4, length=10_000) == {"bad": []}
         loop.control.set_fault("stall*1")
         loop.control.counters(reset=True)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a C or C++ program needs to use a card beside read(), write() and
- * poll(): finding and opening, the ioctls, and transfers that go on after
- * short counts.
+ * poll(): finding and opening, the ioctls, transfers that go on after short
+ * counts, and the registers of the card's own logic.
  *
  * Nothing is kept between calls, and no memory that outlives one is
- * allocated: cards and channels are file descriptors, which the caller closes
- * with close(). Threads may call everything at the same time, on the same file
+ * allocated: cards, channels and windows are file descriptors, which the caller
+ * closes with close(). Threads may call everything at the same time, on the same file
  * descriptor too, but for what says otherwise. Functions that return int
  * return -1 with errno set if they fail; what the errnos of the driver mean
  * stands in docs/calls.md.
@@ -25,6 +25,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -500,6 +501,168 @@ static inline size_t pciedma_write_full(int channel, const void *buffer, size_t 
 		done += (size_t)moved;
 	}
 	return done;
+}
+
+/**
+ * pciedma_window_get_info() - ask what a window is
+ * @window: the window
+ * @info:   where to put it, all sizes in bytes; zeros if the call fails
+ *
+ * Return: 0; -1 with ENODEV (card gone), ENOTTY (not a window, or a driver
+ * that has none), EBADF.
+ */
+static inline int pciedma_window_get_info(int window, struct pciedma_window_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return ioctl(window, PCIEDMA_IOC_WINDOW_INFO, info);
+}
+
+/**
+ * pciedma_window_open_number() - open a window onto the registers of a card's own logic
+ * @card:   the card
+ * @number: the window's number on it, from 0
+ * @flags:  O_RDWR, O_RDONLY or O_WRONLY, and O_NONBLOCK: calls that would wait
+ *          while the card is reset fail with EAGAIN
+ *
+ * pread() and pwrite() of 1, 2, 4 or 8 bytes at a register's offset are one
+ * access to it; see pciedma_window_map() for the faster way.
+ *
+ * Return: a file descriptor, closed by exec(); -1 with EINVAL (other flags),
+ * ENOENT (no such window), EACCES (not a member of the group pciedma-regs),
+ * ENODEV (card gone), ENOTTY (not a card).
+ */
+static inline int pciedma_window_open_number(int card, unsigned int number, int flags)
+{
+	char path[sizeof(PCIEDMA_DEVICES) + 32];
+	struct pciedma_card_info info;
+
+	if (flags & ~(O_ACCMODE | O_NONBLOCK | O_CLOEXEC)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (pciedma_card_get_info(card, &info))
+		return -1;
+	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_DEVICES "/pciedma%uw%u",
+				       info.index, number), sizeof(path)))
+		return -1;
+	return open(path, flags | O_CLOEXEC);
+}
+
+/**
+ * pciedma_window_open() - open a window by its name
+ * @card:  the card
+ * @name:  what the card calls it, e.g. "user"
+ * @flags: as for pciedma_window_open_number()
+ *
+ * Return: as pciedma_window_open_number(); ENOENT if none has the name.
+ */
+static inline int pciedma_window_open(int card, const char *name, int flags)
+{
+	struct pciedma_card_info card_info;
+	struct pciedma_window_info info;
+	unsigned int i;
+	int fd, error;
+
+	if (pciedma_card_get_info(card, &card_info))
+		return -1;
+	for (i = 0; i < card_info.windows; i++) {
+		fd = pciedma_window_open_number(card, i, flags);
+		if (fd < 0)
+			return -1;
+		if (!pciedma_window_get_info(fd, &info) && !strcmp(info.name, name))
+			return fd;
+		error = info.name[0] ? 0 : errno; /* no name: the question failed */
+		close(fd);
+		if (error) {
+			errno = error;
+			return -1;
+		}
+	}
+	errno = ENOENT;
+	return -1;
+}
+
+/**
+ * pciedma_window_map() - map a window
+ * @window: the window, open for reading and writing
+ * @size:   where to put its bytes
+ *
+ * Access it by pciedma_read32() and the like, or volatile pointers of the
+ * widths that the window has. The mapping outlives close(), and the card: then
+ * it reads all ones. While the card is reset an access waits. A child after
+ * fork() has it, too.
+ *
+ * Return: the mapping, to be given to munmap() with *@size; MAP_FAILED with
+ * EOPNOTSUPP (it may not be mapped), EACCES (not open for both), ENODEV, ENOTTY.
+ */
+static inline volatile void *pciedma_window_map(int window, size_t *size)
+{
+	struct pciedma_window_info info;
+
+	if (pciedma_window_get_info(window, &info))
+		return MAP_FAILED;
+	*size = (size_t)info.size;
+	return mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, window,
+		    (off_t)info.mmap_offset);
+}
+
+/**
+ * pciedma_read8() - read a register of a mapped window: one access
+ * @map:    the mapping
+ * @offset: bytes; a multiple of the width
+ *
+ * Return: its value; all ones if the card has gone.
+ */
+static inline uint8_t pciedma_read8(const volatile void *map, size_t offset)
+{
+	return *(const volatile uint8_t *)((const volatile char *)map + offset);
+}
+
+/** pciedma_read16() - as pciedma_read8(), of 16 bits */
+static inline uint16_t pciedma_read16(const volatile void *map, size_t offset)
+{
+	return *(const volatile uint16_t *)(const volatile void *)((const volatile char *)map + offset);
+}
+
+/** pciedma_read32() - as pciedma_read8(), of 32 bits */
+static inline uint32_t pciedma_read32(const volatile void *map, size_t offset)
+{
+	return *(const volatile uint32_t *)(const volatile void *)((const volatile char *)map + offset);
+}
+
+/** pciedma_read64() - as pciedma_read8(), of 64 bits; one access on 64-bit processors */
+static inline uint64_t pciedma_read64(const volatile void *map, size_t offset)
+{
+	return *(const volatile uint64_t *)(const volatile void *)((const volatile char *)map + offset);
+}
+
+/**
+ * pciedma_write8() - write a register of a mapped window: one access
+ * @map:    the mapping
+ * @offset: bytes; a multiple of the width
+ * @value:  what to write; the card has it some time later, a read waits for that
+ */
+static inline void pciedma_write8(volatile void *map, size_t offset, uint8_t value)
+{
+	*(volatile uint8_t *)((volatile char *)map + offset) = value;
+}
+
+/** pciedma_write16() - as pciedma_write8(), of 16 bits */
+static inline void pciedma_write16(volatile void *map, size_t offset, uint16_t value)
+{
+	*(volatile uint16_t *)(volatile void *)((volatile char *)map + offset) = value;
+}
+
+/** pciedma_write32() - as pciedma_write8(), of 32 bits */
+static inline void pciedma_write32(volatile void *map, size_t offset, uint32_t value)
+{
+	*(volatile uint32_t *)(volatile void *)((volatile char *)map + offset) = value;
+}
+
+/** pciedma_write64() - as pciedma_write8(), of 64 bits; one access on 64-bit processors */
+static inline void pciedma_write64(volatile void *map, size_t offset, uint64_t value)
+{
+	*(volatile uint64_t *)(volatile void *)((volatile char *)map + offset) = value;
 }
 
 #endif /* PCIEDMA_PCIEDMA_H */

@@ -48,6 +48,18 @@ class ChannelState:
 
 
 @dataclass(frozen=True)
+class WindowState:
+    """A window; ``name`` is its card's word, ``size`` in bytes, ``widths`` those of an access; ``link``: as above."""
+
+    index: int
+    node: str
+    name: str
+    size: int
+    widths: tuple[int, ...]
+    link: str | None
+
+
+@dataclass(frozen=True)
 class CardState:
     """A card; ``name`` is its back end's."""
 
@@ -60,6 +72,7 @@ class CardState:
     resets: int
     link: str | None
     channels: tuple[ChannelState, ...]
+    windows: tuple[WindowState, ...] = ()
 
     @property
     def unwell(self) -> list[tuple[ChannelState, str]]:
@@ -94,6 +107,18 @@ def _channel(system: System, node: str, links: dict[str, str]) -> ChannelState:
     )
 
 
+def _window(system: System, node: str, links: dict[str, str]) -> WindowState:
+    folder = f"{CLASS}/{node}"
+    return WindowState(
+        index=int(node.rpartition("w")[2]),
+        node=f"/dev/{node}",
+        name=system.text(f"{folder}/name") or "unknown",
+        size=system.number(f"{folder}/size"),
+        widths=tuple(int(word) for word in (system.text(f"{folder}/widths") or "").split()),
+        link=links.get(node),
+    )
+
+
 def _state(system: System, folder: str, address: str, quarantined_bytes: int) -> State:
     if pci.answers(system, address) is False:
         return State.NO_ANSWER
@@ -110,6 +135,8 @@ def _card(system: System, found: FoundCard, links: dict[str, str]) -> CardState:
     quarantined_bytes = system.number(f"{folder}/quarantined_bytes")
     nodes = [node for node in system.names(CLASS) if re.fullmatch(rf"{name}c\d+", node)]
     channels = sorted((_channel(system, node, links) for node in nodes), key=lambda channel: channel.index)
+    nodes = [node for node in system.names(CLASS) if re.fullmatch(rf"{name}w\d+", node)]
+    windows = sorted((_window(system, node, links) for node in nodes), key=lambda window: window.index)
     return CardState(
         index=found.index,
         node=found.path,
@@ -120,6 +147,7 @@ def _card(system: System, found: FoundCard, links: dict[str, str]) -> CardState:
         resets=system.number(f"{folder}/resets"),
         link=links.get(name),
         channels=tuple(channels),
+        windows=tuple(windows),
     )
 
 

@@ -1,6 +1,6 @@
-"""Show all cards, their channels, nodes and stable names.
+"""Show all cards, their channels and windows, nodes and stable names.
 
-Needs no permission. SIZE is the card's memory behind a channel, where it is known.
+Needs no permission. SIZE is the card's memory behind a channel, where it is known, or a window's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .cards import CardState, ChannelState, State, cards
+from .cards import CardState, ChannelState, State, WindowState, cards
 from .system import System
 
 EXIT_STATUS = "0: there are cards; 1: there is none"
@@ -48,6 +48,10 @@ def _channel_row(channel: ChannelState) -> tuple[str, ...]:
     return (channel.node, channel.kind, size_text(channel.size), access, "", "", channel.trouble, channel.link or "")
 
 
+def _window_row(window: WindowState) -> tuple[str, ...]:
+    return (window.node, window.name, size_text(window.size), "registers", "", "", "", window.link or "")
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as lines with aligned columns; a column without content is left out."""
     head, *body = rows
@@ -57,10 +61,11 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def text(found: Sequence[CardState]) -> str:
-    """Return what people read: a line for each card, and one for each of its channels."""
+    """Return what people read: a line for each card, and one for each of its channels and windows."""
     rows: list[tuple[str, ...]] = [_HEADER]
     for card in found:
         rows += [_card_row(card), *(_channel_row(channel) for channel in card.channels)]
+        rows += [_window_row(window) for window in card.windows]
     return table(rows)
 
 

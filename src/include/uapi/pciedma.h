@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
  * What user space and the pciedma driver agree on: the ioctls of the card
- * node (/dev/pciedma<card>) and of the channel nodes
- * (/dev/pciedma<card>c<channel>). One layout for 32- and 64-bit programs.
+ * node (/dev/pciedma<card>), of the channel nodes (/dev/pciedma<card>c<channel>)
+ * and of the window nodes (/dev/pciedma<card>w<window>). One layout for 32- and 64-bit programs.
  *
  * Every structure has flags and reserved fields. They must be zero when the
  * structure is handed in, unless a flag is documented here; anything else is
@@ -17,7 +17,7 @@
 /**
  * PCIEDMA_ABI_VERSION - rises when something is added; nothing is ever taken away
  */
-#define PCIEDMA_ABI_VERSION	1
+#define PCIEDMA_ABI_VERSION	2
 
 /**
  * enum pciedma_kind - what a channel is for its user
@@ -79,6 +79,7 @@ enum pciedma_wait_mode {
  * @pci_address:      out: e.g. "0000:01:00.0", NUL-terminated
  * @driver_version:   out: version of the loaded driver, NUL-terminated
  * @event_lines:      out: interrupt lines of the user's own logic
+ * @windows:          out: number of window nodes; 0 before version 2
  * @reserved:         in: zero
  */
 struct pciedma_card_info {
@@ -94,7 +95,8 @@ struct pciedma_card_info {
 	char pci_address[16];
 	char driver_version[24];
 	__u32 event_lines;
-	__u32 reserved[7];
+	__u32 windows;
+	__u32 reserved[6];
 };
 
 /**
@@ -142,6 +144,42 @@ struct pciedma_channel_info {
 	struct pciedma_engine_info c2h;
 	struct pciedma_engine_info h2c;
 	__u32 reserved[8];
+};
+
+/**
+ * PCIEDMA_WINDOW_MAPPABLE - flag of struct pciedma_window_info: mmap() is possible
+ */
+#define PCIEDMA_WINDOW_MAPPABLE	0x00000001
+
+/**
+ * PCIEDMA_WINDOW_WRITE_COMBINING - flag of struct pciedma_window_info: memory rather than registers
+ *
+ * In a mapping the processor may put writes together, and make reads early.
+ */
+#define PCIEDMA_WINDOW_WRITE_COMBINING	0x00000002
+
+/**
+ * struct pciedma_window_info - what a window is
+ * @flags:       in: zero; out: PCIEDMA_WINDOW_*
+ * @card:        out: index of the card
+ * @window:      out: index of the window on its card
+ * @widths:      out: widths of an access in bytes, as a mask of 1, 2, 4 and 8
+ * @size:        out: bytes
+ * @mmap_offset: out: the offset for mmap(): zero
+ * @name:        out: what the card calls it, e.g. "user", NUL-terminated
+ * @bar:         out: the PCI BAR that it lies in
+ * @reserved:    in: zero
+ */
+struct pciedma_window_info {
+	__u32 flags;
+	__u32 card;
+	__u32 window;
+	__u32 widths;
+	__aligned_u64 size;
+	__aligned_u64 mmap_offset;
+	char name[16];
+	__u32 bar;
+	__u32 reserved[7];
 };
 
 /**
@@ -199,7 +237,7 @@ struct pciedma_events {
 #define PCIEDMA_IOC_MAGIC	0xDA
 
 /**
- * PCIEDMA_IOC_CARD_INFO - card and channel nodes
+ * PCIEDMA_IOC_CARD_INFO - card, channel and window nodes
  *
  * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
  */
@@ -272,5 +310,12 @@ struct pciedma_events {
  * Errors: EINVAL (any field handed in not zero), EFAULT, ENODEV (card gone).
  */
 #define PCIEDMA_IOC_GET_EVENTS	 _IOWR(PCIEDMA_IOC_MAGIC, 0x07, struct pciedma_events)
+
+/**
+ * PCIEDMA_IOC_WINDOW_INFO - window nodes
+ *
+ * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
+ */
+#define PCIEDMA_IOC_WINDOW_INFO	 _IOWR(PCIEDMA_IOC_MAGIC, 0x08, struct pciedma_window_info)
 
 #endif /* _UAPI_PCIEDMA_H */

@@ -120,6 +120,20 @@ def bad_ioctls(card: str, channel: str) -> dict[str, str]:
     return results
 
 
+def bad_window_ioctls(path: str) -> dict[str, str]:
+    """Try a window's ioctls with each field spoilt; returns errno names."""
+    fd = os.open(path, os.O_RDWR)
+    results = {}
+    for name, structure in (("CARD_INFO", uapi.pciedma_card_info), ("WINDOW_INFO", uapi.pciedma_window_info)):
+        request = getattr(uapi, f"PCIEDMA_IOC_{name}")
+        for field, spoilt in _spoilt(structure).items():
+            results[f"{name} {field}"] = _ioctl(fd, request, spoilt)
+    results["NULL"] = "EFAULT" if _libc.ioctl(fd, ctypes.c_ulong(uapi.PCIEDMA_IOC_WINDOW_INFO), None) else "ok"
+    results["good"] = _ioctl(fd, uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
+    os.close(fd)
+    return results
+
+
 def positions(path: str, size: int) -> dict[str, int | str]:
     """Read and write a memory channel around its end."""
     fd = os.open(path, os.O_RDWR)

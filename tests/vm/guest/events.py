@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import select
 from typing import Any
@@ -30,7 +29,8 @@ def listen(path: str, line: int) -> dict[str, Any]:
         found["other"] = _readable(other.fileno(), 0)
         found["lines"] = sorted(card.events())
         found["again"] = _readable(card.fileno(), 5)  # nobody has served the card's logic
-        _serve(card.info.pci_address, line)
+        with card.window("user") as registers:  # what the user's logic wants: its wire is lowered
+            registers.write32(_USER_WIRES, 1 << line)
         card.events()
         found["after"] = _readable(card.fileno(), 0.3)
         card.listen([])
@@ -42,14 +42,6 @@ def arm(path: str, line: int) -> None:
     """Listen to a line, and go without waiting for it: it stays armed."""
     with pciedma.open(path) as card:
         card.listen([line])
-
-
-def _serve(address: str, line: int) -> None:
-    """Do what the user's logic wants: lower the wire, by its register in BAR0."""
-    fd = os.open(f"/sys/bus/pci/devices/{address}/resource0", os.O_RDWR | os.O_SYNC)
-    with mmap.mmap(fd, 4096) as registers:
-        memoryview(registers).cast("I")[_USER_WIRES // 4] = 1 << line
-    os.close(fd)
 
 
 def refused(path: str) -> list[str]:
