@@ -7,11 +7,10 @@ import errno
 import json
 import os
 import re
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,43 +169,6 @@ def instructions(path: str, way: str, direction: str, count: int, length: int, e
                 time.sleep(1)
     _quiet(path)
     return busy.ns
-
-
-def lateness(path: str, way: str, direction: str, count: int, length: int, end: str) -> int:
-    """Return how late at most a thread of real-time priority was woken while *count* requests ended; nanoseconds."""
-    read, write = os.pipe()
-
-    def child() -> None:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        stop: list[int] = []
-        signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
-        worst = 0
-        while not stop:
-            begin = time.monotonic_ns()
-            time.sleep(0.0005)
-            worst = max(worst, time.monotonic_ns() - begin - 500_000)
-        os.write(write, str(worst).encode())
-
-    with ExitStack() as stack:
-        if end == "exit":
-            finish = _exits(path, way, direction, count, length)
-        else:
-            channel = stack.enter_context(pciedma.Channel(path))
-            channel.timeout_s = 55
-            flood = Flood(channel, way, direction, count, length)
-            flood.submit()
-            finish = channel.cancel
-        pid = _forked(child)
-        time.sleep(0.05)
-        finish()
-        time.sleep(0.5)
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
-        if end != "exit":
-            flood.end()
-    with os.fdopen(read) as pipe:
-        os.close(write)
-        return int(pipe.read())
 
 
 def results(
