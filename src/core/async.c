@@ -39,7 +39,7 @@ static ssize_t async_result(struct pciedma_async *async)
 	list_for_each_entry(transfer, &async->transfers, sibling) {
 		done += transfer->done;
 		if (transfer->done < transfer->length)
-			return done ?: transfer->error ?: async->error ?: -EIO;
+			return done ?: async->error ?: transfer->error ?: -EIO;
 	}
 	return done;
 }
@@ -236,6 +236,16 @@ void pciedma_async_cancel(struct pciedma_engine *engine, struct pciedma_backlog 
 			async_cancel(engine, async);
 }
 
+static bool async_has_begun(struct pciedma_async *async)
+{
+	struct pciedma_transfer *transfer;
+
+	list_for_each_entry(transfer, &async->transfers, sibling)
+		if (transfer->taken)
+			return true;
+	return false;
+}
+
 /* Stop what is to stop, and look again as long as something is left. */
 static void engine_watch(struct pciedma_engine *engine)
 {
@@ -247,6 +257,8 @@ static void engine_watch(struct pciedma_engine *engine)
 	guard(spinlock_irqsave)(&engine->lock);
 	list_for_each_entry_safe(async, next, &engine->asyncs, node) {
 		left = ktime_to_ns(ktime_sub(async->deadline, now));
+		if (async_has_begun(async)) /* progress of what is before it is progress */
+			left = max(left, pciedma_engine_patience_ns(engine, async->timeout));
 		if (async->error || left <= 0) {
 			pciedma_engine_stop_async(engine, async, async->error ?: -ETIMEDOUT);
 			left = pciedma_engine_drain_ns(engine);

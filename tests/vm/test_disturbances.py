@@ -24,12 +24,13 @@ LENGTH = 32 * MIB
 )
 def test_disturbance_shortens_no_call_and_halts_no_engine(lab: Lab, how: str, direction: str, wait_mode: str) -> None:
     lab.xdma.control.set_fault("bandwidth=20")
-    with lab.drain_bound("xdma", 10_000):
+    with lab.drain_bound("xdma", 60_000):
         options = {"how": how, "direction": direction, "wait_mode": wait_mode, "length": LENGTH}
         found = lab.call("disturbances:disturbed", path=lab.memory, **options)
     assert (found["result"], found["halts"], found.get("right", True)) == (LENGTH, 0, True)
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("how", ["stop", "handled"])
 def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun."""
@@ -77,6 +78,7 @@ def test_nobody_s_slow_transfer_gets_a_neighbour_reset(slow: Lab, stopped: bool)
     assert [slow.sysfs("xdma", f"c0/{engine}/halts") for engine in ("c2h", "h2c")] == halts
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_card_that_becomes_slow_loses_nothing(lab: Lab, direction: str) -> None:
     """The first descriptor may take longer than the drain bound: it is halted, but comes to its end."""
