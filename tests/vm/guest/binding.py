@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import random
 import signal
 import tempfile
 import threading
@@ -122,16 +123,12 @@ def _moved(channel: pciedma.Channel, direction: str, data: bytes, address: int) 
 def fill(path: str, length: int, seed: int) -> None:
     """Fill a memory channel with what partial() expects."""
     with pciedma.Channel(path) as channel:
-        channel.write(_pattern(length, seed))
-
-
-def _pattern(length: int, seed: int) -> bytes:
-    return b"".join((seed + n).to_bytes(8, "little") for n in range(length // 8))
+        channel.write(random.Random(seed).randbytes(length))
 
 
 def partial(path: str, length: int, seed: int) -> dict[str, Any]:
     """Read what fill() has written; returns the error, and whether what arrived is right."""
-    expected = _pattern(length, seed)
+    expected = random.Random(seed).randbytes(length)
     with pciedma.Channel(path) as channel:
         try:
             return {"class": "", "right": channel.read(length, 0) == expected}
