@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import resource
+import signal
 import struct
 import subprocess
 import threading
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pciedma
 from pciedma import uapi
@@ -31,6 +32,7 @@ _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MADV_KEEPONFORK = 19
 _RWF_NOWAIT, _RWF_APPEND = 8, 16
 SCRATCH, ONCE = 0x00, 0x08
+_WAYS: tuple[Literal["call", "mmap"], ...] = ("call", "mmap")
 ONES = 0xFFFFFFFF
 
 
@@ -308,15 +310,12 @@ def wait_closed(path: str, name: str, value: int) -> dict[str, Any]:
         time.sleep(0.01)
     Path(f"/tmp/{name}-closed").touch()
     found: dict[str, Any] = {"before": value_before}
-    waiting = [subprocess.Popen(["python3", "-c", _WAITER, path, by, str(value)]) for by in ("call", "mmap")]
-    killed = [subprocess.Popen(["python3", "-c", _WAITER, path, by, str(value)]) for by in ("call", "mmap")]
+    waiting, killed = ([_reads_once(path, by, value) for by in _WAYS] for _ in range(2))
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         os._exit(_beside_a_fault(path, tell))
     found["nonblocking"] = [_outcome(lambda: os.pread(fd, 4, 0)), _outcome(lambda: os.pwrite(fd, bytes(4), 0))]
-    os.close(fd)
-    start = time.monotonic()
     new = _Map(path)
     found["mmap"] = isinstance(new.address, int)
     to = _map(-1, 2 * _PAGE, _PROT_RW, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -327,26 +326,28 @@ def wait_closed(path: str, name: str, value: int) -> dict[str, Any]:
     found["munmap"] = _libc.munmap(ctypes.c_void_p(gone.address), ctypes.c_size_t(_PAGE))
     found["fork"] = _forked(lambda: 7)
     found["maps"] = path in Path("/proc/self/maps").read_text()
-    found["seconds"] = time.monotonic() - start
     os.read(told, 1)
-    time.sleep(1)
-    found["waiting"] = [process.poll() for process in waiting]
+    time.sleep(0.5)
     for process in killed:
-        process.kill()
-    found["killed"] = [process.wait(5) for process in killed]
+        os.kill(process, signal.SIGKILL)
+    found["killed"] = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in killed]
+    found["waiting"] = [os.waitpid(process, os.WNOHANG)[0] for process in waiting]
+    found["still closed"] = _outcome(lambda: os.pread(fd, 4, 0))  # nothing has waited for the reset
+    os.close(fd)
     Path(f"/tmp/{name}-done").touch()
-    found["waited"] = [process.wait(60) for process in waiting]
+    found["waited"] = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in waiting]
     found["beside a fault"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     found["after"] = [mapping.word(), moved.word(), new.word()]
     return found
 
 
-#: Reads the scratch register once; exit status 0: a value that is no bus's.
-_WAITER = """
-import sys, pciedma
-with pciedma.Window(sys.argv[1], by=sys.argv[2]) as window:
-    sys.exit(window.read32(0) not in (0, int(sys.argv[3])))
-"""
+def _reads_once(path: str, by: Literal["call", "mmap"], value: int) -> int:
+    """Start a child that reads the scratch register once; its exit status is 0 if that is no bus's ones."""
+    pid = os.fork()
+    if pid == 0:
+        with pciedma.Window(path, by=by) as window:
+            os._exit(window.read32(SCRATCH) not in (0, value))
+    return pid
 
 
 def _beside_a_fault(path: str, tell: int) -> int:
@@ -360,12 +361,10 @@ def _beside_a_fault(path: str, tell: int) -> int:
     faulting = threading.Thread(target=_libc.memcpy, args=(target, source, ctypes.c_size_t(4)))
     faulting.start()
     time.sleep(0.3)
-    start = time.monotonic()
     quick = "pciedma" in Path("/proc/self/maps").read_text()
     quick &= _forked(lambda: 5) == 5
     quick &= _libc.munmap(ctypes.c_void_p(other.address), ctypes.c_size_t(_PAGE)) == 0
     quick &= _libc.munmap(ctypes.c_void_p(mapping.address + _PAGE), ctypes.c_size_t(_PAGE)) == 0
-    quick &= time.monotonic() - start < 5
     still = faulting.is_alive()
     os.write(tell, b"x")
     faulting.join()
@@ -390,7 +389,7 @@ def removed(path: str, script: str, value: int) -> dict[str, Any]:
         if script:
             subprocess.run(["sh", "-c", script], check=True)
         else:
-            print("ready", flush=True)
+            Path("/tmp/ready").touch()
         while Path(path).exists():
             time.sleep(0.02)
     found: dict[str, Any] = {"seen": {by: sorted(map(str, values)) for by, values in seen.items()}}
@@ -450,7 +449,7 @@ def forked(path: str, value: int) -> dict[str, Any]:
 def read_until_gone(path: str) -> dict[str, Any]:
     """Read in threads until the test says that the card has died; returns what was seen."""
     with _readers(path, 1) as (seen, _):
-        print("ready", flush=True)
+        Path("/tmp/ready").touch()
         end = time.monotonic() + 30
         while ONES not in seen["mmap"] or ONES not in seen["call"]:
             if time.monotonic() > end:
