@@ -101,10 +101,10 @@ class Machine:
     its packages and what it has built) is at ``/mnt/project``, read-only. Its system has Debian's ``packages``, too; in
     ``root``, a root file system of the host's, commands run that are started ``in_root``. ``installed`` boots a whole
     distribution from its own disk in place of the lab's small system. ``words`` go to the end of the kernel's command
-    line. Leaving the context shuts the guest down in order and raises MachineFailed unless the guest ended in order, its
-    kernel's log and taint flags are clean, and no card's model crashed or saw a violation. The guest ends with the thread
-    that entered the context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets ``patience`` times
-    as long for everything.
+    line. Leaving the context shuts the guest down in order and raises MachineFailed unless the guest ended in order,
+    its kernel's log and taint flags are clean, and no card's model crashed or saw a violation. The guest ends with the
+    thread that entered the context, whatever happens, and after ``time_limit_s`` seconds; a slow kernel gets
+    ``patience`` times as long for everything.
     """
 
     def __init__(

@@ -180,21 +180,23 @@ static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfe
 static int wait_polling(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			ktime_t until)
 {
+	struct pciedma_engine *engine = request->engine;
+
 	for (;;) {
 		if (trace_pciedma_poll_enabled())
-			trace_pciedma_poll(request->engine, transfer->id,
-					   pciedma_engine_is_oldest(request->engine, transfer));
-		pciedma_engine_look(request->engine);
-		if (transfer_finished(request->engine, transfer))
+			trace_pciedma_poll(engine, transfer->id,
+					   pciedma_engine_is_oldest(engine, transfer));
+		pciedma_engine_look(engine);
+		if (transfer_finished(engine, transfer))
 			return 0;
 		if (READ_ONCE(transfer->cancelled))
 			return -ECANCELED;
 		if (signal_pending(current) && pciedma_request_gives_way(request))
 			return -EINTR;
 		if (request_due(request)) {
-			pciedma_engine_stray(request->engine);
+			pciedma_engine_stray(engine);
 			if (request_expired(request, transfer))
-				return transfer_finished(request->engine, transfer) ? 0 : -ETIMEDOUT;
+				return transfer_finished(engine, transfer) ? 0 : -ETIMEDOUT;
 		}
 		if (until != KTIME_MAX && ktime_after(ktime_get(), until))
 			return -EAGAIN;

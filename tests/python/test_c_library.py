@@ -283,7 +283,8 @@ def test_window_by_name_of_a_driver_without_windows_is_enoent(caller: Caller) ->
 
 CALLS = [
     "card_get_info", "card_is_older", "card_reset", "card_listen", "card_get_events", "channel_get_info",
-    "channel_set_timeout", "channel_set_wait_mode", "channel_get_wait", "channel_cancel", "window_get_info", "window_map",
+    "channel_set_timeout", "channel_set_wait_mode", "channel_get_wait", "channel_cancel", "window_get_info",
+    "window_map",
 ]
 
 

@@ -263,6 +263,6 @@ def lab(machine: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 @pytest.fixture
 def patient(lab: Lab) -> Iterator[None]:
-    """Longer drain bounds, for tests in which nothing hangs: however busy the host is, no look overtakes an interrupt."""
+    """Longer drain bounds, for tests in which nothing hangs: no look overtakes an interrupt on a busy host."""
     with lab.drain_bound("capric", 20_000), lab.drain_bound("xdma", 20_000):
         yield

@@ -213,6 +213,8 @@ def test_card_whose_registers_read_all_ones_is_declined_with_a_line(lab: Lab) ->
     assert lab.vm.run(["sh", "-c", f"echo {address} > /sys/bus/pci/drivers/pciedma_capric/bind"]).returncode
     assert said(lab, told, before) == 1
     lab.capric.control.clear_faults()
+    lab.call("processes:bind", driver="pciedma_capric", address=address)
+    lab.find()
 
 
 #: A statement that spoils the description of the example's card, and what the log says then.

@@ -82,9 +82,6 @@ DESIGNS = {
         dataclasses.replace(_at(2, (_USER, 0, DMA_BAR_SIZE, 0, _BYPASS), (0, 2, 4)), bars_prefetchable=(4,)),
         dma_bar=2, user_bar=0, bypass_bar=4,
     ),
-    "user-msi": Design(
-        dataclasses.replace(_messages(msi=1), bars=(_USER, DMA_BAR_SIZE, 0, 0, 0, 0)), dma_bar=1, user_bar=0
-    ),
     "msix-few": Design(_messages(msix=3), h2c=(False,) * 4, c2h=(False,) * 4),
     "msi": Design(_messages(msi=1)),
     "msi-many": Design(_messages(msi=16), h2c=(False,) * 2, c2h=(False,) * 2),

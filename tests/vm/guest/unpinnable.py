@@ -50,7 +50,8 @@ def _udmabuf(length: int) -> int:
     os.ftruncate(memory, length)
     fcntl.fcntl(memory, _ADD_SEALS, _SEAL_SHRINK)
     with _UDMABUF.open("r+b", buffering=0) as device:
-        fd = fcntl.ioctl(device, _UDMABUF_CREATE, bytearray(struct.pack("<IIQQ", memory, 1, 0, length)))
+        argument = bytearray(struct.pack("<IIQQ", memory, 1, 0, length))
+        fd = int(fcntl.ioctl(device, _UDMABUF_CREATE, argument))
     os.close(memory)
     return fd
 
@@ -218,23 +219,16 @@ def fixed(kind: str) -> str:
     return "registered"
 
 
-def device(path: str, address: str, *, length: int = 3 * PAGE + 5) -> dict[str, Any]:
-    """Write what a card's registers read as, and read into them; returns the results by each way.
+def device(path: str, address: str, length: int) -> dict[str, Any]:
+    """Write what a card's registers read as, and read into them, by each way; returns the results.
 
-    *same* says whether the bytes that moved were those that the processor sees there.
+    What they read as depends on how wide the accesses are, so that it says nothing.
     """
     ways = ("pread", *VECTORED)
     with Path(f"/sys/bus/pci/devices/{address}/resource0").open("r+b", buffering=0) as file:
-        where = buffers._libc_mmap(4 * PAGE, buffers.READ_WRITE, 1, file.fileno())
-    found: dict[str, Any] = {}
-    with _opened(path, 10.0, ways) as entered, buffers.anonymous(length) as copy:
-        seen = ctypes.string_at(where + PAGE, length)
-        for way in ways:
-            ctypes.memset(copy.address, 0x5A, length)
-            results = entered.run(way, [Request(True, 0, [(where + PAGE, length)])])
-            entered.run("pread", [Request(False, 0, [(copy.address, length)])])
-            same = ctypes.string_at(copy.address, length) == seen
-            results += entered.run(way, [Request(False, 0, [(where + PAGE, length)])])
-            found[way] = [*map(_named, results), same]
-    buffers.unmap(where, 4 * PAGE)
+        where = buffers._libc_mmap(length + PAGE, buffers.READ_WRITE, 1, file.fileno())
+    with _opened(path, 10.0, ways) as entered:
+        requests = [Request(writes, 0, [(where + PAGE, length)]) for writes in (True, False)]
+        found = {way: [_named(entered.run(way, [request])[0]) for request in requests] for way in ways}
+    buffers.unmap(where, length + PAGE)
     return found
