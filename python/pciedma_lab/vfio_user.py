@@ -5,6 +5,7 @@ Source: QEMU's specification of the protocol (docs/interop/vfio-user).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import select
@@ -128,7 +129,8 @@ class Server:
         """The client has gone: nothing of it stays, and the next one finds the card after a reset."""
         if self._connection is None:
             return
-        self._poll.unregister(self._connection)
+        with contextlib.suppress(KeyError):  # an interrupt came before it was registered
+            self._poll.unregister(self._connection)
         self._poll.register(self._listener, select.POLLIN)
         self._connection.close()
         self._connection = None

@@ -91,7 +91,8 @@ static const char *id_word(const char *text, u32 *word)
 
 	*word = 0;
 	for (length = 0; isxdigit(text[length]); length++)
-		*word = *word << 4 | hex_to_bin(text[length]);
+		*word = *word << 4 | (isdigit(text[length]) ? text[length] - '0' :
+							      tolower(text[length]) - 'a' + 10);
 	return length && length <= 4 ? text + length : NULL;
 }
 
