@@ -74,7 +74,9 @@ def test_16_threads_on_one_file_do_not_mix(lab: Lab) -> None:
 
 def test_errors_under_load_fail_only_whom_they_hit(lab: Lab) -> None:
     """Other requests are handed in between an error and its recovery."""
+    lab.xdma.control.counters(reset=True)
     load = lab.start("memory:many_threads", path=lab.memory, rounds=40, tolerated=["EIO"])
+    lab.wait_for("h2c0_descriptors", "c2h0_descriptors", card="xdma")
     for number in range(60):
         lab.xdma.control.set_fault(("read_error", "descriptor_error")[number % 2] + "*1")
         time.sleep(0.05)
