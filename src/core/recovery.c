@@ -155,7 +155,8 @@ static u32 engines_not_idle(struct pciedma_card *card, u32 mask, s64 *bound)
 	return busy;
 }
 
-static u32 engines_wait_idle(struct pciedma_card *card, u32 mask)
+/* Patient: before something that would cut off what they still do. */
+static u32 engines_wait_idle(struct pciedma_card *card, u32 mask, bool patient)
 {
 	ktime_t start = ktime_get();
 	s64 bound;
@@ -163,6 +164,8 @@ static u32 engines_wait_idle(struct pciedma_card *card, u32 mask)
 
 	for (;;) {
 		busy = engines_not_idle(card, mask, &bound);
+		if (!patient)
+			bound = HALT_MS * (s64)NSEC_PER_MSEC;
 		if (!busy || ktime_to_ns(ktime_sub(ktime_get(), start)) > bound)
 			return busy;
 		usleep_range(20, 50);
@@ -192,7 +195,7 @@ static void engine_halt(struct pciedma_engine *engine)
  * Returns the engines that do not read idle. Of a card that is halted whole,
  * nothing but that may be read until it was initialized again.
  */
-static u32 engines_halt(struct pciedma_card *card, u32 mask)
+static u32 engines_halt(struct pciedma_card *card, u32 mask, bool patient)
 {
 	struct pciedma_engine *engine;
 	s64 bound;
@@ -208,7 +211,7 @@ static u32 engines_halt(struct pciedma_card *card, u32 mask)
 		if (engine->desc->halt_scope == PCIEDMA_HALT_CARD)
 			break;
 	}
-	return engines_wait_idle(card, mask);
+	return engines_wait_idle(card, mask, patient);
 }
 
 /* A pin that stays asserted while nobody may ask the card why would have its line shut off. */
@@ -374,11 +377,11 @@ static bool card_reset_all(struct pciedma_card *card, bool locked)
 	u32 all = all_engines(card);
 	int ret;
 
-	engines_halt(card, all);
+	engines_halt(card, all, false);
 	ret = card_function_reset(card, locked);
 	if (ret && ret != -ENOTTY)
 		dev_warn(&card->dev, "function reset failed: %d\n", ret);
-	if (card_init(card) || engines_wait_idle(card, all))
+	if (card_init(card) || engines_wait_idle(card, all, false))
 		return false;
 	card_bus_master_on(card);
 	return !pciedma_card_config_lost(card);
@@ -456,7 +459,7 @@ static void card_help(struct pciedma_card *card, u32 troubled)
 		return;
 	}
 	if (busy && card_present(card)) {
-		busy = engines_halt(card, whole ? scope : busy);
+		busy = engines_halt(card, whole ? scope : busy, true);
 		if (!busy && whole && card_init(card))
 			busy = scope;
 		if (!busy)
@@ -560,7 +563,7 @@ void pciedma_card_shut_down(struct pciedma_card *card)
 		card_restore_lost(card);
 	busy = card->frozen ? all : engines_drain(card, all) | engines_with_memory(card);
 	if (busy && !card->frozen && card_present(card)) {
-		busy = engines_halt(card, all);
+		busy = engines_halt(card, all, true);
 		engines_unproven(card, all);
 	}
 	if (busy)
@@ -587,7 +590,7 @@ void pciedma_card_hold(struct pciedma_card *card)
 		return;
 	card->held = true;
 	engines_pause(card, all);
-	if ((engines_drain(card, all) | engines_with_memory(card)) && !engines_halt(card, all))
+	if ((engines_drain(card, all) | engines_with_memory(card)) && !engines_halt(card, all, true))
 		engines_unproven(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
 	card_pin(card, false);
@@ -633,7 +636,7 @@ int pciedma_card_go_on(struct pciedma_card *card)
 	if (!card->held && !card->frozen)
 		return 0;
 	card->held = false;
-	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all)) {
+	if (card_present(card) && !card_init(card) && !engines_wait_idle(card, all, false)) {
 		card->frozen = false;
 		card_bus_master_on(card);
 		engines_settle(card, all, PROOF_USABLE, -EIO);
