@@ -177,6 +177,7 @@ def test_card_is_unbound_after_the_bus_failed_and_works_when_it_is_bound_again(l
     lab.there_and_back()
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("way", WAYS)
 def test_error_of_the_bus_that_is_not_fatal_changes_nothing(lab: Lab, way: str) -> None:
     recovered = lab.vm.kernel_log().count("device recovery successful")

@@ -86,6 +86,7 @@ def test_tiny_time_out_lets_a_started_dma_end(lab: Lab, timeout_s: float) -> Non
     assert lab.sysfs("capric", "c0/h2c/halts") == halts
 
 
+@pytest.mark.late_interrupts
 def test_no_time_out_waits_for_a_late_dma(lab: Lab) -> None:
     lab.capric.control.set_fault("delay=3000000*1")
     result = lab.call("transfers:one", path=lab.data, direction="write", timeout_s=None)
