@@ -120,9 +120,9 @@ def one(path: str, direction: str, length: int = 100, timeout_s: float | None = 
         start = time.monotonic()
         try:
             if direction == "read":
-                moved = channel.readinto(bytearray(length), address)
+                moved = channel.readinto(bytearray(length), address, whole=False)
             else:
-                moved = channel.write(bytes(length), address)
+                moved = channel.write(bytes(length), address, whole=False)
         except OSError as error:
             return {"errno": error.errno, "class": type(error).__name__, "seconds": time.monotonic() - start}
         return {"moved": moved, "seconds": time.monotonic() - start}
