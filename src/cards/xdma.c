@@ -60,6 +60,7 @@ static const struct kernel_param_ops memory_size_ops = {
 };
 
 module_param_cb(memory_size, &memory_size_ops, &memory_size, 0444);
+__MODULE_PARM_TYPE(memory_size, "charp");
 MODULE_PARM_DESC(memory_size, "bytes of card memory (suffix K, M, G, T, P); 0: unknown, no limit");
 
 static bool credits = true;
