@@ -590,7 +590,8 @@ void pciedma_card_hold(struct pciedma_card *card)
 		return;
 	card->held = true;
 	engines_pause(card, all);
-	if ((engines_drain(card, all) | engines_with_memory(card)) && !engines_halt(card, all, true))
+	if ((engines_drain(card, all) | engines_with_memory(card)) &&
+	    !engines_halt(card, all, true))
 		engines_unproven(card, all);
 	engines_set_state(card, all, PCIEDMA_ENGINE_DEAF);
 	card_pin(card, false);
