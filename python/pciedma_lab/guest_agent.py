@@ -176,7 +176,12 @@ class Agent:
         self.send(id=job.number, event="input_over")
 
     def do_call(self, id: int, target: str, kwargs: dict[str, Any]) -> None:
-        """Start a function in a child."""
+        """Start a function in a child.
+
+        Its module is imported here, once for all calls: the shared folder is slow.
+        """
+        with contextlib.suppress(Exception):  # the child tries again, and its caller learns why
+            importlib.import_module(target.partition(":")[0])
         readable, writable = os.pipe()
         pid = os.fork()
         if pid == 0:

@@ -135,45 +135,34 @@ class Lab:
 
     def looks(self) -> dict[str, int]:
         """How many ends of each engine were found by looking, because no interrupt told of them in time."""
-        script = "cd /sys/class/pciedma && grep -s . */*/looks"
-        lines = self.vm.run(["sh", "-c", script]).stdout.splitlines()
-        return {name: int(count) for name, count in (line.split(":") for line in lines)}
+        looks: dict[str, int] = self.call("state:looks")
+        return looks
 
     @contextlib.contextmanager
     def drain_bound(self, card: str, milliseconds: int) -> Iterator[None]:
         """Another drain bound for a card's first channel, in both directions."""
-        bound = self.sysfs(card, "c0/h2c/drain_ms")
-        self._set_drain(card, milliseconds)
+        before = self._set_drain_bound(card, milliseconds)
         try:
             yield
         finally:
-            self._set_drain(card, bound)
+            if card in self.nodes:  # else it went; a new one has its own
+                self._set_drain_bound(card, before)
 
-    def _set_drain(self, card: str, milliseconds: int) -> None:
-        if card not in self.nodes:
-            return  # it went; a new one has its own
-        folder = f"/sys/class/pciedma/{self.nodes[card].removeprefix('/dev/')}c0"
-        self.vm.run(["sh", "-c", f"for f in {folder}/*/drain_ms; do echo {milliseconds} > $f; done"])
+    def _set_drain_bound(self, card: str, milliseconds: int) -> int:
+        channel = f"{self.nodes[card].removeprefix('/dev/')}c0"
+        return int(self.call("state:set_drain_bound", channel=channel, milliseconds=milliseconds) or 0)
 
     def find(self) -> None:
         """Learn the cards' nodes and addresses anew."""
-        script = 'for c in /sys/class/pciedma/*/card; do d=${c%/card}; echo $(cat $c) $d $(readlink $d/device); done'
-        self.nodes.clear()
-        for line in self.vm.run(["sh", "-c", script]).stdout.splitlines():
-            card, *rest = line.split()
-            if len(rest) != 2:  # it goes while we look
-                continue
-            folder, link = rest
-            self.nodes[card] = "/dev/" + folder.rsplit("/", 1)[1]
-            self.addresses[card] = link.rsplit("/", 1)[1]
+        self._learn(self.call("state:cards"))
 
     def restore(self) -> None:
         """Bind again what a failed test left unbound, so that only that test fails."""
-        self.find()
-        for card, address in self.addresses.items():
-            if card not in self.nodes:
-                self.vm.run(["sh", "-c", f"echo {address} > /sys/bus/pci/drivers/pciedma_{card}/bind"])
-        self.find()
+        self._learn(self.call("state:bound", addresses=self.addresses))
+
+    def _learn(self, found: dict[str, list[str]]) -> None:
+        self.nodes = {card: node for card, (node, _) in found.items()}
+        self.addresses |= {card: address for card, (_, address) in found.items()}
 
     def plug_in(self, card: str) -> None:
         """Plug a card in that was unplugged, and wait for its nodes."""
@@ -255,10 +244,9 @@ def lab(machine: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     for card in machine.cards.values():
         card.control.clear_faults()
         assert card.control.violations(clear=True) == []
-    machine.echo()
-    machine.there_and_back(lengths=[100, 9000], skews=[4097])
-    for name in machine.cards:
-        assert machine.sysfs(name, "quarantined_bytes") == 0
+    nodes = [machine.nodes[card] for card in machine.cards]
+    found = machine.call("state:works", data=machine.data, memory_channel=machine.memory, nodes=nodes)
+    assert found == {"messages": None, "memory": [], "quarantined": 0}
 
 
 @pytest.fixture

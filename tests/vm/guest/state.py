@@ -1,0 +1,56 @@
+"""The state in which each test finds and leaves the machine that most tests share, run in the guest."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from pciedma_lab.guest import transfers
+from tests.vm.guest import memory
+
+_CLASS = Path("/sys/class/pciedma")
+
+
+def cards() -> dict[str, list[str]]:
+    """The node and the PCI address of each kind of card."""
+    found = {}
+    for card in _CLASS.glob("*[0-9]/card"):
+        try:
+            address = (card.parent / "device").readlink().name
+            found[card.read_text().strip()] = [f"/dev/{card.parent.name}", address]
+        except OSError:  # it goes while we look
+            continue
+    return found
+
+
+def bound(addresses: dict[str, str]) -> dict[str, list[str]]:
+    """The same, where each card of these is bound anew if it has no driver."""
+    found = cards()
+    for card in addresses.keys() - found.keys():
+        with contextlib.suppress(OSError):  # the test says what it misses
+            Path(f"/sys/bus/pci/drivers/pciedma_{card}/bind").write_text(addresses[card])
+    return cards()
+
+
+def looks() -> dict[str, int]:
+    """How many ends of each engine were found by looking, because no interrupt told of them in time."""
+    return {str(file.parent.relative_to(_CLASS)): int(file.read_text()) for file in _CLASS.glob("*/*/looks")}
+
+
+def set_drain_bound(channel: str, milliseconds: int) -> int | None:
+    """Another drain bound for a channel, in both directions; returns what it was, None if there is no such channel."""
+    before = None
+    for file in (_CLASS / channel).glob("*/drain_ms"):
+        before = int(file.read_text())
+        file.write_text(str(milliseconds))
+    return before
+
+
+def works(data: str, memory_channel: str, nodes: list[str]) -> dict[str, object]:
+    """Move messages and memory, and return what was wrong, and how much memory is quarantined."""
+    attributes = [_CLASS / node.removeprefix("/dev/") / "quarantined_bytes" for node in nodes]
+    return {
+        "messages": transfers.echo(data, 20)["first_error"],
+        "memory": memory.there_and_back(memory_channel, [100, 9000], skews=[4097]),
+        "quarantined": sum(int(attribute.read_text()) for attribute in attributes),
+    }
