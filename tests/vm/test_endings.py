@@ -27,7 +27,7 @@ def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> N
     """All transfers are with an engine that has hung until after the signal came."""
     blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="")
     caller = lab.start("memory:signalled", path=lab.memory, way="sync", restart=True)
-    lab.wait_until(f"grep -q pciedma_transfer_acquire /proc/{caller.pid}/wchan")
+    lab.wait_until(f"grep -qE 'pciedma_request_sleep|completion_sleep' /proc/{caller.pid}/wchan")
     time.sleep(1)
     blockers.signal(9)
     blockers.wait(30)

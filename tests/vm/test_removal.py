@@ -7,7 +7,7 @@ import pytest
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
+from .conftest import DELIBERATE_LEAK, KERNEL, PATIENT_MS, Lab, make_lab
 
 DRIVER = "pciedma_capric"
 
@@ -140,8 +140,9 @@ def test_intx_card_works_without_msi() -> None:
     capric = EmulatedCard("capric", variant="intx")
     with Machine(KERNEL, cards=[capric], time_limit_s=300) as vm:
         lab = make_lab(vm, capric)
-        lab.echo(300)
-        assert lab.sysfs("capric", "c0/h2c/looks") == 0
+        with lab.drain_bound("capric", PATIENT_MS):
+            lab.echo(300)
+        assert set(lab.looks().values()) == {0}
         capric.control.set_fault("error=ur*1")
         assert lab.call("transfers:one", path=lab.data, direction="write")["class"] == "OSError"
         lab.echo(10)
