@@ -38,6 +38,14 @@ static int card_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static ssize_t card_read(struct file *file, char __user *user, size_t length, loff_t *position)
+{
+	if (length < sizeof(u32))
+		return -EINVAL;
+	return pciedma_listener_read(file->private_data, (u32 __user *)user,
+				     file->f_flags & O_NONBLOCK);
+}
+
 static __poll_t card_poll(struct file *file, poll_table *wait)
 {
 	struct pciedma_listener *listener = file->private_data;
@@ -131,6 +139,7 @@ static const struct file_operations card_fops = {
 	.owner		= THIS_MODULE,
 	.open		= card_open,
 	.release	= card_release,
+	.read		= card_read,
 	.poll		= card_poll,
 	.unlocked_ioctl	= card_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,

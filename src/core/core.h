@@ -800,6 +800,7 @@ void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_car
 void pciedma_listener_exit(struct pciedma_listener *listener);
 long pciedma_listener_set(struct pciedma_listener *listener, void __user *argument);
 long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument);
+ssize_t pciedma_listener_read(struct pciedma_listener *listener, u32 __user *lines, bool nonblock);
 bool pciedma_listener_fired(struct pciedma_listener *listener);
 bool pciedma_events_interrupt(struct pciedma_card *card);
 void pciedma_events_silence(struct pciedma_card *card);

@@ -88,6 +88,26 @@ long pciedma_listener_set(struct pciedma_listener *listener, void __user *argume
 	return 0;
 }
 
+/* Take notice of the lines that have fired, and let them fire again. */
+static u32 listener_take(struct pciedma_listener *listener)
+{
+	struct pciedma_card *card = listener->card;
+	u32 lines;
+
+	guard(spinlock_irqsave)(&card->events_lock);
+	lines = listener->fired;
+	listener->fired = 0;
+	events_arm(card, listener->lines);
+	return lines;
+}
+
+/* User space did not get to know of them after all. */
+static void listener_put_back(struct pciedma_listener *listener, u32 lines)
+{
+	guard(spinlock_irqsave)(&listener->card->events_lock);
+	listener->fired |= lines & listener->lines;
+}
+
 /**
  * pciedma_listener_get() - PCIEDMA_IOC_GET_EVENTS
  * @listener: who listens
@@ -98,7 +118,6 @@ long pciedma_listener_set(struct pciedma_listener *listener, void __user *argume
  */
 long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument)
 {
-	struct pciedma_card *card = listener->card;
 	struct pciedma_events events;
 
 	if (copy_from_user(&events, argument, sizeof(events)))
@@ -106,12 +125,48 @@ long pciedma_listener_get(struct pciedma_listener *listener, void __user *argume
 	if (memchr_inv(&events, 0, sizeof(events)))
 		return -EINVAL;
 	events.eventfd = -1;
-	scoped_guard(spinlock_irqsave, &card->events_lock) {
-		events.lines = listener->fired;
-		listener->fired = 0;
-		events_arm(card, listener->lines);
+	events.lines = listener_take(listener);
+	if (!copy_to_user(argument, &events, sizeof(events)))
+		return 0;
+	listener_put_back(listener, events.lines);
+	return -EFAULT;
+}
+
+/**
+ * pciedma_listener_read() - a read of the card node: wait for lines, and take notice of them
+ * @listener: who listens
+ * @lines:    user space's
+ * @nonblock: do not wait
+ *
+ * Context: process, outside the gate.
+ * Return: bytes; -EAGAIN, -EFAULT, -ENODEV, -ERESTARTSYS.
+ */
+ssize_t pciedma_listener_read(struct pciedma_listener *listener, u32 __user *lines, bool nonblock)
+{
+	struct pciedma_card *card = listener->card;
+	u32 fired;
+	int ret;
+
+	for (;;) {
+		if (!pciedma_card_enter(card))
+			return -ENODEV;
+		fired = pciedma_listener_fired(listener) ? listener_take(listener) : 0;
+		pciedma_card_leave(card);
+		if (fired)
+			break;
+		if (READ_ONCE(card->lost))
+			return -ENODEV;
+		if (nonblock)
+			return -EAGAIN;
+		ret = wait_event_interruptible(card->poll_wait, pciedma_listener_fired(listener) ||
+					       READ_ONCE(card->removed) || READ_ONCE(card->lost));
+		if (ret)
+			return ret;
 	}
-	return copy_to_user(argument, &events, sizeof(events)) ? -EFAULT : 0;
+	if (!put_user(fired, lines))
+		return sizeof(*lines);
+	listener_put_back(listener, fired);
+	return -EFAULT;
 }
 
 /**

@@ -292,8 +292,9 @@ struct pciedma_events {
  * PCIEDMA_IOC_SET_EVENTS - card node: listen to event lines with this open file
  *
  * poll() says POLLIN when one has fired. A line that has fired stays off until
- * somebody who listens to it has taken notice by PCIEDMA_IOC_GET_EVENTS. Zero
- * lines: listen no more.
+ * somebody who listens to it has taken notice by PCIEDMA_IOC_GET_EVENTS,
+ * or by a read of the card node, which waits for one: 4 bytes, a bit for each
+ * line that has fired. Zero lines: listen no more.
  *
  * Errors: EBADF (no such eventfd), EINVAL (flags or reserved not zero, lines
  * that the card does not have, no eventfd), EOPNOTSUPP (the card has none),
@@ -305,7 +306,8 @@ struct pciedma_events {
  * PCIEDMA_IOC_GET_EVENTS - card node: which lines have fired since the last call
  *
  * All lines of this open file are switched on again: serve the card's logic
- * first, or they fire at once.
+ * first, or they fire at once. So does read(); its errors: EAGAIN (O_NONBLOCK,
+ * none has fired), EINVAL (less than 4 bytes), EFAULT, EINTR, ENODEV.
  *
  * Errors: EINVAL (any field handed in not zero), EFAULT, ENODEV (card gone).
  */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import sys
 from typing import Any
 
 import pciedma
@@ -18,21 +19,38 @@ def _readable(fd: int, seconds: float) -> bool:
     return bool(poll.poll(int(seconds * 1000)))
 
 
-def listen(path: str, line: int) -> dict[str, Any]:
-    """Wait for a line to fire that the test raises, take notice twice, and listen no more."""
+def _read(fd: int, length: int = 4) -> list[int] | str:
+    """Read the card node once; returns the lines, or an errno's name."""
+    try:
+        mask = int.from_bytes(os.read(fd, length), sys.byteorder)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return [line for line in range(32) if mask >> line & 1]
+
+
+def listen(path: str, line: int, reads: bool = False) -> dict[str, Any]:
+    """Wait for a line to fire that the test raises, take notice twice, and listen no more.
+
+    By poll and ioctl, or by a read that waits, and one that does not.
+    """
     eventfd = os.eventfd(0, os.EFD_NONBLOCK)
     with pciedma.open(path) as card, pciedma.open(path) as other:
         card.listen([line, 15], eventfd)
         other.listen([14])
         print("listening", flush=True)
-        found: dict[str, Any] = {"fired": _readable(card.fileno(), 30), "signalled": os.eventfd_read(eventfd)}
-        found["other"] = _readable(other.fileno(), 0)
-        found["lines"] = sorted(card.events())
+        if reads:
+            found: dict[str, Any] = {"lines": _read(card.fileno())}
+        else:
+            found = {"fired": _readable(card.fileno(), 30), "lines": sorted(card.events())}
+        found |= {"signalled": os.eventfd_read(eventfd), "other": _readable(other.fileno(), 0)}
         found["again"] = _readable(card.fileno(), 5)  # nobody has served the card's logic
         with card.window("user") as registers:  # what the user's logic wants: its wire is lowered
             registers.write32(_USER_WIRES, 1 << line)
         card.events()
         found["after"] = _readable(card.fileno(), 0.3)
+        if reads:
+            os.set_blocking(card.fileno(), False)
+            found["none"] = [_read(card.fileno()), _read(card.fileno(), 3)]
         card.listen([])
     os.close(eventfd)
     return found
@@ -42,6 +60,13 @@ def arm(path: str, line: int) -> None:
     """Listen to a line, and go without waiting for it: it stays armed."""
     with pciedma.open(path) as card:
         card.listen([line])
+
+
+def wait(path: str, line: int) -> list[int] | str:
+    """Listen to a line, and wait for it by a read."""
+    with pciedma.open(path) as card:
+        card.listen([line])
+        return _read(card.fileno())
 
 
 def refused(path: str) -> list[str]:
