@@ -49,33 +49,39 @@ def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
         assert lab.call("disturbances:disturbed_message", path=lab.data, how=how) == {"result": 100, "halts": 0}
 
 
-@pytest.fixture(scope="module", params=["1", "0.1"])
-def slow(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A machine whose XDMA card was slow from the beginning."""
-    xdma = EmulatedCard("xdma", faults=[f"bandwidth={request.param}"])
-    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=600) as vm:
-        lab = make_lab(vm, xdma)
-        lab.rate = float(request.param)  # type: ignore[attr-defined]
-        yield lab
+#: MB/s of two XDMA cards that were slow from the beginning.
+RATES = [1.0, 0.1]
 
 
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Lab]:
+    """A machine with these cards."""
+    cards = [EmulatedCard("xdma", faults=[f"bandwidth={rate}"]) for rate in RATES]
+    with Machine(KERNEL, iommu=True, cards=cards, time_limit_s=600) as vm:
+        yield make_lab(vm, *cards)
+
+
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("kind", ["small_pages", "transparent_huge"])
-def test_slow_card_works_with_short_time_outs(slow: Lab, kind: str) -> None:
-    length = int(slow.rate * 1.5e6)  # type: ignore[attr-defined]
+def test_slow_card_works_with_short_time_outs(slow: Lab, kind: str, number: int) -> None:
+    card = f"xdma:{number}"
     options = {"kinds": [kind], "wait_modes": ["INTERRUPT", "POLL", "ADAPTIVE"], "timeout_s": 0.05}
-    assert slow.call("disturbances:slow", path=slow.memory, length=length, **options) == []
-    assert slow.sysfs("xdma", "resets") == 0
+    path, length = slow.nodes[card] + "c0", int(RATES[number] * 1.5e6)
+    assert slow.call("disturbances:slow", path=path, length=length, **options) == []
+    assert slow.sysfs(card, "resets") == 0
 
 
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_nobody_s_slow_transfer_gets_a_neighbour_reset(slow: Lab, stopped: bool) -> None:
-    length = int(slow.rate * 1e6)  # type: ignore[attr-defined]
-    halts = [slow.sysfs("xdma", f"c0/{engine}/halts") for engine in ("c2h", "h2c")]
-    found = slow.call("disturbances:neighbours", path=slow.memory, length=length, stopped=stopped)
+def test_nobody_s_slow_transfer_gets_a_neighbour_reset(slow: Lab, stopped: bool, number: int) -> None:
+    card = f"xdma:{number}"
+    path, length = slow.nodes[card] + "c0", int(RATES[number] * 1e6)
+    halts = [slow.sysfs(card, f"c0/{engine}/halts") for engine in ("c2h", "h2c")]
+    found = slow.call("disturbances:neighbours", path=path, length=length, stopped=stopped)
     assert found.pop("hasty", length) in (length, "ETIMEDOUT")
     assert found == {"reader": length, "writer": 2 * length}
-    assert slow.sysfs("xdma", "resets") == 0
-    assert [slow.sysfs("xdma", f"c0/{engine}/halts") for engine in ("c2h", "h2c")] == halts
+    assert slow.sysfs(card, "resets") == 0
+    assert [slow.sysfs(card, f"c0/{engine}/halts") for engine in ("c2h", "h2c")] == halts
 
 
 @pytest.mark.late_interrupts

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pciedma_lab.card_process import EmulatedCard
-from pciedma_lab.machine import Machine
-
-from .conftest import KERNEL, Lab, make_lab
+from .conftest import Lab
 
 #: XDMA's registers that the driver sets, and that a reset clears.
 XDMA = {
@@ -15,6 +12,7 @@ XDMA = {
     "C2H FIRST_DESCRIPTOR_LO": 0x5080, "C2H FIRST_ADJACENT": 0x5088, "CREDIT_ENABLE": 0x6020,
 }
 CAPRIC = {"DCSR1": 0x00, "DCSR2": 0x04, "INT_REG": 0x2C}
+CARDS = {"capric": CAPRIC, "xdma": XDMA}
 
 
 def _left_on(lab: Lab, card: str, registers: dict[str, int]) -> dict[str, int]:
@@ -24,28 +22,27 @@ def _left_on(lab: Lab, card: str, registers: dict[str, int]) -> dict[str, int]:
     return {name: value for name, value in values.items() if value}
 
 
-def test_card_that_was_let_go_of_has_nothing_switched_on() -> None:
+def test_card_that_was_let_go_of_has_nothing_switched_on(lab: Lab) -> None:
     """After unbind, idle and with an engine that cannot be stopped, and after rmmod."""
-    cards = [EmulatedCard("capric"), EmulatedCard("xdma")]
-    with Machine(KERNEL, iommu=True, cards=cards, time_limit_s=300) as vm:
-        lab = make_lab(vm, *cards)
-        resets = [card.control.counters().get("resets", 0) for card in cards]
-        for stalled in (False, True):
-            lab.echo(5)
-            lab.there_and_back()
-            if stalled:
-                lab.begin_stalled("memory:begun", path=lab.memory, way="sync")
-            for card in ("capric", "xdma"):
-                lab.call("processes:unbind", driver=f"pciedma_{card}", address=lab.addresses[card])
-            assert _left_on(lab, "capric", CAPRIC) == {}
-            assert _left_on(lab, "xdma", XDMA) == {}
-            if not stalled:  # and it was not a reset that did it
-                assert [card.control.counters().get("resets", 0) for card in cards] == resets
-            for card in ("capric", "xdma"):
-                lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
-            lab.find()
+    resets = [lab.cards[card].control.counters().get("resets", 0) for card in CARDS]
+    for stalled in (False, True):
         lab.echo(5)
         lab.there_and_back()
-        vm.unload_modules()
-        assert _left_on(lab, "capric", CAPRIC) == {}
-        assert _left_on(lab, "xdma", XDMA) == {}
+        if stalled:
+            lab.begin_stalled("memory:begun", path=lab.memory, way="sync")
+        for card in CARDS:
+            lab.call("processes:unbind", driver=f"pciedma_{card}", address=lab.addresses[card])
+        for card, registers in CARDS.items():
+            assert _left_on(lab, card, registers) == {}
+        if not stalled:  # and it was not a reset that did it
+            assert [lab.cards[card].control.counters().get("resets", 0) for card in CARDS] == resets
+        for card in CARDS:
+            lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
+        lab.find()
+    lab.echo(5)
+    lab.there_and_back()
+    lab.vm.unload_modules()
+    for card, registers in CARDS.items():
+        assert _left_on(lab, card, registers) == {}
+    lab.vm.load_modules()
+    lab.find()

@@ -8,7 +8,7 @@ from pciedma_lab import modules
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import KERNEL, make_lab
+from .conftest import KERNEL, Lab, make_lab
 
 PAGE = 4096
 GIB = 1 << 30
@@ -28,27 +28,20 @@ def test_piece_of_memory_ends_at_4_gib() -> None:
 
 
 @pytest.mark.stock_kernel
-def test_bounce_buffers_that_run_out_are_no_news() -> None:
-    modules.build(KERNEL)
-    xdma = EmulatedCard("xdma", variant="4ch", faults=["delay=3000000*8"])
-    with Machine(KERNEL, cards=[xdma], swiotlb_force=True, time_limit_s=600) as vm:
-        lab = make_lab(vm, xdma)
-        paths = [f"{lab.nodes['xdma']}c{number}" for number in range(4)]
-        assert lab.call("mapping:exhaust", 600, paths=paths, length=16 << 20) == [16 << 20] * 8
-        script = f"cat /sys/class/pciedma/{paths[0].removeprefix('/dev/')[:-1]}*/*/copied"
-        assert sum(map(int, vm.run(["sh", "-c", script]).stdout.split())) > 0, "there was room for all"
-        assert "swiotlb buffer is full" not in vm.kernel_log()
+def test_bounce_buffers_that_run_out_are_no_news(bounced: Lab) -> None:
+    bounced.xdma.control.set_fault("delay=3000000*8")
+    paths = [f"{bounced.nodes['xdma']}c{number}" for number in range(4)]
+    assert bounced.call("mapping:exhaust", 600, paths=paths, length=16 << 20) == [16 << 20] * 8
+    script = f"cat /sys/class/pciedma/{paths[0].removeprefix('/dev/')[:-1]}*/*/copied"
+    assert sum(map(int, bounced.vm.run(["sh", "-c", script]).stdout.split())) > 0, "there was room for all"
+    assert "swiotlb buffer is full" not in bounced.vm.kernel_log()
 
 
-def test_bounced_data_that_got_lost_shows_nobody_elses() -> None:
-    """With all DMA bounced, what the bounce buffers have must not be seen either."""
-    modules.build(KERNEL)
-    xdma = EmulatedCard("xdma")
-    with Machine(KERNEL, cards=[xdma], swiotlb_force=True, time_limit_s=600) as vm:
-        lab = make_lab(vm, xdma)
-        for length, expected in ((4095, [0]), (70_000, [0x5A])):
-            assert lab.call("file_operations:marked", path=lab.memory, length=length) == 20
-            xdma.control.set_fault("dropped_dma")
-            found = lab.call("file_operations:bytes_after", path=lab.memory, length=length, way="sync")
-            xdma.control.clear_faults()
-            assert found == expected
+def test_bounced_data_that_got_lost_shows_nobody_elses(bounced: Lab) -> None:
+    """What the bounce buffers have must not be seen either."""
+    for length, expected in ((4095, [0]), (70_000, [0x5A])):
+        assert bounced.call("file_operations:marked", path=bounced.memory, length=length) == 20
+        bounced.xdma.control.set_fault("dropped_dma")
+        found = bounced.call("file_operations:bytes_after", path=bounced.memory, length=length, way="sync")
+        bounced.xdma.control.clear_faults()
+        assert found == expected

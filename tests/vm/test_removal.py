@@ -7,9 +7,10 @@ import pytest
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import DELIBERATE_LEAK, KERNEL, PATIENT_MS, Lab, make_lab
+from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
 
 DRIVER = "pciedma_capric"
+ECHO = "pciedma_lab.guest.transfers:echo"
 
 
 def _rebind(lab: Lab) -> None:
@@ -90,9 +91,18 @@ def test_death_of_the_card_ends_every_call_and_keeps_the_memory() -> None:
         vm.unload_modules()
 
 
-def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
-    foreign = [EmulatedCard("capric", variant=v) for v in ("foreign-subsystem", "foreign-bar")]
-    with Machine(KERNEL, cards=foreign, time_limit_s=300) as vm:
+def _node(vm: Machine, address: str) -> str:
+    """Return the node of a card, or nothing if it has none."""
+    result = vm.run(["sh", "-c", f"cd /sys/bus/pci/devices/{address}/pciedma && echo *"])
+    return f"/dev/{result.stdout.split()[0]}" if not result.returncode else ""
+
+
+def test_foreign_cards_are_declined_unwritten_until_their_owner_says_that_they_are_not() -> None:
+    """With one line each; then they are bound by sysfs, in either way, or by a parameter."""
+    foreign = [EmulatedCard("capric", variant=variant) for variant in ("foreign-subsystem", "foreign-bar")]
+    own = [EmulatedCard("capric", variant="own-id") for _ in range(2)]
+    with Machine(KERNEL, cards=[*foreign, *own], time_limit_s=300) as vm:
+        addresses = [f"0000:0{bus}:00.0" for bus in range(1, 5)]
         vm.load_modules()
         lines = [line for line in vm.kernel_log().splitlines() if "not a capric card" in line]
         assert len(lines) == 2
@@ -102,48 +112,16 @@ def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
             counters = card.control.counters()
             assert counters.get("mmio_reads", 0) == counters.get("mmio_writes", 0) == 0
         assert vm.run(["sh", "-c", "ls /dev/pciedma*"]).returncode != 0
-
-
-def test_extra_ids_bind_a_users_own_board() -> None:
-    board = EmulatedCard("capric", variant="foreign-subsystem")
-    with Machine(KERNEL, cards=[board], time_limit_s=300) as vm:
+        for number, command in (
+            (2, f"cd /sys/bus/pci/devices/{addresses[2]}; echo pciedma_capric > driver_override;"
+                f"echo {addresses[2]} > /sys/bus/pci/drivers_probe"),
+            (3, "echo 1234 5678 > /sys/bus/pci/drivers/pciedma_capric/new_id"),
+        ):
+            assert not _node(vm, addresses[number])
+            assert vm.run(["sh", "-c", command]).returncode == 0
+            assert vm.call(ECHO, path=_node(vm, addresses[number]) + "c0", count=20)["errors"] == 0
+        vm.unload_modules()
         vm.load_modules(capric="ids=10ee:0007:10ee:1234")
-        lab = Lab(vm, {"capric": board})
-        lab.find()
-        lab.echo(20)
-        vm.unload_modules()
-
-
-@pytest.mark.parametrize(
-    "commands",
-    [
-        "echo 1234 5678 > /sys/bus/pci/drivers/pciedma_capric/new_id",
-        "cd /sys/bus/pci/devices/0000:01:00.0; echo pciedma_capric > driver_override;"
-        "echo 0000:01:00.0 > /sys/bus/pci/drivers_probe",
-    ],
-    ids=["new_id", "driver_override"],
-)
-def test_board_with_an_id_of_its_own_is_bound_by_sysfs(commands: str) -> None:
-    board = EmulatedCard("capric", variant="own-id")
-    with Machine(KERNEL, cards=[board], time_limit_s=300) as vm:
-        vm.load_modules()
-        assert vm.run(["sh", "-c", "ls /dev/pciedma*"]).returncode != 0
-        result = vm.run(["sh", "-c", commands])
-        assert result.returncode == 0, result.stderr
-        lab = Lab(vm, {"capric": board})
-        lab.find()
-        lab.echo(20)
-        vm.unload_modules()
-
-
-def test_intx_card_works_without_msi() -> None:
-    capric = EmulatedCard("capric", variant="intx")
-    with Machine(KERNEL, cards=[capric], time_limit_s=300) as vm:
-        lab = make_lab(vm, capric)
-        with lab.drain_bound("capric", PATIENT_MS):
-            lab.echo(300)
-        assert set(lab.looks().values()) == {0}
-        capric.control.set_fault("error=ur*1")
-        assert lab.call("transfers:one", path=lab.data, direction="write")["class"] == "OSError"
-        lab.echo(10)
+        assert vm.call(ECHO, path=_node(vm, addresses[0]) + "c0", count=20)["errors"] == 0
+        assert not _node(vm, addresses[1])
         vm.unload_modules()

@@ -87,6 +87,17 @@ def test_size_is_taken_exactly(unloaded: Module) -> None:
     assert [one["sizes"].get(channel) for one in found] == [str(size) for size in GOOD_SIZES.values()]
 
 
+@pytest.mark.parametrize("unloaded", ["pciedma_xdma"], indirect=True)
+def test_memory_ends_where_the_size_says(unloaded: Module) -> None:
+    lab = unloaded.lab
+    assert lab.vm.run(["insmod", unloaded.file, "memory_size=1M"]).returncode == 0
+    found = lab.call("bad_input:positions", path=lab.memory, size=1 << 20)
+    assert found["read_at_end"] == 0
+    assert found["write_at_end"] == "ENOSPC"
+    assert found["read_across"] == found["write_across"] == 10
+    assert found["seek_end"] == 1 << 20
+
+
 @pytest.mark.parametrize("unloaded", ["pciedma_edu"], indirect=True)
 def test_ids_that_cannot_be_read_exactly_are_refused_before_a_card_is_bound(unloaded: Module) -> None:
     for text, found in zip(BAD_IDS, unloaded.tried(f"ids={text}" for text in BAD_IDS), strict=True):

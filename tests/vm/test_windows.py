@@ -286,15 +286,6 @@ def test_unbind_while_the_card_is_reset_ends_what_waits(lab: Lab) -> None:
         lab.find()
 
 
-@pytest.fixture(scope="module")
-def unpluggable() -> Iterator[Lab]:
-    """A card with MSI: of MSI-X QEMU cannot unplug one that is mapped."""
-    xdma = EmulatedCard("xdma", variant="user-msi")
-    with Machine(KERNEL, cards=[xdma], time_limit_s=600) as vm:
-        yield make_lab(vm, xdma)
-        vm.unload_modules()
-
-
 def _started(lab: Lab, target: str, **options: Any) -> Process:
     """Start a function in the guest, and wait until it says that it is ready."""
     lab.vm.run(["rm", "-f", "/tmp/ready"])

@@ -259,10 +259,8 @@ def no_old_descriptor_is_done(lab: Lab) -> None:
     lab.xdma.control.counters(reset=True)
     lab.xdma.control.set_fault("overfetch*200")
     lab.there_and_back(lengths=[100, 5000, 70_000, HUGE + 5])
-    lab.xdma.control.clear_faults()
     counters = lab.xdma.control.counters()
-    found = lab.xdma.control.violations(clear=True)
-    assert {violation["name"] for violation in found} == set()
+    assert lab.xdma.control.violations(clear=True) == []
     for engine in ("c2h0", "h2c0"):
         assert counters[f"{engine}_overfetches"] > 0
         assert counters.get(f"{engine}_overfetched", 0) == 0
@@ -270,12 +268,6 @@ def no_old_descriptor_is_done(lab: Lab) -> None:
 
 def test_core_that_fetches_beyond_its_credits_finds_no_old_descriptor(lab: Lab) -> None:
     no_old_descriptor_is_done(lab)
-
-
-def test_core_that_fetches_beyond_a_chain_finds_no_old_descriptor() -> None:
-    xdma = EmulatedCard("xdma", faults=["no_credits"])
-    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300) as vm:
-        no_old_descriptor_is_done(make_lab(vm, xdma))
 
 
 def test_core_without_credits_works_a_chain_at_a_time() -> None:
@@ -292,6 +284,7 @@ def test_core_without_credits_works_a_chain_at_a_time() -> None:
         xdma.control.set_fault("stall*1")
         assert lab.call("memory:begun", path=lab.memory, way="sync", timeout_s=0.3) == "ETIMEDOUT"
         lab.there_and_back()
+        no_old_descriptor_is_done(lab)
 
 
 def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
@@ -304,19 +297,6 @@ def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
         for card in foreign:
             assert card.control.counters().get("mmio_writes", 0) == 0
         assert vm.run(["sh", "-c", "ls /dev/pciedma*"]).returncode != 0
-
-
-def test_memory_end_is_where_the_option_says() -> None:
-    xdma = EmulatedCard("xdma")
-    with Machine(KERNEL, cards=[xdma], time_limit_s=300) as vm:
-        vm.load_modules(xdma="memory_size=1M")
-        lab = Lab(vm, {"xdma": xdma})
-        lab.find()
-        found = lab.call("bad_input:positions", path=lab.memory, size=1 << 20)
-        assert found["read_at_end"] == 0
-        assert found["write_at_end"] == "ENOSPC"
-        assert found["read_across"] == found["write_across"] == 10
-        assert found["seek_end"] == 1 << 20
 
 
 def test_beyond_the_cards_memory_is_eio(lab: Lab) -> None:

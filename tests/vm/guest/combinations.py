@@ -71,8 +71,9 @@ def _forked(function: Callable[[], object]) -> int:
     if not child:
         try:
             function()
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     return child
 
 
@@ -93,8 +94,7 @@ def _stopped(client: _Client) -> str:
 
     child = _forked(stop)
     found = client.there_and_back()
-    os.waitpid(child, 0)
-    return found
+    return found if os.waitpid(child, 0)[1] == 0 else "it was not stopped"
 
 
 def _killed(client: _Client) -> str:
@@ -103,7 +103,9 @@ def _killed(client: _Client) -> str:
         child = _forked(lambda: client.move(True, memory))
         time.sleep(_AFTER_S)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        status = os.waitpid(child, 0)[1]
+    if status != signal.SIGKILL:
+        return "its call had ended"
     return client.there_and_back()
 
 
@@ -154,7 +156,7 @@ def _drain_bound(channel: str, milliseconds: int) -> Iterator[None]:
 def run(path: str, point: str, way: str, wait_mode: str, length: int) -> str:
     """Let one of the points befall a request by one way; returns what was wrong.
 
-    But for a hung engine, and a process that is killed, no end is found by a look, and nothing is halted.
+    But for a hung engine no end is found by a look, and nothing is halted.
     """
     function, kind = _POINTS[point]
     hangs = point == "hung"

@@ -99,7 +99,10 @@ def _disturbing(how: str, after_s: float, hold_s: float) -> Iterator[None]:
         with io_uring.Ring(4) as ring:
             ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
             ring.submit()
+            start = time.monotonic()
             yield
+        if time.monotonic() - start < after_s:
+            raise RuntimeError("the call was not disturbed")
         return
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
     parent = os.getpid()
@@ -108,12 +111,17 @@ def _disturbing(how: str, after_s: float, hold_s: float) -> Iterator[None]:
         time.sleep(after_s)
         try:
             _WAYS[how](parent, hold_s)
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
+    start = time.monotonic()
     try:
         yield
     finally:
-        os.waitpid(child, 0)
+        seconds = time.monotonic() - start
+        status = os.waitpid(child, 0)[1]
+    if status or seconds < after_s:
+        raise RuntimeError(f"the call was not disturbed: status {status}, {seconds} s")
 
 
 def _halts(path: str, direction: str) -> int:
@@ -134,14 +142,13 @@ def disturbed(
         halts = _halts(path, direction)
         function = pread if direction == "read" else pwrite
         place = _UNTOUCHED if direction == "read" else _UNTOUCHED - (1 << 30)
-        start = time.monotonic()
         with _disturbing(how, after_s, hold_s):
             result = function(channel.fileno(), buffer.address, length, place)
         found: dict[str, Any] = {"result": result, "halts": _halts(path, direction) - halts}
         if direction == "read" and isinstance(result, int):
             data = buffer.view
             found["right"] = data[:result] == bytes(result) and data[result:] == bytes([_CANARY]) * (length - result)
-        return found | {"seconds": time.monotonic() - start}
+        return found
 
 
 def disturbed_message(path: str, how: str, length: int = 100) -> dict[str, Any]:

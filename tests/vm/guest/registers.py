@@ -33,18 +33,3 @@ def _view(address: str, bar: int, size: int) -> memoryview[int]:
 def read(address: str, bar: int, offset: int, size: int = 4) -> int:
     """Read *size* bytes at *offset* of a BAR of the card at a PCI address, by one load."""
     return _view(address, bar, size)[offset // size]
-
-
-def write(address: str, bar: int, offset: int, value: int, size: int = 4) -> None:
-    """Write them, by one store."""
-    _view(address, bar, size)[offset // size] = value
-
-
-def widths(address: str, bar: int, offset: int) -> list[bool]:
-    """Write and read each width once at *offset*, aligned to 8; returns whether each came back."""
-    found = []
-    for size in (1, 2, 4, 8):
-        value = 0x8877665544332211 & (1 << 8 * size) - 1
-        write(address, bar, offset, value, size)
-        found.append(read(address, bar, offset, size) == value)
-    return found

@@ -11,24 +11,21 @@ from tests.vm.guest import memory
 _CLASS = Path("/sys/class/pciedma")
 
 
-def cards() -> dict[str, list[str]]:
-    """The node and the PCI address of each kind of card."""
-    found = {}
+def cards() -> list[list[str]]:
+    """The kind, the node and the PCI address of each card, in the order of their addresses."""
+    found = []
     for card in _CLASS.glob("*[0-9]/card"):
-        try:
+        with contextlib.suppress(OSError):  # it goes while we look
             address = (card.parent / "device").readlink().name
-            found[card.read_text().strip()] = [f"/dev/{card.parent.name}", address]
-        except OSError:  # it goes while we look
-            continue
-    return found
+            found.append([card.read_text().strip(), f"/dev/{card.parent.name}", address])
+    return sorted(found, key=lambda card: card[2])
 
 
-def bound(addresses: dict[str, str]) -> dict[str, list[str]]:
-    """The same, where each card of these is bound anew if it has no driver."""
-    found = cards()
-    for card in addresses.keys() - found.keys():
+def bound(drivers: dict[str, str]) -> list[list[str]]:
+    """The same, where each card that has no driver gets its own; by PCI addresses."""
+    for address in drivers.keys() - {address for _, _, address in cards()}:
         with contextlib.suppress(OSError):  # the test says what it misses
-            Path(f"/sys/bus/pci/drivers/pciedma_{card}/bind").write_text(addresses[card])
+            Path(f"/sys/bus/pci/drivers/{drivers[address]}/bind").write_text(address)
     return cards()
 
 
