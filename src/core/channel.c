@@ -3,6 +3,7 @@
  * Channels: their life, and the data nodes /dev/pciedma<card>c<channel>.
  */
 #include <linux/compat.h>
+#include <linux/freezer.h>
 #include <linux/fs.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
@@ -302,8 +303,9 @@ static void iter_clear(const struct iov_iter *iter)
 	iov_iter_zero(iov_iter_count(iter), &rest);
 }
 
+/* If the thread is to be frozen before all has moved, @freezes: then what is left has not begun. */
 static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
-			  enum pciedma_direction direction)
+			  enum pciedma_direction direction, bool *freezes)
 {
 	struct channel_file *cf = iocb->ki_filp->private_data;
 	bool memory = cf->channel->kind == PCIEDMA_KIND_MEMORY;
@@ -332,6 +334,7 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 		ret = channel_async_rw(&request, iocb, iter);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
+	*freezes = request.freezes;
 	return ret == -EINTR ? -ERESTARTSYS : ret;
 }
 
@@ -340,14 +343,27 @@ static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
 {
 	struct channel_file *cf = iocb->ki_filp->private_data;
 	struct pciedma_card *card = cf->channel->card;
+	ssize_t done = 0;
+	bool freezes;
 	ssize_t ret;
 
-	if (!pciedma_card_enter(card))
-		return -ENODEV;
-	ret = channel_rw(iocb, iter, direction);
-	if (ret != -EIOCBQUEUED)
+	for (;;) {
+		freezes = false;
+		if (!pciedma_card_enter(card)) {
+			ret = -ENODEV;
+			break;
+		}
+		ret = channel_rw(iocb, iter, direction, &freezes);
+		if (ret == -EIOCBQUEUED)
+			return ret;
 		pciedma_card_leave(card);
-	return ret;
+		if (ret > 0)
+			done += ret;
+		if (!freezes)
+			break;
+		try_to_freeze();
+	}
+	return done ?: ret;
 }
 
 static ssize_t channel_read_iter(struct kiocb *iocb, struct iov_iter *to)

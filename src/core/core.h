@@ -585,6 +585,7 @@ struct pciedma_backlog {
  * @deadline: when they are over
  * @moved:    something has
  * @notified: work was left with the calling thread, which it does when the call returns
+ * @freezes: the calling thread is to be frozen: hand in nothing more
  * @stop_since: when it was seen that the calling thread is to stop, or 0
  */
 struct pciedma_request {
@@ -612,6 +613,7 @@ struct pciedma_request {
 	ktime_t deadline;
 	bool moved;
 	bool notified;
+	bool freezes;
 	ktime_t stop_since;
 };
 
@@ -750,8 +752,8 @@ void pciedma_direct_dirty(struct pciedma_transfer *transfer);
 bool pciedma_direct_still_dirty(struct pciedma_transfer *transfer);
 
 /* signals.c */
-enum pciedma_disturbance pciedma_request_disturbed(struct pciedma_request *request);
 bool pciedma_request_gives_way(struct pciedma_request *request);
+bool pciedma_request_freezes(const struct pciedma_request *request, const struct iov_iter *iter);
 void pciedma_request_return(struct pciedma_request *request);
 int pciedma_request_sleep(struct pciedma_request *request, struct completion *done, long timeout);
 

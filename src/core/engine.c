@@ -753,6 +753,7 @@ void pciedma_engine_finish_inflight(struct pciedma_engine *engine, int error, bo
 		if (!proven)
 			pciedma_transfer_park(engine, transfer);
 		engine_finish(engine, transfer);
+		engine_drop(engine, transfer->owner);
 	}
 }
 

@@ -104,8 +104,9 @@ static u32 listener_take(struct pciedma_listener *listener)
 /* User space did not get to know of them after all. */
 static void listener_put_back(struct pciedma_listener *listener, u32 lines)
 {
-	guard(spinlock_irqsave)(&listener->card->events_lock);
-	listener->fired |= lines & listener->lines;
+	scoped_guard(spinlock_irqsave, &listener->card->events_lock)
+		listener->fired |= lines & listener->lines;
+	wake_up_interruptible(&listener->card->poll_wait);
 }
 
 /**

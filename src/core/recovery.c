@@ -641,6 +641,7 @@ int pciedma_card_go_on(struct pciedma_card *card)
 		card->frozen = false;
 		card_bus_master_on(card);
 		engines_settle(card, all, PROOF_USABLE, -EIO);
+		engines_forgive(card);
 	} else {
 		card_give_up(card);
 		ret = card->lost ? -ENODEV : -EIO;

@@ -2,7 +2,8 @@
 /*
  * What wakes a thread and is no signal to its program: work that the kernel
  * leaves with a thread (io_uring's completions), stops, debuggers, freezers. A
- * call goes on over them.
+ * call goes on over them, but lets go of the engine and of the gate before its
+ * thread is frozen or stopped.
  */
 #include <linux/freezer.h>
 #include <linux/sched/signal.h>
@@ -50,23 +51,16 @@ static enum pciedma_disturbance disturbance_pending(void)
 	return signal_pending(current) ? PCIEDMA_DISTURBED_BY_STOP : PCIEDMA_UNDISTURBED;
 }
 
-/**
- * pciedma_request_disturbed() - what the calling thread is wanted for
- * @request: its request
- *
- * A freezer is satisfied at once. Work that is left with the thread waits until
+/*
+ * What the calling thread is wanted for. Work that is left with it waits until
  * the call returns: see pciedma_request_return().
- *
- * Context: process.
- * Return: whether a signal to the program is pending, or the thread is to stop.
  */
-enum pciedma_disturbance pciedma_request_disturbed(struct pciedma_request *request)
+static enum pciedma_disturbance request_disturbed(struct pciedma_request *request)
 {
 	if (!signal_pending(current))
 		return PCIEDMA_UNDISTURBED;
 	if (fatal_signal_pending(current))
 		return PCIEDMA_DISTURBED_BY_SIGNAL;
-	try_to_freeze();
 	if (test_thread_flag(TIF_NOTIFY_SIGNAL)) {
 		clear_notify_signal();
 		request->notified = true;
@@ -81,32 +75,75 @@ static bool request_has_begun(const struct pciedma_request *request)
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
 }
 
+/* Whether nothing has moved, and the hardware does not get on: as when no message comes. */
+static bool request_is_stuck(struct pciedma_request *request)
+{
+	if (request->moved)
+		return false;
+	guard(spinlock_irqsave)(&request->engine->lock);
+	return pciedma_engine_drain_ns(request->engine) <= 0;
+}
+
+/* Before it is frozen, a thread ends all that it has handed in: a quarter of the bound each. */
+static s64 stop_bound_ns(const struct pciedma_request *request)
+{
+	s64 bound = pciedma_engine_drain_bound_ns(request->engine);
+
+	return freezing(current) ? 2 * bound : bound;
+}
+
+static bool stop_is_due(struct pciedma_request *request)
+{
+	ktime_t now = ktime_get();
+
+	if (!request->stop_since)
+		request->stop_since = now;
+	return ktime_to_ns(ktime_sub(now, request->stop_since)) > stop_bound_ns(request);
+}
+
 /**
  * pciedma_request_gives_way() - whether a request ends early for what its thread is wanted for
  * @request: the request
  *
- * For a signal it does; for a stop at once if nothing of it has begun, for then
- * it is restarted, else after the drain bound.
+ * For a signal it does. For the rest at once if nothing of it has begun, for then
+ * it is restarted; else for a stop after the drain bound, and for work that waits
+ * until the call returns if it may wait for ever. (A thread of io_uring's has no
+ * call to restart.)
  *
  * Context: process.
  * Return: true if so.
  */
 bool pciedma_request_gives_way(struct pciedma_request *request)
 {
-	enum pciedma_disturbance disturbance = pciedma_request_disturbed(request);
-	ktime_t now;
+	enum pciedma_disturbance disturbance = request_disturbed(request);
+	bool notified = request->notified && !(current->flags & PF_IO_WORKER);
 
-	if (disturbance != PCIEDMA_DISTURBED_BY_STOP) {
+	if (disturbance == PCIEDMA_DISTURBED_BY_SIGNAL)
+		return true;
+	if (disturbance == PCIEDMA_UNDISTURBED)
 		request->stop_since = 0;
-		return disturbance == PCIEDMA_DISTURBED_BY_SIGNAL;
-	}
+	if (disturbance == PCIEDMA_UNDISTURBED && !notified)
+		return false;
 	if (!request_has_begun(request))
 		return true;
-	now = ktime_get();
-	if (!request->stop_since)
-		request->stop_since = now;
-	return ktime_to_ns(ktime_sub(now, request->stop_since)) >
-	       pciedma_engine_drain_bound_ns(request->engine);
+	if (notified && request_is_stuck(request))
+		return true;
+	return disturbance == PCIEDMA_DISTURBED_BY_STOP && stop_is_due(request);
+}
+
+/**
+ * pciedma_request_freezes() - whether the calling thread is to be frozen, and may be between transfers
+ * @request: its request
+ * @iter:    its memory
+ *
+ * Whoever moves between kernel memory and the card can hold locks of a pipe's.
+ *
+ * Context: process.
+ * Return: true if so.
+ */
+bool pciedma_request_freezes(const struct pciedma_request *request, const struct iov_iter *iter)
+{
+	return freezing(current) && user_backed_iter(iter) && !request->end;
 }
 
 /**
@@ -151,8 +188,6 @@ static int completion_sleep(struct completion *done, unsigned int state, long ti
  * @done:    what it waits for
  * @timeout: jiffies; MAX_SCHEDULE_TIMEOUT: no bound
  *
- * A freezer need not wake the thread.
- *
  * Context: process, inside the gate, no lock held.
  * Return: 1 when it is done; 0 when the time is over; -EINTR if the request is
  * to end early.
@@ -165,13 +200,14 @@ int pciedma_request_sleep(struct pciedma_request *request, struct completion *do
 
 	for (;;) {
 		if (request->stop_since)
-			ret = completion_sleep(done, TASK_KILLABLE | TASK_FREEZABLE,
+			ret = completion_sleep(done, TASK_KILLABLE,
 					       min_t(long, left, STOP_SLICE));
 		else
-			ret = completion_sleep(done, TASK_INTERRUPTIBLE | TASK_FREEZABLE, left);
+			ret = completion_sleep(done, TASK_INTERRUPTIBLE, left);
 		if (ret > 0)
 			return ret;
-		if ((ret || request->stop_since) && pciedma_request_gives_way(request))
+		if ((ret || request->stop_since || request->notified) &&
+		    pciedma_request_gives_way(request))
 			return -EINTR;
 		if (timeout == MAX_SCHEDULE_TIMEOUT)
 			continue;

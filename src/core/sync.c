@@ -215,7 +215,8 @@ static void request_feed_all(struct pciedma_request *request, struct iov_iter *i
 	bool message = request->engine->channel->kind == PCIEDMA_KIND_MESSAGE;
 	int ret = 0;
 
-	while (!ret && !request->end && iov_iter_count(iter) &&
+	request->freezes = pciedma_request_freezes(request, iter);
+	while (!ret && !request->end && !request->freezes && iov_iter_count(iter) &&
 	       request->count < request->engine->desc->buffers) {
 		ret = request_feed(request, iter, end_address - iov_iter_count(iter));
 		if (message)
@@ -243,6 +244,8 @@ void pciedma_request_count_timeout(struct pciedma_request *request)
  * @iter:    user memory, already cut to what may be moved
  * @address: the card's address of the first byte
  *
+ * If the thread is to be frozen, it ends with what is under way, @request->freezes.
+ *
  * Context: process, inside the gate.
  * Return: bytes that arrived; an errno if it is none.
  */
@@ -265,6 +268,7 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 		pciedma_request_start(request);
 	} while (request->count || (!request->end && iov_iter_count(iter)));
 	pciedma_request_return(request);
+	request->freezes &= !request->end && iov_iter_count(iter);
 
 	if (done)
 		return done;

@@ -9,6 +9,9 @@
 #include "core.h"
 #include "trace.h"
 
+/* Who polls, and whose turn it is not, looks all the same after such a time without progress. */
+#define TURN_MS		10
+
 /* Longest sleep between two looks at a card whose interrupt may be lost. */
 #define LOOK_MAX_JIFFIES	(2 * HZ)
 
@@ -149,10 +152,17 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_transfe
 	}
 }
 
+static bool nobody_looks(struct pciedma_engine *engine)
+{
+	return pciedma_engine_drain_bound_ns(engine) - drain_ns_left(engine) >
+	       TURN_MS * NSEC_PER_MSEC;
+}
+
 /*
  * Only the owner of the oldest transfer polls: the others would keep the
- * processors from those that they wait for. Returns 1 when it is this one's
- * turn, 0 when it has finished, or why its owner waits no longer.
+ * processors from those that they wait for. But he may be elsewhere, in a page
+ * fault or off his processor. Returns 1 when it is this one's turn, 0 when it
+ * has finished, or why its owner waits no longer.
  */
 static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
@@ -164,9 +174,12 @@ static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfe
 		if (ret)
 			return min(ret, 1);
 		ret = pciedma_request_sleep(request, &transfer->finished,
-					    pciedma_request_jiffies_left(request));
+					    min_t(long, msecs_to_jiffies(TURN_MS),
+						  pciedma_request_jiffies_left(request)));
 		if (ret < 0)
 			return ret;
+		if (!ret && nobody_looks(engine))
+			pciedma_engine_look(engine);
 		if (transfer_finished(engine, transfer))
 			return 0;
 		if (READ_ONCE(transfer->cancelled))

@@ -31,6 +31,7 @@ int pciedma_windows_alloc(struct pciedma_card *card)
 	if (!card->windows)
 		return -ENOMEM;
 	init_rwsem(&card->windows->lock);
+	mutex_init(&card->windows->change);
 	init_waitqueue_head(&card->windows->wait);
 	return 0;
 }
@@ -95,7 +96,7 @@ static const char *window_fault(struct pciedma_card *card, const struct pciedma_
 		return "there are too many";
 	if (!desc->widths || desc->widths & ~PCIEDMA_WINDOW_WIDTHS)
 		return "widths are a mask of 1, 2, 4 and 8";
-	if (desc->offset % widest || desc->length % widest)
+	if ((desc->offset | desc->length) & (widest - 1))
 		return "its place and its length are no multiples of the widest access";
 	if (has_msix(card->pdev, desc))
 		return "the table of the interrupt messages lies in it";
@@ -354,11 +355,13 @@ static bool windows_set(struct pciedma_card *card, enum pciedma_windows_state st
 
 	if (!all->count)
 		return false;
-	down_write(&all->lock);
+	guard(mutex)(&all->change);
 	if (all->state != PCIEDMA_WINDOWS_GONE) {
-		WRITE_ONCE(all->state, state);
 		WRITE_ONCE(all->error, error);
+		WRITE_ONCE(all->state, state);
 	}
+	/* Not before: where the lock is unfair, new readers come in for ever. */
+	down_write(&all->lock);
 	up_write(&all->lock);
 	wake_up_all(&all->wait);
 	return true;

@@ -11,8 +11,9 @@
  * do: calls and faults wait here while others reset the card or have it asleep, frozen with
  * their process perhaps, and a removal must wait for none of them. Whoever holds @lock for
  * reading and finds PCIEDMA_WINDOWS_OPEN may touch registers, or let user space touch them by
- * inserting a page; whoever wants them left alone takes it for writing, sets another state, and
- * then takes the pages away, which nobody inserts any more.
+ * inserting a page; whoever wants them left alone sets another state, takes @lock for writing
+ * once, so that all who have seen the old one are out, and then takes the pages away, which
+ * nobody inserts any more.
  *
  * Faults come with mmap_lock held. So under @lock nothing touches user memory, nor waits for
  * whoever might: a call copies before it enters or after it has left.
@@ -73,8 +74,8 @@ struct pciedma_window {
 
 /**
  * struct pciedma_windows - the windows of a card, and their gate
- * @lock:  held for reading around each access and each insertion of a page; protects @state
- *         and @error
+ * @lock:  held for reading around each access and each insertion of a page
+ * @change: held by whoever sets @state and @error
  * @state: whether registers may be touched
  * @error: what calls fail with while closed, or 0 if they wait
  * @wait:  those who wait until they are not closed any more
@@ -82,7 +83,8 @@ struct pciedma_window {
  * @count: how many
  */
 struct pciedma_windows {
-	struct rw_semaphore lock; /* state, error */
+	struct rw_semaphore lock;
+	struct mutex change; /* state, error */
 	enum pciedma_windows_state state;
 	int error;
 	wait_queue_head_t wait;

@@ -19,15 +19,30 @@ LENGTH = 32 * MIB
     ("how", "direction", "wait_mode"),
     [("task_work", "read", "INTERRUPT"), ("task_work", "write", "POLL"), ("stop", "write", "INTERRUPT"),
      ("stop", "read", "POLL"), ("attach", "read", "ADAPTIVE"), ("seize", "write", "INTERRUPT"),
-     ("freeze_group", "read", "INTERRUPT"), ("freeze_all", "read", "INTERRUPT"), ("freeze_all", "write", "POLL"),
+     ("freeze_group", "read", "INTERRUPT"), ("freeze_old_group", "read", "INTERRUPT"),
+     ("freeze_old_group", "write", "POLL"), ("freeze_all", "read", "INTERRUPT"), ("freeze_all", "write", "POLL"),
      ("ignored", "read", "INTERRUPT")],
 )
 def test_disturbance_shortens_no_call_and_halts_no_engine(lab: Lab, how: str, direction: str, wait_mode: str) -> None:
+    if how == "freeze_old_group" and not lab.call("disturbances:has_old_freezer"):
+        pytest.skip("this kernel has no freezer of its own for groups")
     lab.xdma.control.set_fault("bandwidth=20")
     with lab.drain_bound("xdma", 60_000):
         options = {"how": how, "direction": direction, "wait_mode": wait_mode, "length": LENGTH}
         found = lab.call("disturbances:disturbed", path=lab.memory, **options)
     assert (found["result"], found["halts"], found.get("right", True)) == (LENGTH, 0, True)
+
+
+@pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL"])
+def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mode: str) -> None:
+    if not lab.call("disturbances:has_old_freezer"):
+        pytest.skip("this kernel has no freezer of its own for groups")
+    lab.xdma.control.set_fault("bandwidth=20")
+    options = {"driver": "pciedma_xdma", "address": lab.addresses["xdma"], "length": LENGTH, "wait_mode": wait_mode}
+    found = lab.call("disturbances:holds_nothing", path=lab.memory, **options)
+    lab.xdma.control.clear_faults()
+    lab.restore()
+    assert found == {"other": 65536, "unbound": True, "reader": 0}
 
 
 @pytest.mark.late_interrupts

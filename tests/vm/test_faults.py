@@ -138,8 +138,8 @@ def test_error_completion_is_eio_at_once(lab: Lab, kind: str) -> None:
 
 def test_all_ones_is_eio_and_a_reset_brings_the_card_back(lab: Lab) -> None:
     lab.capric.control.set_fault("all_ones")
-    for direction in ("write", "read"):
-        result = lab.call("transfers:one", path=lab.data, direction=direction, timeout_s=1.0)
+    for direction in ("write", "read"):  # with more time than until the card is looked at
+        result = lab.call("transfers:one", path=lab.data, direction=direction, timeout_s=3.0)
         assert result["errno"] == errno.EIO
     lab.capric.control.clear_faults()
     assert lab.call("transfers:one", path=lab.data, direction="write")["errno"] == errno.EIO

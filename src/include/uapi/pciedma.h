@@ -307,7 +307,8 @@ struct pciedma_events {
  *
  * All lines of this open file are switched on again: serve the card's logic
  * first, or they fire at once. So does read(); its errors: EAGAIN (O_NONBLOCK,
- * none has fired), EINVAL (less than 4 bytes), EFAULT, EINTR, ENODEV.
+ * none has fired), EINVAL (less than 4 bytes), EFAULT, EINTR, ENODEV (card gone,
+ * or it does not answer before it is reset).
  *
  * Errors: EINVAL (any field handed in not zero), EFAULT, ENODEV (card gone).
  */

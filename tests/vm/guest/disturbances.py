@@ -68,6 +68,44 @@ def _freeze_group(pid: int, hold_s: float) -> None:
     (root / "cgroup.procs").write_text(str(pid))
 
 
+def _old_group() -> Path:
+    """A group of the freezer that was there before groups could freeze by themselves."""
+    root = Path("/tmp/freezer")
+    root.mkdir(exist_ok=True)
+    os.system(f"mountpoint -q {root} || mount -t cgroup -o freezer none {root}")
+    group = root / "frozen"
+    group.mkdir(exist_ok=True)
+    return group
+
+
+def has_old_freezer() -> bool:
+    """Whether this kernel has it."""
+    return "freezer" in Path("/proc/cgroups").read_text()
+
+
+@contextlib.contextmanager
+def _frozen(pid: int) -> Iterator[None]:
+    """Keep a process frozen."""
+    group = _old_group()
+    (group / "cgroup.procs").write_text(str(pid))
+    (group / "freezer.state").write_text("FROZEN")
+    try:
+        end = time.monotonic() + 10
+        while (group / "freezer.state").read_text() != "FROZEN\n":
+            if time.monotonic() > end:
+                raise TimeoutError("the process is not frozen")
+            time.sleep(0.02)
+        yield
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        (group.parent / "cgroup.procs").write_text(str(pid))
+
+
+def _freeze_old_group(pid: int, hold_s: float) -> None:
+    with _frozen(pid):
+        time.sleep(hold_s)
+
+
 def _freeze_all(pid: int, hold_s: float) -> None:
     """Freeze all processes as before a suspend, for the five seconds that the kernel's own test takes."""
     Path("/sys/power/pm_test").write_text("freezer")
@@ -86,7 +124,8 @@ def _handled(pid: int, hold_s: float) -> None:
 
 
 _WAYS: dict[str, Callable[[int, float], None]] = {
-    "stop": _stop, "attach": _attach, "seize": _seize, "freeze_group": _freeze_group, "freeze_all": _freeze_all,
+    "stop": _stop, "attach": _attach, "seize": _seize, "freeze_group": _freeze_group,
+    "freeze_old_group": _freeze_old_group, "freeze_all": _freeze_all,
     "ignored": _ignored, "handled": _handled,
 }
 
@@ -214,3 +253,24 @@ def neighbours(path: str, length: int, stopped: bool) -> dict[str, Any]:
     if child:
         os.waitpid(child, 0)
     return found
+
+
+def holds_nothing(path: str, driver: str, address: str, length: int, wait_mode: str) -> dict[str, Any]:
+    """Freeze a process in a long read; meanwhile another one reads, and the card is unbound. Returns what each led to."""
+    reader = os.fork()
+    if reader == 0:
+        with pciedma.Channel(path) as channel:
+            channel.wait_mode = pciedma.WaitMode[wait_mode]
+            buffer = buffers.small_pages(length)
+            result = pread(channel.fileno(), buffer.address, length, _UNTOUCHED)
+            os._exit(0 if result == "ENODEV" or (isinstance(result, int) and 0 < result < length) else 1)
+    time.sleep(0.5)
+    with _frozen(reader):
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = 5.0
+            buffer = buffers.small_pages(65536)
+            other = pread(channel.fileno(), buffer.address, 65536, _UNTOUCHED)
+        start = time.monotonic()
+        Path(f"/sys/bus/pci/drivers/{driver}/unbind").write_text(address)
+        seconds = time.monotonic() - start
+    return {"other": other, "unbound": seconds < 5, "reader": os.waitpid(reader, 0)[1]}
