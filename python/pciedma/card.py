@@ -12,7 +12,7 @@ from typing import Any, Literal, SupportsIndex
 
 from . import uapi
 from .channel import Channel
-from .errors import DriverTooOldError, NoCardError, WrongNodeError
+from .errors import NoCardError, WrongNodeError
 from .node import Node, NodePath, as_int
 from .window import Window
 
@@ -20,7 +20,6 @@ from .window import Window
 SYSFS = Path("/sys/class/pciedma")
 DEVICES = Path("/dev")
 
-_CHANNEL_NAME = re.compile(r"(pciedma\d+)c(\d+)")
 _ADDRESS = re.compile(r"([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
@@ -101,40 +100,25 @@ def _find_address(address: str | None, sysfs: Path, devices: Path) -> str:
     raise NoCardError(errno.ENOENT, f"{what}; cards: {there}")
 
 
-def _not_a_card(path: str, card: str | int, channel: int) -> WrongNodeError:
-    text = f"a channel, not a card: it is pciedma.open({card!r}).channel({channel})"
-    return WrongNodeError(errno.ENOTTY, text, path)
-
-
 class Card(Node):
     """An open card. Threads may share it. Iterating opens its channels, one after the other."""
 
     __slots__ = ("_info",)
 
+    _WHAT = "card"
     _info: CardInfo
 
     def __init__(self, path: NodePath) -> None:
         """Open the card's node *path*. Raises WrongNodeError if it is not a card's."""
-        name = Path(os.path.realpath(os.fsdecode(path)))
-        if match := _CHANNEL_NAME.fullmatch(name.name):  # opening it would keep others from opening it exclusively
-            raise _not_a_card(str(name), str(name.with_name(match[1])), int(match[2]))
-        super().__init__(name, os.O_RDWR)
+        super().__init__(path, os.O_RDWR)
         with self._closed_on_error():
             raw = self._card_info()
-            self._refuse_channel()
+            if self._part():
+                raise self._wrong_node()
         values: dict[str, Any] = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
         for text in ("name", "pci_address", "driver_version"):
             values[text] = values[text].decode(errors="replace")
         self._info = CardInfo(**values)
-
-    def _refuse_channel(self) -> None:
-        """Raise WrongNodeError if this is a channel under the name of another node."""
-        raw = uapi.pciedma_channel_info()
-        try:
-            self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, raw)
-        except DriverTooOldError:  # no driver knows it of its cards
-            return
-        raise _not_a_card(self.path, raw.card, raw.channel)
 
     @property
     def info(self) -> CardInfo:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 from . import uapi
-from .errors import DriverTooOldError, TransferError, WrongNodeError, transfer_error
+from .errors import TransferError, transfer_error
 from .node import Node, NodePath, as_int, is_bool
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class Channel(Node):
 
     __slots__ = ("_cancels", "_info")
 
+    _WHAT = "channel"
     _info: ChannelInfo
     _cancels: int
 
@@ -135,11 +136,7 @@ class Channel(Node):
         return self.kind.name.lower() if hasattr(self, "_info") else ""
 
     def _get_info(self) -> ChannelInfo:
-        try:
-            raw = self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
-        except DriverTooOldError:  # each driver knows it, of its channels
-            text = "not a channel: a card's are opened by pciedma.open(CARD).channel(NUMBER)"
-            raise WrongNodeError(errno.ENOTTY, text, self.path) from None
+        raw = self._part_info(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
         size = None if raw.size == uapi.PCIEDMA_SIZE_UNKNOWN else raw.size
         return ChannelInfo(
             raw.card, raw.channel, Kind(raw.kind), size, _engine_info(raw.c2h), _engine_info(raw.h2c)

@@ -42,10 +42,12 @@ class Window(Node):
     after fork() may use it, too.
     """
 
+    _WHAT = "window"
+
     def __init__(self, path: str, *, by: Literal["mmap", "call"] | None = None) -> None:
         """Open the node *path*. Accesses go by a mapping of it (``mmap``: fast), or by pread and pwrite (``call``:
-        errors are seen); by default mapped where the window may be. Raises ValueError for another *by*, OSError with
-        EOPNOTSUPP for a mapping of a window that has none.
+        errors are seen); by default mapped where the window may be. Raises ValueError for another *by*,
+        WrongNodeError if it is no window's node, OSError with EOPNOTSUPP for a mapping of a window that has none.
         """
         if by not in (None, "mmap", "call"):
             raise ValueError(f"by is 'mmap' or 'call', not {by!r}")
@@ -60,7 +62,7 @@ class Window(Node):
                 self._map()
 
     def _get_info(self) -> WindowInfo:
-        raw = self._ioctl(uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
+        raw = self._part_info(uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
         return WindowInfo(
             raw.card, raw.window, raw.name.decode(), raw.bar, raw.size,
             tuple(width for width in _FORMATS if raw.widths & width),
