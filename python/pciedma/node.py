@@ -41,6 +41,8 @@ def is_bool(value: object) -> bool:
 
 def as_int(value: SupportsIndex, what: str) -> int:
     """Return what is an integer, a numpy one too, as int; raises TypeError."""
+    if type(value) is int:  # at once: each access to a register comes by here
+        return value
     if is_bool(value) or not hasattr(type(value), "__index__"):
         raise TypeError(f"{what} is an integer, not {value!r}")
     return operator.index(value)

@@ -140,6 +140,11 @@ def test_numpy_integers_are_integers_but_no_bool(card: pciedma.Card) -> None:
         assert channel.timeout_s == 30.0
         with pytest.raises(TypeError):
             channel.read(numpy.bool_(True))
+    with card.window(numpy.int64(1)) as window:
+        window.write32(numpy.uint16(8), numpy.uint32(0xFFFFFFFF))
+        assert window.read32(numpy.int8(8)) == 0xFFFFFFFF
+        with pytest.raises(TypeError):
+            window.read32(numpy.bool_(False))
     with pytest.raises(TypeError):
         pciedma.open(numpy.bool_(True))
     with pytest.raises(pciedma.NoCardError, match="pciedma12345'"):

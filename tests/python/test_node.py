@@ -109,12 +109,14 @@ def test_node_can_be_referred_to_weakly(card: pciedma.Card) -> None:
     assert weakref.ref(card)() is card
 
 
-def test_repr_says_what_it_is(card: pciedma.Card, channel: pciedma.Channel) -> None:
+def test_repr_says_what_it_is(card: pciedma.Card, channel: pciedma.Channel, window: pciedma.Window) -> None:
     assert repr(card) == f"<Card {card.path} xdma at 0000:00:00.0>"
     assert repr(channel) == f"<Channel {channel.path} memory>"
     channel.close()
     assert repr(channel) == f"<Channel {channel.path} memory closed>"
-    assert repr(pciedma.Channel.__new__(pciedma.Channel)) == "<Channel closed>"
+    assert repr(window) == f"<Window {window.path} user>"
+    for kind in (pciedma.Card, pciedma.Channel, pciedma.Window):
+        assert repr(kind.__new__(kind)) == f"<{kind.__name__} closed>"
 
 
 def _old(driver: FakeDriver, *unknown: int) -> None:
