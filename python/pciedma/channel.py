@@ -83,18 +83,20 @@ def _engine_info(raw: uapi.pciedma_engine_info) -> EngineInfo | None:
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
-    """Return a buffer's memory as bytes, as they lie there, without a copy; raises TypeError if it has gaps."""
+    """Return a buffer's memory as bytes, as they lie there, without a copy; raises TypeError if it has gaps.
+
+    To be released, as an error's traceback would else keep it, and with it the buffer from being resized or closed.
+    """
+    with memoryview(buffer) as elements:
+        if "O" in re.sub(":[^:]*:", "", elements.format):  # without the names of fields
+            raise TypeError("the buffer holds references to Python objects, which mean nothing to a card")
     try:
-        view = pickle.PickleBuffer(buffer).raw()
+        return pickle.PickleBuffer(buffer).raw()
     except BufferError:
         raise TypeError(
             "the buffer is not contiguous in memory: there are gaps between its elements, or they repeat. Move a copy "
             "of it (bytes(), numpy.ascontiguousarray())"
         ) from None
-    with memoryview(buffer) as elements:
-        if "O" in re.sub(":[^:]*:", "", elements.format):  # without the names of fields
-            raise TypeError("the buffer holds references to Python objects, which mean nothing to a card")
-    return view
 
 
 class Channel(Node):
@@ -187,10 +189,10 @@ class Channel(Node):
         reported an error), EBADF (the channel has no such direction), EFAULT or EINVAL; TypeError or ValueError for
         an unsuitable buffer or address.
         """
-        view = _bytes_of(buffer)
-        if view.readonly:
-            raise TypeError("the buffer is read-only")
-        return self._transfer("reading", view, self._position(address, len(view)), whole)
+        with _bytes_of(buffer) as view:
+            if view.readonly:
+                raise TypeError("the buffer is read-only")
+            return self._transfer("reading", view, self._position(address, len(view)), whole)
 
     def write(self, data: Buffer, address: SupportsIndex | None = None, *, whole: bool = True) -> int:
         """Send bytes to card memory from *address* (default 0), all of them, or a message; returns how many.
@@ -198,8 +200,8 @@ class Channel(Node):
         *whole* as for readinto(). Raises MessageTooLongError (nothing has moved), TransferError with ENOSPC (at the
         memory's end), and what readinto() raises.
         """
-        view = _bytes_of(data)
-        return self._transfer("writing", view, self._position(address, len(view)), whole)
+        with _bytes_of(data) as view:
+            return self._transfer("writing", view, self._position(address, len(view)), whole)
 
     def _transfer(
         self, doing: Literal["reading", "writing"], view: memoryview, address: int | None, whole: bool
@@ -207,7 +209,8 @@ class Channel(Node):
         done, cancels = 0, self._cancels
         try:
             while True:
-                moved = self._call(doing, view[done:], None if address is None else address + done)
+                with view[done:] as rest:
+                    moved = self._call(doing, rest, None if address is None else address + done)
                 done += moved
                 if address is None or not whole or done == len(view):  # a message is one call
                     return done
