@@ -12,7 +12,7 @@ from typing import Any, Literal, SupportsIndex
 
 from . import uapi
 from .channel import Channel
-from .errors import DriverTooOldError, NoCardError, WrongNodeError
+from .errors import NoCardError, WrongNodeError
 from .node import Node, NodePath, as_int
 from .window import Window
 
@@ -20,7 +20,6 @@ from .window import Window
 SYSFS = Path("/sys/class/pciedma")
 DEVICES = Path("/dev")
 
-_CHANNEL_NAME = re.compile(r"(pciedma\d+)c(\d+)")
 _ADDRESS = re.compile(r"([0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
@@ -101,40 +100,25 @@ def _find_address(address: str | None, sysfs: Path, devices: Path) -> str:
     raise NoCardError(errno.ENOENT, f"{what}; cards: {there}")
 
 
-def _not_a_card(path: str, card: str | int, channel: int) -> WrongNodeError:
-    text = f"a channel, not a card: it is pciedma.open({card!r}).channel({channel})"
-    return WrongNodeError(errno.ENOTTY, text, path)
-
-
 class Card(Node):
     """An open card. Threads may share it. Iterating opens its channels, one after the other."""
 
     __slots__ = ("_info",)
 
+    _WHAT = "card"
     _info: CardInfo
 
     def __init__(self, path: NodePath) -> None:
         """Open the card's node *path*. Raises WrongNodeError if it is not a card's."""
-        name = Path(os.path.realpath(os.fsdecode(path)))
-        if match := _CHANNEL_NAME.fullmatch(name.name):  # opening it would keep others from opening it exclusively
-            raise _not_a_card(str(name), str(name.with_name(match[1])), int(match[2]))
-        super().__init__(name, os.O_RDWR)
+        super().__init__(path, os.O_RDWR)
         with self._closed_on_error():
             raw = self._card_info()
-            self._refuse_channel()
+            if self._part():
+                raise self._wrong_node()
         values: dict[str, Any] = {name: getattr(raw, name) for name in CardInfo.__dataclass_fields__}
         for text in ("name", "pci_address", "driver_version"):
             values[text] = values[text].decode(errors="replace")
         self._info = CardInfo(**values)
-
-    def _refuse_channel(self) -> None:
-        """Raise WrongNodeError if this is a channel under the name of another node."""
-        raw = uapi.pciedma_channel_info()
-        try:
-            self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, raw)
-        except DriverTooOldError:  # no driver knows it of its cards
-            return
-        raise _not_a_card(self.path, raw.card, raw.channel)
 
     @property
     def info(self) -> CardInfo:
@@ -152,11 +136,15 @@ class Card(Node):
         self.fileno()
         channel = Channel(self._node(f"c{number}"), exclusive=exclusive, nonblocking=nonblocking)
         with channel._closed_on_error():
-            if (channel.info.card, channel.info.channel) != (self.info.index, number):
-                text = f"not channel {number} of card {self.info.index}, {self.info.pci_address}"
-                raise WrongNodeError(errno.ENOTTY, text, channel.path)
-            self._card_info()  # a card that is gone may have left its number, and so its nodes, to another
+            self._insist(channel, number, (channel.info.card, channel.info.channel))
         return channel
+
+    def _insist(self, part: Node, number: int, found: tuple[int, int]) -> None:
+        """Raise an error unless a part is this card's, of that number; *found* is what it says of itself."""
+        if found != (self.info.index, number):
+            text = f"not {part._WHAT} {number} of card {self.info.index}, {self.info.pci_address}"
+            raise WrongNodeError(errno.ENOTTY, text, part.path)
+        self._card_info()  # a card that is gone may have left its number, and so its nodes, to another
 
     def _node(self, suffix: str) -> str:
         """Return the path of another node of this card's: beside its own, by its own name or by its number."""
@@ -169,22 +157,29 @@ class Card(Node):
 
     __contains__ = None  # would open channels
 
-    def window(self, which: int | str = 0, *, by: Literal["mmap", "call"] | None = None) -> Window:
+    def window(self, which: SupportsIndex | str = 0, *, by: Literal["mmap", "call"] | None = None) -> Window:
         """Open a window onto the registers of the card's own logic, by number or name (``"user"``); see Window.
 
-        The caller closes it. Raises IndexError or LookupError if there is none, NotPermittedError.
+        The caller closes it. Raises IndexError or LookupError if there is none, NotPermittedError, CardGoneError.
         """
-        if isinstance(which, str):
-            names = [self._window_name(index) for index in range(self.info.windows)]
-            if which not in names:
-                raise LookupError(f"{self.path} has no window {which!r}; windows: {', '.join(names) or 'none'}")
-            which = names.index(which)
-        if not 0 <= which < self.info.windows:
+        number = self._window_number(which) if isinstance(which, str) else as_int(which, "the number of a window")
+        if not 0 <= number < self.info.windows:
             raise IndexError(f"{self.path} has {self.info.windows} windows")
-        return Window(f"{self.path}w{which}", by=by)
+        self.fileno()
+        window = Window(self._node(f"w{number}"), by=by)
+        with window._closed_on_error():
+            self._insist(window, number, (window.info.card, window.info.window))
+        return window
 
-    def _window_name(self, index: int) -> str:
-        return (SYSFS / f"pciedma{self.info.index}w{index}/name").read_text().strip()
+    def _window_number(self, name: str) -> int:
+        folders = [SYSFS / f"pciedma{self.info.index}w{number}" for number in range(self.info.windows)]
+        try:
+            names = [(folder / "name").read_text().strip() for folder in folders]
+        finally:
+            self._card_info()  # if it is gone, they are not there, or another's
+        if name not in names:
+            raise LookupError(f"{self.path} has no window {name!r}; windows: {', '.join(names) or 'none'}")
+        return names.index(name)
 
     def reset(self) -> None:
         """Stop all engines and reset the card.

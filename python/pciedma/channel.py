@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 from . import uapi
-from .errors import DriverTooOldError, TransferError, WrongNodeError, transfer_error
+from .errors import TransferError, transfer_error
 from .node import Node, NodePath, as_int, is_bool
 
 if TYPE_CHECKING:
@@ -83,18 +83,20 @@ def _engine_info(raw: uapi.pciedma_engine_info) -> EngineInfo | None:
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:
-    """Return a buffer's memory as bytes, as they lie there, without a copy; raises TypeError if it has gaps."""
+    """Return a buffer's memory as bytes, as they lie there, without a copy; raises TypeError if it has gaps.
+
+    To be released, as an error's traceback would else keep it, and with it the buffer from being resized or closed.
+    """
+    with memoryview(buffer) as elements:
+        if "O" in re.sub(":[^:]*:", "", elements.format):  # without the names of fields
+            raise TypeError("the buffer holds references to Python objects, which mean nothing to a card")
     try:
-        view = pickle.PickleBuffer(buffer).raw()
+        return pickle.PickleBuffer(buffer).raw()
     except BufferError:
         raise TypeError(
             "the buffer is not contiguous in memory: there are gaps between its elements, or they repeat. Move a copy "
             "of it (bytes(), numpy.ascontiguousarray())"
         ) from None
-    with memoryview(buffer) as elements:
-        if "O" in re.sub(":[^:]*:", "", elements.format):  # without the names of fields
-            raise TypeError("the buffer holds references to Python objects, which mean nothing to a card")
-    return view
 
 
 class Channel(Node):
@@ -106,6 +108,7 @@ class Channel(Node):
 
     __slots__ = ("_cancels", "_info")
 
+    _WHAT = "channel"
     _info: ChannelInfo
     _cancels: int
 
@@ -135,11 +138,7 @@ class Channel(Node):
         return self.kind.name.lower() if hasattr(self, "_info") else ""
 
     def _get_info(self) -> ChannelInfo:
-        try:
-            raw = self._ioctl(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
-        except DriverTooOldError:  # each driver knows it, of its channels
-            text = "not a channel: a card's are opened by pciedma.open(CARD).channel(NUMBER)"
-            raise WrongNodeError(errno.ENOTTY, text, self.path) from None
+        raw = self._part_info(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
         size = None if raw.size == uapi.PCIEDMA_SIZE_UNKNOWN else raw.size
         return ChannelInfo(
             raw.card, raw.channel, Kind(raw.kind), size, _engine_info(raw.c2h), _engine_info(raw.h2c)
@@ -190,10 +189,10 @@ class Channel(Node):
         reported an error), EBADF (the channel has no such direction), EFAULT or EINVAL; TypeError or ValueError for
         an unsuitable buffer or address.
         """
-        view = _bytes_of(buffer)
-        if view.readonly:
-            raise TypeError("the buffer is read-only")
-        return self._transfer("reading", view, self._position(address, len(view)), whole)
+        with _bytes_of(buffer) as view:
+            if view.readonly:
+                raise TypeError("the buffer is read-only")
+            return self._transfer("reading", view, self._position(address, len(view)), whole)
 
     def write(self, data: Buffer, address: SupportsIndex | None = None, *, whole: bool = True) -> int:
         """Send bytes to card memory from *address* (default 0), all of them, or a message; returns how many.
@@ -201,8 +200,8 @@ class Channel(Node):
         *whole* as for readinto(). Raises MessageTooLongError (nothing has moved), TransferError with ENOSPC (at the
         memory's end), and what readinto() raises.
         """
-        view = _bytes_of(data)
-        return self._transfer("writing", view, self._position(address, len(view)), whole)
+        with _bytes_of(data) as view:
+            return self._transfer("writing", view, self._position(address, len(view)), whole)
 
     def _transfer(
         self, doing: Literal["reading", "writing"], view: memoryview, address: int | None, whole: bool
@@ -210,7 +209,8 @@ class Channel(Node):
         done, cancels = 0, self._cancels
         try:
             while True:
-                moved = self._call(doing, view[done:], None if address is None else address + done)
+                with view[done:] as rest:
+                    moved = self._call(doing, rest, None if address is None else address + done)
                 done += moved
                 if address is None or not whole or done == len(view):  # a message is one call
                     return done

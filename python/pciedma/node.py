@@ -12,8 +12,9 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, SupportsIndex, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, SupportsIndex, TypeVar
 
 from . import uapi
 from .errors import DriverTooOldError, NoCardError, NotPermittedError, WrongNodeError, translated
@@ -24,9 +25,13 @@ _Structure = TypeVar("_Structure", bound=ctypes.Structure)
 NodePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _FOREIGN = (
-    "not a node of pciedma (it does not know the ioctls): a card is /dev/pciedma0, a channel /dev/pciedma0c0, or the "
-    "like; `pciedma list` shows them"
+    "not a node of pciedma (it does not know the ioctls): a card is /dev/pciedma0, a channel /dev/pciedma0c0, a window "
+    "/dev/pciedma0w0, or the like; `pciedma list` shows them"
 )
+
+#: The name of a node that is a part of a card, and which part its letter means.
+_PART_NAME = re.compile(r"(pciedma[0-9]+)([cw])([0-9]+)")
+_PARTS = {"c": "channel", "w": "window"}
 
 
 def is_bool(value: object) -> bool:
@@ -36,6 +41,8 @@ def is_bool(value: object) -> bool:
 
 def as_int(value: SupportsIndex, what: str) -> int:
     """Return what is an integer, a numpy one too, as int; raises TypeError."""
+    if type(value) is int:  # at once: each access to a register comes by here
+        return value
     if is_bool(value) or not hasattr(type(value), "__index__"):
         raise TypeError(f"{what} is an integer, not {value!r}")
     return operator.index(value)
@@ -81,6 +88,11 @@ def _too_old(card: uapi.pciedma_card_info, path: str) -> DriverTooOldError:
     return DriverTooOldError(errno.ENOTTY, text, path)
 
 
+def _other_part(path: str, wanted: str, part: str, card: str | int, number: int) -> WrongNodeError:
+    text = f"a {part}, not a {wanted}: it is pciedma.open({card!r}).{part}({number})"
+    return WrongNodeError(errno.ENOTTY, text, path)
+
+
 class Node:
     """A device node, open until close(). Threads may share it, but none may close what another uses.
 
@@ -89,14 +101,23 @@ class Node:
 
     __slots__ = ("__weakref__", "_fd", "_path")
 
+    #: What the nodes of a class are: a card, or which part of one.
+    _WHAT: ClassVar[str]
     _fd: int | None
     _path: str
 
     def __init__(self, path: NodePath, *flags: int) -> None:
-        """Open *path* with the first of the *flags* that it supports."""
+        """Open *path* with the first of the *flags* that it supports, unless its name says that it is another part."""
         self._fd = None
         self._path = os.path.realpath(os.fsdecode(path))  # a link may lead elsewhere later
+        self._refuse_name()
         self._fd = open_node(self._path, *flags)
+
+    def _refuse_name(self) -> None:
+        path = Path(self._path)
+        match = _PART_NAME.fullmatch(path.name)
+        if match and _PARTS[match[2]] != self._WHAT:  # opening a channel would keep others from having it exclusively
+            raise _other_part(self._path, self._WHAT, _PARTS[match[2]], str(path.with_name(match[1])), int(match[3]))
 
     @property
     def path(self) -> str:
@@ -185,12 +206,54 @@ class Node:
             raise
         return card
 
-    def _ioctl(self, request: int, argument: _Structure) -> _Structure:
+    def _part(self) -> tuple[str, int, int] | None:
+        """Ask which part of a card this is, of which card, and its number there; None: it is a card."""
+        channel = self._asked(uapi.PCIEDMA_IOC_CHANNEL_INFO, uapi.pciedma_channel_info())
+        if channel is not None:
+            return "channel", channel.card, channel.channel
+        window = self._asked(uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
+        return None if window is None else ("window", window.card, window.window)
+
+    def _wrong_node(self) -> WrongNodeError:
+        """Return the error of a node that is not what its class is: it is none of ours, or another."""
+        try:
+            self._card_info()
+        except WrongNodeError as error:
+            return error
+        if part := self._part():
+            return _other_part(self.path, self._WHAT, *part)
+        text = f"a card, not a {self._WHAT}: its {self._WHAT}s are opened by pciedma.open(CARD).{self._WHAT}(NUMBER)"
+        return WrongNodeError(errno.ENOTTY, text, self.path)
+
+    def _part_info(self, request: int, argument: _Structure) -> _Structure:
+        """Ask what a part is, as each driver that has such parts can; raises WrongNodeError if it is none."""
+        try:
+            answer = self._asked(request, argument)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a stranger's word: we ask with zeros
+                raise
+            answer = None
+        if answer is None:
+            raise self._wrong_node()
+        return answer
+
+    def _asked(self, request: int, argument: _Structure) -> _Structure | None:
+        """Make an ioctl; returns the answer, or None if the node does not know it."""
         try:
             with translated(self.path):
                 fcntl.ioctl(self.fileno(), request, argument)
         except OSError as error:
             if error.errno != errno.ENOTTY:
                 raise
-            raise _too_old(self._card_info(), self.path) from None
+            return None
         return argument
+
+    def _ioctl(self, request: int, argument: _Structure) -> _Structure:
+        """Make an ioctl of this sort of node; raises DriverTooOldError if the driver is older and does not know it."""
+        answer = self._asked(request, argument)
+        if answer is not None:
+            return answer
+        card = self._card_info()
+        if card.abi_version < uapi.PCIEDMA_ABI_VERSION:
+            raise _too_old(card, self.path)
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY), self.path)

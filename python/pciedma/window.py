@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import operator
 import os
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, SupportsIndex
 
 from . import uapi
 from .errors import translated
-from .node import Node
+from .node import Node, NodePath, as_int
 
 #: What memoryview calls an unsigned integer of so many bytes.
 _FORMATS: Final[dict[int, Literal["B", "H", "I", "Q"]]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -42,27 +41,46 @@ class Window(Node):
     after fork() may use it, too.
     """
 
-    def __init__(self, path: str, *, by: Literal["mmap", "call"] | None = None) -> None:
+    __slots__ = ("_by", "_info", "_memory", "_views")
+
+    _WHAT = "window"
+    _info: WindowInfo
+    _by: Literal["mmap", "call"]
+    _views: dict[int, memoryview]
+    _memory: mmap.mmap | None
+
+    def __init__(self, path: NodePath, *, by: Literal["mmap", "call"] | None = None) -> None:
         """Open the node *path*. Accesses go by a mapping of it (``mmap``: fast), or by pread and pwrite (``call``:
-        errors are seen); by default mapped where the window may be. Raises ValueError for another *by*, OSError with
-        EOPNOTSUPP for a mapping of a window that has none.
+        errors are seen); by default mapped where the window may be. Raises ValueError for another *by*,
+        WrongNodeError if it is no window's node, OSError with EOPNOTSUPP for a mapping of a window that has none.
         """
         if by not in (None, "mmap", "call"):
             raise ValueError(f"by is 'mmap' or 'call', not {by!r}")
+        self._views, self._memory = {}, None
         super().__init__(path, os.O_RDWR)
-        self._views: dict[int, memoryview] = {}
-        self._memory: mmap.mmap | None = None
         with self._closed_on_error():
-            self.info = self._get_info()
-            #: How accesses are made.
-            self.by: Literal["mmap", "call"] = by or ("mmap" if self.info.mappable else "call")
+            self._info = self._get_info()
+            self._by = by or ("mmap" if self.info.mappable else "call")
             if self.by == "mmap":
                 self._map()
 
+    @property
+    def info(self) -> WindowInfo:
+        """What the window is."""
+        return self._info
+
+    @property
+    def by(self) -> Literal["mmap", "call"]:
+        """How accesses are made."""
+        return self._by
+
+    def _about(self) -> str:
+        return self.info.name if hasattr(self, "_info") else ""
+
     def _get_info(self) -> WindowInfo:
-        raw = self._ioctl(uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
+        raw = self._part_info(uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info())
         return WindowInfo(
-            raw.card, raw.window, raw.name.decode(), raw.bar, raw.size,
+            raw.card, raw.window, raw.name.decode(errors="replace"), raw.bar, raw.size,
             tuple(width for width in _FORMATS if raw.widths & width),
             bool(raw.flags & uapi.PCIEDMA_WINDOW_MAPPABLE), bool(raw.flags & uapi.PCIEDMA_WINDOW_WRITE_COMBINING),
         )
@@ -84,15 +102,15 @@ class Window(Node):
             self._memory = None
         super().close()
 
-    def read8(self, offset: int) -> int:
+    def read8(self, offset: SupportsIndex) -> int:
         """Return the byte at *offset*. Errors as read32()."""
         return self._read(1, offset)
 
-    def read16(self, offset: int) -> int:
+    def read16(self, offset: SupportsIndex) -> int:
         """Return the 16 bits at *offset*. Errors as read32()."""
         return self._read(2, offset)
 
-    def read32(self, offset: int) -> int:
+    def read32(self, offset: SupportsIndex) -> int:
         """Return the 32 bits at *offset* bytes.
 
         Raises ValueError (closed; the window has no accesses of this width; an offset that is no multiple of it),
@@ -100,43 +118,43 @@ class Window(Node):
         """
         return self._read(4, offset)
 
-    def read64(self, offset: int) -> int:
+    def read64(self, offset: SupportsIndex) -> int:
         """Return the 64 bits at *offset*. Errors as read32()."""
         return self._read(8, offset)
 
-    def write8(self, offset: int, value: int) -> None:
+    def write8(self, offset: SupportsIndex, value: SupportsIndex) -> None:
         """Write a byte at *offset*. Errors as write32()."""
         self._write(1, offset, value)
 
-    def write16(self, offset: int, value: int) -> None:
+    def write16(self, offset: SupportsIndex, value: SupportsIndex) -> None:
         """Write 16 bits at *offset*. Errors as write32()."""
         self._write(2, offset, value)
 
-    def write32(self, offset: int, value: int) -> None:
+    def write32(self, offset: SupportsIndex, value: SupportsIndex) -> None:
         """Write 32 bits, 0 to 2**32 - 1, at *offset* bytes. The card has them some time later; a read waits for that.
 
         Raises what read32() does, and ValueError for a value that has more bits.
         """
         self._write(4, offset, value)
 
-    def write64(self, offset: int, value: int) -> None:
+    def write64(self, offset: SupportsIndex, value: SupportsIndex) -> None:
         """Write 64 bits at *offset*. Errors as write32()."""
         self._write(8, offset, value)
 
-    def _index(self, width: int, offset: int) -> int:
+    def _index(self, width: int, offset: SupportsIndex) -> int:
         """Return which element of its width an offset is, after a look at whether it may be accessed."""
         self.fileno()  # closed?
-        if width not in self.info.widths:
-            widths = ", ".join(str(8 * known) for known in self.info.widths)
+        if width not in self._info.widths:
+            widths = ", ".join(str(8 * known) for known in self._info.widths)
             raise ValueError(f"{self.path} ({self.info.name}) has no accesses of {8 * width} bits, only of {widths}")
-        offset = operator.index(offset)
+        offset = as_int(offset, "the offset")
         if offset % width:
             raise ValueError(f"offset {offset:#x} is no multiple of {width}")
-        if not 0 <= offset < self.info.size:
+        if not 0 <= offset < self._info.size:
             raise IndexError(f"offset {offset:#x} is beyond the {self.info.size:#x} bytes of {self.path}")
         return offset // width
 
-    def _read(self, width: int, offset: int) -> int:
+    def _read(self, width: int, offset: SupportsIndex) -> int:
         index = self._index(width, offset)
         if self._views:
             value: int = self._views[width][index]
@@ -144,9 +162,9 @@ class Window(Node):
         with translated(self.path):
             return int.from_bytes(os.pread(self.fileno(), width, index * width), "little")
 
-    def _write(self, width: int, offset: int, value: int) -> None:
+    def _write(self, width: int, offset: SupportsIndex, value: SupportsIndex) -> None:
         index = self._index(width, offset)
-        value = operator.index(value)
+        value = as_int(value, "the value")
         if not 0 <= value < 1 << 8 * width:
             raise ValueError(f"{value:#x} is no value of {8 * width} bits")
         if self._views:

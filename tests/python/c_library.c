@@ -44,8 +44,9 @@ static ssize_t fake_move(size_t count, off_t offset)
 
 /*
  * Prints what is handed in; calls wait by interrupt, and 77 ns. All nodes are
- * channel CHANNEL of card FOUND, or cards if CHANNEL is -1; the driver's ABI is
- * ABI. Call LAST fails with ERROR.
+ * channel CHANNEL and window WINDOW of card FOUND, or not if they are -1; cards
+ * have WINDOWS windows, all of the name "user"; the driver's ABI is ABI. Call
+ * LAST fails with ERROR.
  */
 static int fake_ioctl(unsigned long request, void *argument)
 {
@@ -61,11 +62,19 @@ static int fake_ioctl(unsigned long request, void *argument)
 		errno = (int)setting("ERROR", 0);
 		return -1;
 	}
-	if (request == PCIEDMA_IOC_CARD_INFO)
+	if (request == PCIEDMA_IOC_CARD_INFO) {
 		((struct pciedma_card_info *)argument)->abi_version = (__u32)setting("ABI", 1);
-	if (request == PCIEDMA_IOC_CHANNEL_INFO && setting("CHANNEL", 0) < 0) {
+		((struct pciedma_card_info *)argument)->windows = (__u32)setting("WINDOWS", 0);
+	}
+	if ((request == PCIEDMA_IOC_CHANNEL_INFO && setting("CHANNEL", 0) < 0) ||
+	    (request == PCIEDMA_IOC_WINDOW_INFO && setting("WINDOW", -1) < 0)) {
 		errno = ENOTTY;
 		return -1;
+	}
+	if (request == PCIEDMA_IOC_WINDOW_INFO) {
+		((struct pciedma_window_info *)argument)->window = (__u32)setting("WINDOW", -1);
+		((struct pciedma_window_info *)argument)->card = (__u32)setting("FOUND", 0);
+		strcpy(((struct pciedma_window_info *)argument)->name, "user");
 	}
 	if (request == PCIEDMA_IOC_CHANNEL_INFO) {
 		((struct pciedma_channel_info *)argument)->channel = (__u32)setting("CHANNEL", 0);

@@ -12,10 +12,13 @@ from pciedma.tool.system import Group, Output, Owner, System
 
 RELEASE = "6.12.1-amd64"
 DKMS_CONF = (Path(__file__).parents[2] / "dkms/dkms.conf").read_bytes()
+UDEV_RULE = "/usr/lib/udev/rules.d/60-pciedma.rules"
+UDEV_RULES = (Path(__file__).parents[2] / "dkms/60-pciedma.rules").read_text()
 MODULES = f"/lib/modules/{RELEASE}"
 SIGNATURE = b"~Module signature appended~\n"
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 CARD_GROUP = 990
+REGISTERS_GROUP = 991
 USER_UID = 1000
 _NOBODY = 65534
 BUS_MASTER = b"\xee\x10\x38\x90\x06\x00" + bytes(58)
@@ -188,6 +191,12 @@ class MadeUpRoot:
         for node in (f"pciedma{index}", f"pciedma{index}c0", f"pciedma{index}c1"):
             self.owners[f"/dev/{node}"] = Owner(0, CARD_GROUP, 0o660)
 
+    def window(self, card: int = 0, index: int = 0) -> None:
+        """Show registers of a card's own logic."""
+        for attribute, text in (("name", "user"), ("size", "65536"), ("widths", "1 2 4")):
+            self.write(f"/sys/class/pciedma/pciedma{card}w{index}/{attribute}", f"{text}\n")
+        self.owners[f"/dev/pciedma{card}w{index}"] = Owner(0, REGISTERS_GROUP, 0o660)
+
     def health(self, **words: str) -> None:
         """Let card 0 say how its configuration is, and how each direction of its first channel is."""
         for name, word in words.items():
@@ -195,9 +204,9 @@ class MadeUpRoot:
             self.write(f"/sys/class/pciedma/{file}", f"{word}\n")
 
     def udev(self) -> None:
-        """The rule, and the group with nobody in it."""
-        self.write("/usr/lib/udev/rules.d/60-pciedma.rules", "SUBSYSTEM==...\n")
-        self.write("/etc/group", f"root:x:0:\npciedma:x:{CARD_GROUP}:\n")
+        """The rules, and the groups with nobody in them."""
+        self.write(UDEV_RULE, UDEV_RULES)
+        self.write("/etc/group", f"root:x:0:\npciedma:x:{CARD_GROUP}:\npciedma-regs:x:{REGISTERS_GROUP}:\n")
 
     def all_well(self) -> None:
         """One XDMA card that works, for a user who may use it."""

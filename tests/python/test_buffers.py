@@ -77,6 +77,19 @@ def test_buffer_may_be_resized_afterwards(channel: pciedma.Channel) -> None:
     area.close()
 
 
+def test_buffer_that_is_refused_may_be_freed_while_the_error_is_handled(channel: pciedma.Channel) -> None:
+    read_only = mmap.mmap(-1, 4096, prot=mmap.PROT_READ)
+    objects, gaps = memoryview((ctypes.py_object * 2)()), memoryview(bytearray(16))[::2]
+    buffer: Any
+    for buffer, free in ((read_only, read_only.close), (objects, objects.release), (gaps, gaps.release)):
+        try:
+            channel.readinto(buffer)
+        except TypeError:
+            free()
+        else:
+            pytest.fail("no error")
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(16,), (4, 4), (2, 2, 4), (1, 16), (0, 4), (4, 0, 2), ()])
 @pytest.mark.parametrize("kind", ["u1", ">u2", "f4", "c16", "?", "i4,u2"])
@@ -140,6 +153,11 @@ def test_numpy_integers_are_integers_but_no_bool(card: pciedma.Card) -> None:
         assert channel.timeout_s == 30.0
         with pytest.raises(TypeError):
             channel.read(numpy.bool_(True))
+    with card.window(numpy.int64(1)) as window:
+        window.write32(numpy.uint16(8), numpy.uint32(0xFFFFFFFF))
+        assert window.read32(numpy.int8(8)) == 0xFFFFFFFF
+        with pytest.raises(TypeError):
+            window.read32(numpy.bool_(False))
     with pytest.raises(TypeError):
         pciedma.open(numpy.bool_(True))
     with pytest.raises(pciedma.NoCardError, match="pciedma12345'"):

@@ -200,11 +200,12 @@ def test_open_by_a_path_that_is_no_card_is_enotty(caller: Caller, path: str) -> 
     assert caller("open", path) == _failed(errno.ENOTTY)
 
 
-def test_open_by_the_path_of_a_channel_is_enotty(caller: Caller) -> None:
-    assert returned(caller("open", "/dev/null", fake=True, CHANNEL=3)) == _failed(errno.ENOTTY)
+@pytest.mark.parametrize("part", [{"CHANNEL": 3}, {"CHANNEL": -1, "WINDOW": 3}])
+def test_open_by_the_path_of_a_channel_or_window_is_enotty(caller: Caller, part: dict[str, int]) -> None:
+    assert returned(caller("open", "/dev/null", fake=True, **part)) == _failed(errno.ENOTTY)
 
 
-@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("last", [0, 1, 2])
 @pytest.mark.parametrize(
     ("error", "told"), [(errno.ENODEV, errno.ENODEV), (errno.EIO, errno.EIO), (errno.EINVAL, errno.ENOTTY)]
 )
@@ -268,17 +269,44 @@ def test_window_of_a_card_is_opened_with_the_flags_given(caller: Caller) -> None
     caller.add_card(0)
     (caller.devices / "pciedma0w1").touch()
     for flags in (os.O_RDONLY, os.O_RDWR | os.O_NONBLOCK):
-        opened = caller("window", "0", 1, flags, fake=True)[1:]
+        opened = returned(caller("window", "0", 1, flags, fake=True, WINDOW=1))
         assert opened == ["open 0 0", f"{caller.devices}/pciedma0w1", "cloexec 1 0", f"access {flags & os.O_ACCMODE} 0"]
-    assert caller("window", "0", 0, os.O_RDWR, fake=True)[1:] == _failed(errno.ENOENT)
+    assert returned(caller("window", "0", 0, os.O_RDWR, fake=True)) == _failed(errno.ENOENT)
     assert caller("window", "0", 1, os.O_RDWR) == _failed(errno.ENOTTY)
     for flag in (os.O_EXCL, os.O_APPEND):
         assert caller("window", "0", 1, os.O_RDWR | flag) == _failed(errno.EINVAL)
 
 
-def test_window_by_name_of_a_driver_without_windows_is_enoent(caller: Caller) -> None:
+#: The ways to window 0 of card 0: by number, and by name.
+TO_A_WINDOW = [("window", "0", 0, os.O_RDWR), ("named-window", "0", "user")]
+
+
+@pytest.mark.parametrize("way", TO_A_WINDOW)
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({"WINDOW": 0, "FOUND": 1}, errno.ENODEV), ({"WINDOW": 1}, errno.ENODEV), ({"WINDOW": -1}, errno.ENOTTY),
+        *(({"WINDOW": 0, "LAST": last, "ERROR": errno.ENODEV}, errno.ENODEV) for last in range(3)),
+    ],
+)
+def test_window_of_another_card_or_number_or_of_one_that_has_gone_is_refused(
+    caller: Caller, way: tuple[object, ...], settings: dict[str, int], number: int
+) -> None:
     caller.add_card(0)
-    assert caller("named-window", "0", "user", fake=True)[1:] == _failed(errno.ENOENT)
+    (caller.devices / "pciedma0w0").touch()
+    assert returned(caller(*way, fake=True, WINDOWS=1, **settings)) == _failed(number)
+
+
+def test_window_is_opened_by_its_name(caller: Caller) -> None:
+    caller.add_card(0)
+    (caller.devices / "pciedma0w0").touch()
+    opened = returned(caller("named-window", "0", "user", fake=True, WINDOWS=1, WINDOW=0))
+    assert opened == ["open 0 0", f"{caller.devices}/pciedma0w0", "cloexec 1 0", f"access {os.O_RDWR} 0"]
+    for settings in ({"WINDOWS": 0}, {"WINDOWS": 1}):
+        assert returned(caller("named-window", "0", "other", fake=True, WINDOW=0, **settings)) == _failed(errno.ENOENT)
+    asking = {"LAST": 4, "ERROR": errno.ENODEV}  # its name
+    printed = caller("named-window", "0", "user", fake=True, WINDOWS=1, WINDOW=0, **asking)
+    assert returned(printed) == _failed(errno.ENODEV)
 
 
 CALLS = [

@@ -239,7 +239,7 @@ def test_card_opened_as_a_channel_says_what_to_do(devices: Path) -> None:
         pciedma.Channel(devices / "pciedma0")
 
 
-@pytest.mark.parametrize("kind", [pciedma.Card, pciedma.Channel])
+@pytest.mark.parametrize("kind", [pciedma.Card, pciedma.Channel, pciedma.Window])
 @pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "file", ".", "file/c0"])
 def test_what_is_no_node_of_ours_is_refused(devices: Path, kind: type[pciedma.Card], name: str) -> None:
     (devices / "file").touch()
@@ -248,19 +248,23 @@ def test_what_is_no_node_of_ours_is_refused(devices: Path, kind: type[pciedma.Ca
     assert "/dev/pciedma0" in str(caught.value)
 
 
-def test_node_whose_driver_answers_einval_is_none_of_ours(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [pciedma.Card, pciedma.Channel, pciedma.Window])
+def test_node_whose_driver_answers_einval_is_none_of_ours(
+    devices: Path, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Path], object]
+) -> None:
     def refuse(fd: int, request: int, argument: Any) -> int:
         raise OSError(errno.EINVAL, "what?")
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
+    (devices / "strange").touch()
     with pytest.raises(pciedma.WrongNodeError, match="not a node of pciedma"):
-        pciedma.open(devices / "pciedma0")
+        kind(devices / "strange")
 
 
 def test_card_by_something_else_than_a_path_is_a_type_error() -> None:
     wrong: Any
     for wrong in (0, None, 1.5):
-        for kind in (pciedma.Card, pciedma.Channel):
+        for kind in (pciedma.Card, pciedma.Channel, pciedma.Window):
             with pytest.raises(TypeError, match="PathLike"):
                 kind(wrong)
 

@@ -1,4 +1,4 @@
-"""What cards and channels have in common: one owner of each descriptor, no attribute by a slip, versions."""
+"""What cards, channels and windows have in common: one owner of each descriptor, no attribute by a slip, versions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nothing(*arguments: object) -> None:
     """Run in a process of its own."""
 
 
-@pytest.fixture(params=["card", "channel"])
+@pytest.fixture(params=["card", "channel", "window"])
 def node(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
@@ -63,9 +63,11 @@ def test_fork_shares_the_open_file_until_both_have_closed_it(channel: pciedma.Ch
     os.close(writable)
 
 
-def test_facts_of_a_node_are_copied_and_pickled(card: pciedma.Card, channel: pciedma.Channel) -> None:
+def test_facts_of_a_node_are_copied_and_pickled(
+    card: pciedma.Card, channel: pciedma.Channel, window: pciedma.Window
+) -> None:
     found = pciedma.FoundCard(0, "/dev/pciedma0", "0000:01:00.0", "xdma")
-    for fact in (card.info, channel.info, found):
+    for fact in (card.info, channel.info, window.info, found):
         assert pickle.loads(pickle.dumps(fact)) == copy.deepcopy(fact) == fact
 
 
@@ -107,12 +109,14 @@ def test_node_can_be_referred_to_weakly(card: pciedma.Card) -> None:
     assert weakref.ref(card)() is card
 
 
-def test_repr_says_what_it_is(card: pciedma.Card, channel: pciedma.Channel) -> None:
+def test_repr_says_what_it_is(card: pciedma.Card, channel: pciedma.Channel, window: pciedma.Window) -> None:
     assert repr(card) == f"<Card {card.path} xdma at 0000:00:00.0>"
     assert repr(channel) == f"<Channel {channel.path} memory>"
     channel.close()
     assert repr(channel) == f"<Channel {channel.path} memory closed>"
-    assert repr(pciedma.Channel.__new__(pciedma.Channel)) == "<Channel closed>"
+    assert repr(window) == f"<Window {window.path} user>"
+    for kind in (pciedma.Card, pciedma.Channel, pciedma.Window):
+        assert repr(kind.__new__(kind)) == f"<{kind.__name__} closed>"
 
 
 def _old(driver: FakeDriver, *unknown: int) -> None:
@@ -159,6 +163,20 @@ def test_call_of_a_card_that_an_older_driver_lacks_names_both_versions(
     _names_both_versions(caught.value)
     with card.channel(1) as channel:
         assert channel.timeout_s == 10.0
+
+
+@pytest.mark.parametrize("abi_version", [uapi.PCIEDMA_ABI_VERSION, uapi.PCIEDMA_ABI_VERSION + 1])
+def test_call_that_a_driver_lacks_which_is_not_older_is_plainly_enotty(
+    driver: FakeDriver, card: pciedma.Card, channel: pciedma.Channel, abi_version: int
+) -> None:
+    driver.abi_version = abi_version
+    driver.unknown = {request for request, _ in (*SETTINGS, *CARD_CALLS)}
+    calls = [(call, channel) for _, call in SETTINGS] + [(call, card) for _, call in CARD_CALLS]
+    node: Any
+    for call, node in calls:
+        with pytest.raises(OSError, match="Inappropriate ioctl") as caught:
+            call(node)
+        assert (type(caught.value), caught.value.errno, caught.value.filename) == (OSError, 25, node.path)
 
 
 def test_newer_driver_works_with_what_this_binding_knows(driver: FakeDriver, devices: Path) -> None:

@@ -25,9 +25,11 @@ from .made_up_root import (
     CARD_GROUP,
     MAGIC,
     MODULES,
+    REGISTERS_GROUP,
     RELEASE,
     SECURE_BOOT,
     SIGNATURE,
+    UDEV_RULE,
     USER_UID,
     MadeUpRoot,
     module_content,
@@ -861,7 +863,7 @@ class TestNodes:
 
     def test_closed_without_the_rule_says_how_to_get_it(self, closed: MadeUpRoot) -> None:
         closed.session(USER_UID, CARD_GROUP)
-        (closed.folder / "usr/lib/udev/rules.d/60-pciedma.rules").unlink()
+        (closed.folder / UDEV_RULE.lstrip("/")).unlink()
         self.give(closed, Owner(0, 0, 0o600))
         finding = found(closed, "nodes")
         assert "/etc/udev/rules.d" in finding.cause
@@ -916,6 +918,118 @@ class TestNodes:
             (Status.NOTE, "/dev/pciedma0: not in this container"),
             (Status.PROBLEM, "ada may not open /dev/pciedma0c0, /dev/pciedma0c1"),
         ]
+
+
+    @pytest.mark.parametrize("mask", ["", "# nothing\n"])
+    def test_closed_by_a_rule_without_a_word_of_them_says_which(self, closed: MadeUpRoot, mask: str) -> None:
+        closed.session(USER_UID, CARD_GROUP)
+        closed.write("/etc/udev/rules.d/60-pciedma.rules", mask)
+        self.give(closed, Owner(0, 0, 0o600))
+        finding = found(closed, "nodes")
+        assert "/etc/udev/rules.d/60-pciedma.rules knows no group pciedma" in finding.cause
+        assert finding.steps[0].startswith("# put the newer")
+
+
+class TestNodesOfWindows:
+    NODE = "/dev/pciedma0w0"
+    #: What gave windows to whoever has the cards.
+    OLD_RULES = 'SUBSYSTEM=="pciedma", MODE="0660", GROUP="pciedma"\n'
+
+    @pytest.fixture
+    def window(self, well: MadeUpRoot) -> MadeUpRoot:
+        """A card with a window that the user may not open."""
+        well.window()
+        well.closed = {self.NODE}
+        return well
+
+    def test_open_is_ok(self, window: MadeUpRoot) -> None:
+        window.closed = set()
+        window.session(USER_UID, CARD_GROUP, REGISTERS_GROUP)
+        assert found(window, "nodes") == ok("all may be opened")
+
+    def test_closed_to_a_user_outside_the_group_is_a_note(self, window: MadeUpRoot) -> None:
+        finding = found(window, "nodes")
+        assert (finding.status, finding.summary) == (Status.NOTE, f"ada may not open {self.NODE}")
+        assert "registers" in finding.cause and "ada is not in the group pciedma-regs." in finding.cause
+        assert finding.steps == (
+            "sudo adduser ada pciedma-regs", "# log out and in again (in this shell only: newgrp pciedma-regs)"
+        )
+        assert run(window) == 0
+
+    def test_closed_to_a_session_older_than_the_membership_is_a_note(self, window: MadeUpRoot) -> None:
+        window.write("/etc/group", f"pciedma:x:{CARD_GROUP}:ada\npciedma-regs:x:{REGISTERS_GROUP}:ada\n")
+        finding = found(window, "nodes")
+        assert (finding.status, len(finding.steps)) == (Status.NOTE, 1)
+        assert "this session began before" in finding.cause
+
+    def test_closed_to_a_member_is_a_problem(self, window: MadeUpRoot) -> None:
+        window.session(USER_UID, CARD_GROUP, REGISTERS_GROUP)
+        finding = found(window, "nodes")
+        assert (finding.status, finding.steps) == (Status.PROBLEM, ("ls -l /dev/pciedma*", "id"))
+
+    @pytest.mark.parametrize("closed", [True, False])
+    @pytest.mark.parametrize("folder", ["/usr/lib", "/etc"])
+    def test_given_to_the_cards_group_by_an_old_rule_is_a_problem(
+        self, window: MadeUpRoot, folder: str, closed: bool
+    ) -> None:
+        rules = f"{folder}/udev/rules.d/60-pciedma.rules"
+        window.write(rules, self.OLD_RULES)
+        window.owners[self.NODE] = Owner(0, CARD_GROUP, 0o660)
+        window.closed = {self.NODE} if closed else set()
+        finding = found(window, "nodes")
+        assert (finding.status, finding.summary) == (
+            Status.PROBLEM, f"{self.NODE}: not for the group pciedma-regs, or not for it alone"
+        )
+        assert f"{rules} knows no group pciedma-regs" in finding.cause
+        first = "# put the newer" if folder == "/etc" else "sudo apt install --reinstall pciedma-common"
+        assert finding.steps[0].startswith(first)
+        assert finding.steps[1:] == ("sudo udevadm control --reload", "sudo udevadm trigger --subsystem-match=pciedma")
+
+    @pytest.mark.parametrize("owner", [Owner(0, 0, 0o600), Owner(0, REGISTERS_GROUP, 0o640)])
+    def test_closed_since_before_the_rule_is_a_problem(self, window: MadeUpRoot, owner: Owner) -> None:
+        window.owners[self.NODE] = owner
+        finding = found(window, "nodes")
+        assert finding.status == Status.PROBLEM
+        assert "made before udev knew its rule" in finding.cause
+        assert finding.steps == ("sudo udevadm control --reload", "sudo udevadm trigger --subsystem-match=pciedma")
+
+    def test_open_to_everybody_is_a_problem(self, window: MadeUpRoot) -> None:
+        window.closed = set()
+        window.owners[self.NODE] = Owner(0, REGISTERS_GROUP, 0o666)
+        assert found(window, "nodes").status == Status.PROBLEM
+
+    def test_open_by_a_group_of_the_machines_own_is_ok(self, window: MadeUpRoot) -> None:
+        window.closed = set()
+        window.owners[self.NODE] = Owner(0, 1234, 0o660)
+        assert found(window, "nodes") == ok("all may be opened")
+
+    def test_closed_without_the_group_makes_it_first(self, window: MadeUpRoot) -> None:
+        window.write("/etc/group", f"pciedma:x:{CARD_GROUP}:ada\n")
+        window.owners[self.NODE] = Owner(0, 0, 0o660)
+        finding = found(window, "nodes")
+        assert finding.status == Status.PROBLEM
+        assert finding.steps[0] == "sudo addgroup --system pciedma-regs"
+
+    def test_closed_beside_a_card_are_told_both(self, window: MadeUpRoot) -> None:
+        window.session(USER_UID)
+        window.closed |= {"/dev/pciedma0", "/dev/pciedma0c0", "/dev/pciedma0c1"}
+        results = diagnose(doctor_command.CHECKS, Facts(window.system()))
+        said = [(result.finding.status, result.finding.summary) for result in results if result.check == "nodes"]
+        assert said == [
+            (Status.PROBLEM, "ada may not open /dev/pciedma0, /dev/pciedma0c0, /dev/pciedma0c1"),
+            (Status.NOTE, f"ada may not open {self.NODE}"),
+        ]
+
+    def test_absent_says_trigger(self, window: MadeUpRoot) -> None:
+        del window.owners[self.NODE]
+        finding = found(window, "nodes")
+        assert (finding.status, finding.summary) == (Status.PROBLEM, f"{self.NODE}: not there")
+
+    def test_not_given_to_a_container_is_a_note(self, window: MadeUpRoot) -> None:
+        window.write("/.dockerenv")
+        del window.owners[self.NODE]
+        finding = found(window, "nodes")
+        assert (finding.status, finding.summary) == (Status.NOTE, f"{self.NODE}: not in this container")
 
 
 class TestMemlock:

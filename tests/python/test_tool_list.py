@@ -173,17 +173,14 @@ class FakeCard:
             raise self.error
 
 
-@pytest.mark.parametrize(("word", "which"), [
-    ("7", 7), ("/dev/pciedma7", "/dev/pciedma7"), ("03:00.0", "03:00.0"),
-    ("/dev/pciedma/by-path/pci-0000:03:00.0", "/dev/pciedma/by-path/pci-0000:03:00.0"),
-])
+@pytest.mark.parametrize("word", ["7", "/dev/pciedma7", "03:00.0", "/dev/pciedma/by-path/pci-0000:03:00.0"])
 def test_reset_of_a_card_that_works_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, which: object
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     fake = FakeCard()
     monkeypatch.setattr(card, "open", fake.open)
     assert command_line.main(["reset", word]) == 0
-    assert fake.asked == [which, "reset", "closed"]
+    assert fake.asked == [word, "reset", "closed"]
     assert capsys.readouterr().out == "/dev/pciedma7 (xdma, 0000:03:00.0) was reset and works\n"
 
 
@@ -202,6 +199,17 @@ def test_reset_that_fails_says_where_to_look(
 def test_reset_of_no_card_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["reset", "ff:1f.7"]) == 1
     assert "no pciedma card at ff:1f.7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["\u0667", "\u096d", "\uff17"])
+def test_reset_takes_no_digits_of_other_scripts(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert command_line.main(["reset", word]) == 1
+    assert f"no pciedma card {word!r}: it is no number" in capsys.readouterr().err
+
+
+def test_reset_of_a_window_says_what_it_is(devices: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["reset", str(devices / "pciedma0w0")]) == 1
+    assert "a window, not a card" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("size", "shown"), [(0, ""), (1000, "1000 bytes"), (4096, "4 KiB"), (3 << 30, "3 GiB"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import errno
 import mmap
@@ -85,6 +86,60 @@ def test_kernel_cuts_a_call_where_it_goes_on(driver: FakeDriver) -> None:
     with pciedma.Channel("/dev/null") as channel:
         assert channel.write(huge((2 << 30) + 5), whole=False) == CALL_MAX
         assert channel.write(huge((2 << 30) + 5)) == (2 << 30) + 5
+
+
+GROWABLE: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+    (lambda: bytearray(10000), lambda buffer: buffer.extend(b"more")),
+    (lambda: array.array("H", [0] * 5000), lambda buffer: buffer.append(1)),
+    (lambda: mmap.mmap(-1, 12288), lambda buffer: buffer.close()),
+]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("make", "change"), GROWABLE)
+def test_buffer_may_be_resized_while_the_error_of_a_transfer_is_handled(
+    channel: pciedma.Channel, way: str, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any],
+    change: Callable[[Any], object], whole: bool,
+) -> None:
+    kernel = install(monkeypatch, Kernel(4000, [OSError(errno.EIO, "")]))
+    kernel.calls += [] if whole else [(0, 0)] * 2  # so that the first call fails
+    buffer = make()
+    try:
+        WAYS[way](channel, buffer, 0, whole=whole)
+    except pciedma.TransferError as error:
+        change(buffer)
+        assert error.transferred == (8000 if whole else 0)
+    else:
+        pytest.fail("no error")
+
+
+@pytest.mark.parametrize(("make", "change"), GROWABLE)
+def test_buffer_may_be_resized_while_a_wrong_call_is_handled(
+    channel: pciedma.Channel, way: str, make: Callable[[], Any], change: Callable[[Any], object]
+) -> None:
+    buffer = make()
+    try:
+        WAYS[way](channel, buffer, -1)
+    except ValueError:
+        change(buffer)
+    else:
+        pytest.fail("no error")
+
+
+def test_buffer_may_be_resized_while_an_interruption_is_handled(
+    channel: pciedma.Channel, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    install(monkeypatch, Kernel(4000, [interrupt]))
+    buffer = bytearray(10000)
+    try:
+        WAYS[way](channel, buffer, 0)
+    except KeyboardInterrupt:
+        buffer.extend(b"more")
+    else:
+        pytest.fail("no error")
 
 
 def test_one_call_may_be_short(channel: pciedma.Channel, way: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,7 @@ static inline int pciedma_priv_refuse(int fd, int error)
 static inline int pciedma_priv_only_card(int fd)
 {
 	struct pciedma_channel_info channel;
+	struct pciedma_window_info window;
 	struct pciedma_card_info card;
 	int before = errno;
 
@@ -147,9 +148,14 @@ static inline int pciedma_priv_only_card(int fd)
 		return fd;
 	memset(&card, 0, sizeof(card));
 	memset(&channel, 0, sizeof(channel));
+	memset(&window, 0, sizeof(window));
 	if (ioctl(fd, PCIEDMA_IOC_CARD_INFO, &card)) /* EINVAL: some drivers' word for ENOTTY */
 		return pciedma_priv_refuse(fd, errno == EINVAL ? ENOTTY : errno);
 	if (!ioctl(fd, PCIEDMA_IOC_CHANNEL_INFO, &channel))
+		return pciedma_priv_refuse(fd, ENOTTY);
+	if (errno != ENOTTY)
+		return pciedma_priv_refuse(fd, errno);
+	if (!ioctl(fd, PCIEDMA_IOC_WINDOW_INFO, &window))
 		return pciedma_priv_refuse(fd, ENOTTY);
 	if (errno != ENOTTY)
 		return pciedma_priv_refuse(fd, errno);
@@ -195,8 +201,8 @@ static inline int pciedma_card_open_number(unsigned int number)
  *         link to it); or a PCI address ("0000:01:00.0", "01:00.0")
  *
  * Return: as pciedma_card_open_number(); ENOENT also if there is no card at
- * all, or the driver is not loaded; ENOTTY for a path that leads to a channel,
- * or to no node of pciedma.
+ * all, or the driver is not loaded; ENOTTY for a path that leads to a channel or
+ * a window, or to no node of pciedma.
  */
 static inline int pciedma_card_open(const char *which)
 {
@@ -529,12 +535,14 @@ static inline int pciedma_window_get_info(int window, struct pciedma_window_info
  *
  * Return: a file descriptor, closed by exec(); -1 with EINVAL (other flags),
  * ENOENT (no such window), EACCES (not a member of the group pciedma-regs),
- * ENODEV (card gone), ENOTTY (not a card).
+ * ENODEV (card gone, or the node is another card's), ENOTTY (not a card).
  */
 static inline int pciedma_window_open_number(int card, unsigned int number, int flags)
 {
 	char path[sizeof(PCIEDMA_DEVICES) + 32];
+	struct pciedma_window_info found;
 	struct pciedma_card_info info;
+	int fd;
 
 	if (flags & ~(O_ACCMODE | O_NONBLOCK | O_CLOEXEC)) {
 		errno = EINVAL;
@@ -545,7 +553,17 @@ static inline int pciedma_window_open_number(int card, unsigned int number, int 
 	if (pciedma_priv_fits(snprintf(path, sizeof(path), PCIEDMA_DEVICES "/pciedma%uw%u",
 				       info.index, number), sizeof(path)))
 		return -1;
-	return open(path, flags | O_CLOEXEC);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (pciedma_window_get_info(fd, &found))
+		return pciedma_priv_refuse(fd, errno);
+	if (found.card != info.index || found.window != number)
+		return pciedma_priv_refuse(fd, ENODEV);
+	/* A card that is gone may have left its number, and so its nodes, to another. */
+	if (pciedma_card_get_info(card, &info))
+		return pciedma_priv_refuse(fd, errno);
+	return fd;
 }
 
 /**
@@ -561,7 +579,7 @@ static inline int pciedma_window_open(int card, const char *name, int flags)
 	struct pciedma_card_info card_info;
 	struct pciedma_window_info info;
 	unsigned int i;
-	int fd, error;
+	int fd;
 
 	if (pciedma_card_get_info(card, &card_info))
 		return -1;
@@ -569,14 +587,11 @@ static inline int pciedma_window_open(int card, const char *name, int flags)
 		fd = pciedma_window_open_number(card, i, flags);
 		if (fd < 0)
 			return -1;
-		if (!pciedma_window_get_info(fd, &info) && !strcmp(info.name, name))
+		if (pciedma_window_get_info(fd, &info))
+			return pciedma_priv_refuse(fd, errno);
+		if (!strcmp(info.name, name))
 			return fd;
-		error = info.name[0] ? 0 : errno; /* no name: the question failed */
 		close(fd);
-		if (error) {
-			errno = error;
-			return -1;
-		}
 	}
 	errno = ENOENT;
 	return -1;

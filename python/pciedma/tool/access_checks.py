@@ -4,48 +4,74 @@ from __future__ import annotations
 
 from .facts import Facts
 from .findings import Finding, note, ok, problem
-from .system import Group
+from .system import Group, Owner
 
 GROUP = "pciedma"
+REGISTERS_GROUP = "pciedma-regs"
 LIMITS_FILE = "/etc/security/limits.d/00-pciedma.conf"
 
 #: Below it, a program that pins without a bound on time soon gets ENOMEM.
 ENOUGH_MEMLOCK = 64 << 20
 
+_ELSE = "The user is in the group that owns them; something else forbids it."
+_LOOK = ["ls -l /dev/pciedma*", "id"]
+_REGISTERS = (
+    "They are registers of a card's own logic, which can be told by them to reach any memory that the card can; data "
+    "move without them."
+)
+
 _RULE_FOLDERS = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 
 
-def _has_rule(facts: Facts) -> bool:
-    return any(facts.system.names(folder, "*pciedma*.rules") for folder in _RULE_FOLDERS)
+def _rules(facts: Facts) -> list[str]:
+    """Return udev's files of rules for us that count: of those with one name the first folder's."""
+    found = {name: f"{folder}/{name}" for folder in reversed(_RULE_FOLDERS)
+             for name in facts.system.names(folder, "*pciedma*.rules")}
+    return list(found.values())
 
 
-def _nodes_cause(facts: Facts, nodes: list[str], group: Group | None) -> tuple[list[str], list[str]]:
-    """Return why nodes belong to others than the group, in sentences, and how to mend it."""
+def _rules_cause(facts: Facts, name: str) -> tuple[list[str], list[str]]:
+    """Return why udev cannot give nodes to the group *name*, in sentences, and how to mend it."""
     causes, steps = [], []
-    if group is None:
-        causes.append(f"The group {GROUP} does not exist.")
-        steps.append(f"sudo addgroup --system {GROUP}")
-    if not _has_rule(facts):
+    if facts.system.group_named(name) is None:
+        causes.append(f"The group {name} does not exist.")
+        steps.append(f"sudo addgroup --system {name}")
+    rules = _rules(facts)
+    if not rules:
         causes.append("udev's rule is missing: 60-pciedma.rules (in the sources: dkms/) belongs into "
                       "/usr/lib/udev/rules.d or /etc/udev/rules.d.")
         steps.append("sudo apt install --reinstall pciedma-common")
-    owners = [facts.system.owner_of(facts.system.path(node)) for node in nodes]
-    given = [owner for owner in owners if group and owner and owner.gid == group.gid and owner.mode & 0o060 == 0o060]
-    if len(given) < len(nodes):
+    elif not any(f'"{name}"' in (facts.system.text(rule) or "") for rule in rules):
+        causes.append(f"{', '.join(rules)} knows no group {name}: it is an older version's, or somebody's own.")
+        ours = all(rule.startswith(("/usr/lib/", "/lib/")) for rule in rules)
+        steps.append("sudo apt install --reinstall pciedma-common" if ours else
+                     "# put the newer 60-pciedma.rules (in the sources: dkms/) in its place; where pciedma-common is "
+                     "installed, which has it, just remove it")
+    return causes, steps
+
+
+def _is_given(owner: Owner | None, group: Group | None) -> bool:
+    return owner is not None and group is not None and owner.gid == group.gid and owner.mode & 0o060 == 0o060
+
+
+def _nodes_cause(facts: Facts, name: str, are_given: bool) -> tuple[list[str], list[str]]:
+    """Return why nodes belong to others than the group *name*, in sentences, and how to mend it."""
+    causes, steps = _rules_cause(facts, name)
+    if not are_given:
         causes += [] if causes else ["The nodes were made before udev knew its rule."]
         steps += ["sudo udevadm control --reload", "sudo udevadm trigger --subsystem-match=pciedma"]
     return causes, steps
 
 
-def _user_cause(facts: Facts, group: Group | None) -> tuple[list[str], list[str]]:
-    """Return why the user has not the group's rights, in sentences, and how to get them."""
-    user = facts.user
-    again = f"# log out and in again (in this shell only: newgrp {GROUP})"
+def _user_cause(facts: Facts, name: str) -> tuple[list[str], list[str]]:
+    """Return why the user has not the rights of the group *name*, in sentences, and how to get them."""
+    user, group = facts.user, facts.system.group_named(name)
+    again = f"# log out and in again (in this shell only: newgrp {name})"
     if group and group.gid in user.groups:
         return [], []
     if group and user.name in group.members:
-        return [f"{user.name} is in the group {GROUP}, but this session began before that."], [again]
-    return [f"{user.name} is not in the group {GROUP}."], [f"sudo adduser {user.name} {GROUP}", again]
+        return [f"{user.name} is in the group {name}, but this session began before that."], [again]
+    return [f"{user.name} is not in the group {name}."], [f"sudo adduser {user.name} {name}", again]
 
 
 def _not_passed(nodes: list[str]) -> Finding:
@@ -57,31 +83,63 @@ def _not_passed(nodes: list[str]) -> Finding:
 
 
 def _closed(facts: Facts, nodes: list[str]) -> list[Finding]:
-    """Return why nodes that are there may not be opened."""
+    """Return why nodes of cards and channels that are there may not be opened."""
     if not nodes:
         return []
     group = facts.system.group_named(GROUP)
-    causes, steps = _nodes_cause(facts, nodes, group)
-    more_causes, more_steps = _user_cause(facts, group)
+    are_given = all(_is_given(facts.system.owner_of(facts.system.path(node)), group) for node in nodes)
+    causes, steps = _nodes_cause(facts, GROUP, are_given)
+    more_causes, more_steps = _user_cause(facts, GROUP)
     summary = f"{facts.user.name} may not open {', '.join(nodes)}"
-    cause = " ".join(causes + more_causes) or "The user is in the group that owns them; something else forbids it."
-    return [problem(summary, cause, *(steps + more_steps or ["ls -l /dev/pciedma*", "id"]))]
+    cause = " ".join(causes + more_causes) or _ELSE
+    return [problem(summary, cause, *(steps + more_steps or _LOOK))]
+
+
+def _is_misplaced(facts: Facts, node: str, closed: bool) -> bool:
+    """Tell whether the node of a window is others' than its group's: closed to that, or open to more.
+
+    A group of the machine's own, by which the user may open it, is somebody's choice.
+    """
+    owner = facts.system.owner_of(facts.system.path(node))
+    if owner is None:
+        return False
+    group, cards_group = facts.system.group_named(REGISTERS_GROUP), facts.system.group_named(GROUP)
+    is_open_to_more = owner.mode & 0o006 != 0 or _is_given(owner, cards_group)
+    return is_open_to_more or (closed and not _is_given(owner, group))
+
+
+def _windows(facts: Facts, windows: list[str], closed: list[str]) -> list[Finding]:
+    """Return whose the nodes of windows are by mistake, and why the user may not open the *closed* ones of the rest."""
+    findings = []
+    misplaced = [node for node in windows if _is_misplaced(facts, node, node in closed)]
+    if misplaced:
+        causes, steps = _nodes_cause(facts, REGISTERS_GROUP, are_given=False)
+        summary = f"{', '.join(misplaced)}: not for the group {REGISTERS_GROUP}, or not for it alone"
+        findings.append(problem(summary, " ".join([_REGISTERS, *causes]), *steps))
+    rest = [node for node in closed if node not in misplaced]
+    if rest:
+        causes, steps = _user_cause(facts, REGISTERS_GROUP)
+        summary = f"{facts.user.name} may not open {', '.join(rest)}"
+        findings.append(note(summary, " ".join([_REGISTERS, *causes]), *steps) if causes else
+                        problem(summary, _ELSE, *_LOOK))
+    return findings
 
 
 def check_nodes(facts: Facts) -> list[Finding]:
-    """May the user open the cards' nodes?"""
+    """May the user open the cards' nodes, and is it the right ones who may open those of windows?"""
     nodes = [node for card in facts.cards for node in card.nodes]
-    closed = [node for node in nodes if not facts.system.may_use(facts.system.path(node))]
-    if not closed:
-        root = " by root; without sudo doctor looks for yourself" if facts.user.uid == 0 else ""
-        return [ok(f"all may be opened{root}" if nodes else "none")]
+    windows = [window.node for card in facts.cards for window in card.windows]
+    closed = [node for node in nodes + windows if not facts.system.may_use(facts.system.path(node))]
     absent = [node for node in closed if facts.system.owner_of(facts.system.path(node)) is None]
-    if absent and facts.system.is_container:
-        return [_not_passed(absent), *_closed(facts, [node for node in closed if node not in absent])]
-    if absent:
+    if absent and not facts.system.is_container:
         return [problem(f"{', '.join(absent)}: not there", "The kernel has the card, but /dev does not show it.",
                         "sudo udevadm trigger --subsystem-match=pciedma", "ls -l /dev/pciedma*")]
-    return _closed(facts, closed)
+    there = [node for node in closed if node not in absent]
+    findings = [_not_passed(absent)] if absent else []
+    findings += _closed(facts, [node for node in there if node in nodes])
+    findings += _windows(facts, windows, [node for node in there if node in windows])
+    root = " by root; without sudo doctor looks for yourself" if facts.user.uid == 0 else ""
+    return findings or [ok(f"all may be opened{root}" if nodes else "none")]
 
 
 def _memlock(facts: Facts) -> int | None:
@@ -101,7 +159,7 @@ def check_memlock(facts: Facts) -> list[Finding]:
         return [ok("root has no limit" if facts.user.uid == 0 else text)]
     again = "# log out and in again; for a service of systemd's: LimitMEMLOCK=infinity"
     group = facts.system.group_named(GROUP)
-    causes, steps = _user_cause(facts, group) if group else ([], [])
+    causes, steps = _user_cause(facts, GROUP) if group else ([], [])
     steps = [step for step in steps if not step.startswith("#")]
     if any("memlock" in line and not line.startswith("#") for line in facts.system.lines(LIMITS_FILE)):
         causes = [f"{LIMITS_FILE} raises it for members of {GROUP}.",

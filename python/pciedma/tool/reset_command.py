@@ -14,14 +14,9 @@ from .. import card
 EXIT_STATUS = "0: the card works; 1: it does not, or it cannot be opened"
 
 
-def _which(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("card", type=_which, metavar="CARD",
-                        help="its number, node, stable name or PCI address, as list shows them")
+    parser.add_argument("card", metavar="CARD", help="its number, node, stable name or PCI address, as list shows them")
 
 
 def run(arguments: argparse.Namespace) -> int:

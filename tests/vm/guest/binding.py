@@ -44,23 +44,28 @@ def opened_by(node: str, address: str) -> dict[str, list[str]]:
 
 
 def refused(node: str) -> dict[str, dict[str, Any]]:
-    """Open what is no card as one, and what is no channel."""
+    """Open what is no card as one, and what is no channel or window. Of a window the name is enough."""
     return {
         "channel as card": _told(lambda: pciedma.open(f"{node}c0")),
+        "window as card": _told(lambda: pciedma.open(f"{node}w0")),
         "card as channel": _told(lambda: pciedma.Channel(node)),
+        "window as channel": _told(lambda: pciedma.Channel(f"{node}w0")),
+        "card as window": _told(lambda: pciedma.Window(node)),
+        "channel as window": _told(lambda: pciedma.Window(f"{node}c0")),
         "null as card": _told(lambda: pciedma.open("/dev/null")),
         "null as channel": _told(lambda: pciedma.Channel("/dev/null")),
+        "null as window": _told(lambda: pciedma.Window("/dev/null")),
         "console as card": _told(lambda: pciedma.open("/dev/tty0")),
         "folder as card": _told(lambda: pciedma.open("/dev/")),
     }
 
 
-def renamed(node: str) -> dict[str, Any]:
-    """Make a node of a channel by another name, and open it as a card."""
+def renamed(node: str) -> dict[str, dict[str, Any]]:
+    """Make a node of a channel by another name, and open it as a card and as a window."""
     with tempfile.TemporaryDirectory(dir="/dev") as folder:
         path = Path(folder) / "mine"
         os.mknod(path, 0o020600, Path(f"{node}c0").stat().st_rdev)
-        return _told(lambda: pciedma.open(path))
+        return {"card": _told(lambda: pciedma.open(path)), "window": _told(lambda: pciedma.Window(path))}
 
 
 def unknown_call(node: str) -> dict[str, dict[str, Any]]:
