@@ -42,7 +42,8 @@ def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mod
     found = lab.call("disturbances:holds_nothing", path=lab.memory, **options)
     lab.xdma.control.clear_faults()
     lab.restore()
-    assert found == {"other": 65536, "unbound": True, "reader": 0}
+    assert 0 < int(found.pop("reader")) < LENGTH
+    assert found == {"other": 65536, "unbound": True}
 
 
 @pytest.mark.late_interrupts

@@ -256,14 +256,16 @@ def neighbours(path: str, length: int, stopped: bool) -> dict[str, Any]:
 
 
 def holds_nothing(path: str, driver: str, address: str, length: int, wait_mode: str) -> dict[str, Any]:
-    """Freeze a process in a long read; meanwhile another one reads, and the card is unbound. Returns what each led to."""
+    """Freeze a process in a long read; meanwhile another one reads, and the card is unbound; returns the results."""
+    receive, send = os.pipe()
     reader = os.fork()
     if reader == 0:
         with pciedma.Channel(path) as channel:
             channel.wait_mode = pciedma.WaitMode[wait_mode]
             buffer = buffers.small_pages(length)
             result = pread(channel.fileno(), buffer.address, length, _UNTOUCHED)
-            os._exit(0 if result == "ENODEV" or (isinstance(result, int) and 0 < result < length) else 1)
+            os.write(send, str(result).encode())
+            os._exit(0)
     time.sleep(0.5)
     with _frozen(reader):
         with pciedma.Channel(path) as channel:
@@ -273,4 +275,5 @@ def holds_nothing(path: str, driver: str, address: str, length: int, wait_mode: 
         start = time.monotonic()
         Path(f"/sys/bus/pci/drivers/{driver}/unbind").write_text(address)
         seconds = time.monotonic() - start
-    return {"other": other, "unbound": seconds < 5, "reader": os.waitpid(reader, 0)[1]}
+    os.waitpid(reader, 0)
+    return {"other": other, "unbound": seconds < 5, "reader": os.read(receive, 100).decode()}
