@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,10 +63,17 @@ class FakeHost:
         self.processes[process.number] = process
         return process
 
-    def run(self, *argv: str, stdin: str | None = "", env: dict[str, str] | None = None) -> Process:
+    def run(
+        self,
+        *argv: str,
+        stdin: str | None = "",
+        env: dict[str, str] | None = None,
+        cwd: str = "/",
+        root: str | None = None,
+    ) -> Process:
         process = self.process()
         stdin = None if stdin is None else base64.b64encode(stdin.encode()).decode()
-        self.send("run", process.number, argv=argv, cwd="/", env=env or {}, stdin=stdin)
+        self.send("run", process.number, argv=argv, cwd=cwd, env=env or {}, stdin=stdin, root=root)
         return process
 
     def call(self, target: str, **kwargs: Any) -> Process:
@@ -119,6 +127,34 @@ def test_run_absent_command_gives_127(host: FakeHost) -> None:
     assert "no-such-command" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("argv", "place", "text"),
+    [
+        (["true"], {"cwd": "/absent"}, "/absent"),
+        (["true"], {"root": "/absent"}, "/absent"),
+        (["a\0b"], {}, "null byte"),
+    ],
+)
+def test_run_that_cannot_begin_gives_127_and_ends_nothing(
+    host: FakeHost, argv: list[str], place: dict[str, str], text: str
+) -> None:
+    result = host.run(*argv, **place).completed(20)
+    assert result.returncode == 127
+    assert text in result.stderr
+    assert host.run("true").wait(20) == 0
+
+
+def test_run_input_for_which_there_is_no_room_gives_127(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        agent = guest_agent.Agent(theirs.fileno())
+        with monkeypatch.context() as full:
+            full.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b", buffering=0))
+            agent.do_run(1, ["cat"], "/", {}, base64.b64encode(b"words").decode())
+        *_, done = map(json.loads, ours.recv(4096).splitlines())
+    assert (done["event"], done["status"]) == ("done", 127)
+
+
 def test_run_output_arrives_while_it_runs(host: FakeHost) -> None:
     pieces: list[tuple[str, bytes]] = []
     process = host.run("sh", "-c", "echo early; exec sleep 1000")
@@ -152,6 +188,31 @@ def test_run_output_is_bytes_of_any_value_each_stream_its_own(host: FakeHost) ->
     process.on_output = keep
     assert process.wait() == 0
     assert parts == {"stdout": data, "stderr": data[::-1]}
+
+
+def test_end_of_a_process_takes_no_more_than_it_left_though_its_own_child_writes_on(
+    monkeypatch: pytest.MonkeyPatch, source: tuple[int, int]
+) -> None:
+    reading, writing = source
+    taken: list[bytes] = []
+
+    def write_on(number: int, stream: str, data: bytes) -> None:
+        taken.append(data)
+        assert len(taken) < 10, "it goes on for ever"
+        os.write(writing, data)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        agent = guest_agent.Agent(theirs.fileno())
+        monkeypatch.setattr(agent, "send_output", write_on)
+        process = subprocess.Popen(["true"])
+        job = guest_agent.Job(1, process.pid, {os.dup(reading): "stdout"})
+        agent.watch(job)
+        os.write(writing, b"x" * 65536)
+        agent.end(job)
+        process.returncode = 0  # the agent has waited for it
+    assert b"".join(taken) == b"x" * 65536
+    assert agent.jobs == {}
 
 
 @pytest.fixture
