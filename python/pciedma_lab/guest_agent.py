@@ -1,8 +1,9 @@
 """The program that runs in the guest and does what the host's Machine asks of it.
 
 It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``input`` (more of its standard input),
-``call`` (a function of a module of the project, in a forked child, so that no interpreter has to start), ``signal``,
-``shut_down``. Replies carry the request's ``id``. What commands read and write is bytes: base64 here.
+``output_taken`` (how much of its output somebody has taken on the host), ``call`` (a function of a module of the
+project, in a forked child, so that no interpreter has to start), ``signal``, ``shut_down``. Replies carry the request's
+``id``. What commands read and write is bytes: base64 here.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _AGAIN_S = 0.1
 #: Of one read.
 _CHUNK = 65536
+#: So much of a job's output may be with the host and not taken there; then the job has to wait.
+OUTPUT_WINDOW = 1 << 20
 
 
 class Job:
@@ -57,6 +60,8 @@ class Job:
         #: What has come for it, and has no room in the pipe yet; and whether that is all.
         self.input = b""
         self.input_ends = False
+        #: How much more of its output the host has room for.
+        self.room = OUTPUT_WINDOW
 
 
 class Agent:
@@ -81,7 +86,7 @@ class Agent:
                 elif key.fd == job.pidfd:
                     self.end(job)
                 elif key.fd in job.pipes:
-                    self.read_pipe(key.fd, job)
+                    self.pass_output(key.fd, job)
                 elif key.fd == job.stdin:
                     self.write_input(job)
 
@@ -222,7 +227,7 @@ class Agent:
         self.selector.register(job.pidfd, selectors.EVENT_READ, job)
         for pipe in job.pipes:
             os.set_blocking(pipe, False)
-            self.selector.register(pipe, selectors.EVENT_READ, job)
+        self.watch_output(job, True)
         if job.stdin is not None:
             os.set_blocking(job.stdin, False)
 
@@ -230,7 +235,30 @@ class Agent:
         """Send what a job has written."""
         self.send(id=number, event="output", stream=stream, data=base64.b64encode(data).decode())
 
-    def read_pipe(self, pipe: int, job: Job, size: int = _CHUNK) -> int:
+    def watch_output(self, job: Job, wanted: bool) -> None:
+        """Let the loop watch a job's pipes, or not: then it waits as soon as they are full."""
+        for pipe in job.pipes:
+            watched = pipe in self.selector.get_map()
+            if wanted and not watched:
+                self.selector.register(pipe, selectors.EVENT_READ, job)
+            elif watched and not wanted:
+                self.selector.unregister(pipe)
+
+    def pass_output(self, pipe: int, job: Job) -> None:
+        """Pass on as much output as the host has room for."""
+        if job.room:  # else its other pipe has just taken the rest
+            job.room -= self.read_pipe(pipe, job, job.room)
+            if not job.room:
+                self.watch_output(job, False)
+
+    def do_output_taken(self, id: int, size: int) -> None:
+        """The host has room for more of a job's output."""
+        job = self.jobs.get(id)
+        if job:
+            job.room += size
+            self.watch_output(job, True)
+
+    def read_pipe(self, pipe: int, job: Job, size: int) -> int:
         """Pass on so much output at most, and close the pipe at its end; returns how much it was."""
         try:
             data = os.read(pipe, min(size, _CHUNK))
@@ -244,7 +272,8 @@ class Agent:
 
     def close_pipe(self, pipe: int, job: Job) -> None:
         """Forget a pipe."""
-        self.selector.unregister(pipe)
+        if pipe in self.selector.get_map():
+            self.selector.unregister(pipe)
         os.close(pipe)
         del job.pipes[pipe]
 
