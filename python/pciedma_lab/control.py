@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -18,7 +19,7 @@ _MAX_LINE = 1 << 16
 
 
 class ControlError(Exception):
-    """The model refused a command."""
+    """The model refused a command, or has ended."""
 
 
 class _Client:
@@ -162,10 +163,13 @@ class Control:
         self._file = self._socket.makefile("r")
 
     def _ask(self, command: str, **arguments: Any) -> Any:
-        with self._lock:
-            self._socket.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
-            line = self._file.readline()
-        if not line:
+        try:
+            with self._lock:
+                self._socket.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+                line = self._file.readline()
+        except ConnectionError:
+            line = ""
+        if not line.endswith("\n"):
             raise ControlError("the model has ended")
         answer = json.loads(line)
         if "error" in answer:
@@ -215,10 +219,8 @@ class Control:
 
     def die(self) -> None:
         """Let the model's process end at once."""
-        try:
+        with contextlib.suppress(ControlError):
             self._ask("die")
-        except (ControlError, ConnectionError):
-            return
 
     def close(self) -> None:
         """Close the connection."""

@@ -176,6 +176,30 @@ def test_requests_that_come_at_once_are_answered_in_as_many_turns(tmp_path: Path
     server.close()
 
 
+@pytest.mark.parametrize("last_words", [None, b"", b'{"value'])
+def test_model_that_ends_is_told_as_such_whatever_it_was_doing(tmp_path: Path, last_words: bytes | None) -> None:
+    with socket.socket(socket.AF_UNIX) as model:
+        model.bind(str(tmp_path / "control"))
+        model.listen()
+        control = Control(tmp_path / "control")
+        connection, _ = model.accept()
+
+    def end() -> None:
+        if last_words is not None:
+            connection.recv(100)
+            connection.sendall(last_words)
+        connection.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    if last_words is None:
+        ending.join()
+    with pytest.raises(ControlError, match="the model has ended"):
+        control.violations()
+    ending.join()
+    control.close()
+
+
 def test_control_gets_its_turn_while_the_client_never_pauses(control: Control, client: Client) -> None:
     stop = threading.Event()
 
