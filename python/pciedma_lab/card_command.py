@@ -7,11 +7,10 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 
-from . import cards
+from . import cards, interruption
 from .cache import LabError
 from .control import ControlServer
 from .faults import BadFault
@@ -57,19 +56,24 @@ def _model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Ca
     return model
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+def _listen(model: CardModel, arguments: argparse.Namespace) -> Server:
+    """Make the sockets, both or none."""
+    # Whoever sees the first socket may count on the second.
+    control = ControlServer(model, arguments.control) if arguments.control else None
+    try:
+        return Server(model, arguments.socket, control)
+    except BaseException:
+        if control is not None:
+            control.close()
+        raise
 
 
 def _serve(model: CardModel, arguments: argparse.Namespace) -> None:
     """Serve until interrupted; leaves no socket."""
     with contextlib.ExitStack() as stack:
-        # Whoever sees the first socket may count on the second.
-        control = ControlServer(model, arguments.control) if arguments.control else None
-        if control is not None:
-            stack.callback(control.close)
-        server = Server(model, arguments.socket, control)
-        stack.callback(server.close)
+        with interruption.postponed():
+            server = _listen(model, arguments)
+            stack.callback(server.close)
         print("attach it to QEMU 10.1 or newer with")
         print("  -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on")
         print(f"  -device {shlex.quote(device_arguments(arguments.socket, model.name))}", flush=True)
@@ -84,15 +88,14 @@ def main(argv: list[str]) -> int:
     if arguments.control and os.path.realpath(arguments.control) == os.path.realpath(arguments.socket):
         print(f"pciedma_lab card: --socket and --control are both {arguments.socket}: two are needed", file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            _serve(model, arguments)
-    except LabError as error:
-        print(f"pciedma_lab card: {error}", file=sys.stderr)
-        return 2
-    records = {"counters": model.records.counters, "violations": model.records.violations}
-    json.dump(records, sys.stdout, indent=2)
-    print()
+    with interruption.orderly():
+        try:
+            with contextlib.suppress(interruption.Interrupted):
+                _serve(model, arguments)
+        except LabError as error:
+            print(f"pciedma_lab card: {error}", file=sys.stderr)
+            return 2
+        records = {"counters": model.records.counters, "violations": model.records.violations}
+        json.dump(records, sys.stdout, indent=2)
+        print(flush=True)
     return 1 if model.records.violations else 0

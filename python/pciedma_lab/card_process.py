@@ -71,11 +71,18 @@ class EmulatedCard:
         end = time.monotonic() + _START_SECONDS
         while _inode(self.socket) in (None, left_over):
             if not self.alive or time.monotonic() > end:
-                text = f"the card {self.name} did not start: {self.log()}"
-                self.stop()
-                raise RuntimeError(text)
+                raise self._failure()
             time.sleep(0.01)
-        self._control = Control(self.folder / "control")
+        try:
+            self._control = Control(self.folder / "control")
+        except OSError:  # it has just ended
+            raise self._failure() from None
+
+    def _failure(self) -> RuntimeError:
+        """End what there is, and return why it did not start."""
+        text = f"the card {self.name} did not start: {self.log()}"
+        self.stop()
+        return RuntimeError(text)
 
     def _command(self) -> list[str]:
         argv = [sys.executable, "-P", "-m", "pciedma_lab"]  # -P: nothing of the current folder's hides a module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -15,23 +16,55 @@ from .model import CardModel
 
 #: Of a request.
 _MAX_LINE = 1 << 16
-#: How long a client may be busy with what it has asked for: the card stands still meanwhile.
-_PATIENCE_S = 5.0
 
 
 class ControlError(Exception):
-    """The model refused a command."""
+    """The model refused a command, or has ended."""
+
+
+class _Client:
+    """A connection, with the requests that have come and not been answered, and what has not gone of an answer."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over *connection*."""
+        connection.setblocking(False)
+        self.socket = connection
+        self.requests = bytearray()
+        self.answer = bytearray()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it has all that it has asked for."""
+        return not self.answer and b"\n" not in self.requests
+
+    def receive(self) -> bool:
+        """Take what has come; returns whether there may be more."""
+        data = self.socket.recv(_MAX_LINE)
+        self.requests += data
+        return bool(data) and (b"\n" in data or len(self.requests) <= _MAX_LINE)
+
+    def next_request(self) -> bytes:
+        """Return the first request, which is there, and forget it."""
+        line, _, _ = self.requests.partition(b"\n")
+        del self.requests[: len(line) + 1]
+        return bytes(line)
+
+    def send(self) -> None:
+        """Send as much of the answer as there is room for."""
+        del self.answer[: self.socket.send(self.answer)]
 
 
 class ControlServer:
-    """The model's side; runs in the model's event loop."""
+    """The model's side; runs in the model's event loop.
+
+    It waits for no client, keeps one answer for each, and reads no more requests of one that does not take it.
+    """
 
     def __init__(self, model: CardModel, path: Path) -> None:
         """Listen on the UNIX socket *path*; raises LabError if it cannot be had."""
         self._model = model
         self._listener = Listener(path)
-        self._clients: dict[int, socket.socket] = {}
-        self._rest: dict[int, bytes] = {}
+        self._clients: dict[int, _Client] = {}
 
     def register(self, poll: select.poll) -> None:
         """Let the event loop's poll object watch the socket."""
@@ -41,45 +74,42 @@ class ControlServer:
     def close(self) -> None:
         """Stop listening and let go of all clients."""
         for client in self._clients.values():
-            client.close()
+            client.socket.close()
         self._clients.clear()
-        self._rest.clear()
         self._listener.close()
 
     def handle(self, fd: int) -> None:
         """Something happened on *fd*."""
         if fd == self._listener.fileno():
-            client = self._listener.accept()
-            client.settimeout(_PATIENCE_S)
-            self._clients[client.fileno()] = client
-            self._rest[client.fileno()] = b""
-            self._poll.register(client, select.POLLIN)
+            client = _Client(self._listener.accept())
+            self._clients[client.socket.fileno()] = client
+            self._poll.register(client.socket, select.POLLIN)
         elif fd in self._clients:
             self._serve(self._clients[fd])
 
-    def _serve(self, client: socket.socket) -> None:
-        fd = client.fileno()
+    def _serve(self, client: _Client) -> None:
+        """Answer one request at most: the card has its turn before the next."""
+        is_there = True
         try:
-            data = client.recv(65536)
-        except (ConnectionError, TimeoutError):
-            data = b""
-        if not data:
-            self._forget(client)
-            return
-        *lines, self._rest[fd] = (self._rest[fd] + data).split(b"\n")
-        try:
-            for line in lines:
-                client.sendall(json.dumps(self._answer(line)).encode() + b"\n")
-        except (ConnectionError, TimeoutError):
-            self._forget(client)
-            return
-        if len(self._rest[fd]) > _MAX_LINE:
+            if client.is_served:
+                is_there = client.receive()
+            if not client.answer and not client.is_served:
+                client.answer += json.dumps(self._answer(client.next_request())).encode() + b"\n"
+            if client.answer:
+                client.send()
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            is_there = False
+        if is_there:
+            self._poll.modify(client.socket, select.POLLIN if client.is_served else select.POLLOUT)
+        else:
             self._forget(client)
 
-    def _forget(self, client: socket.socket) -> None:
-        self._poll.unregister(client)
-        del self._clients[client.fileno()], self._rest[client.fileno()]
-        client.close()
+    def _forget(self, client: _Client) -> None:
+        self._poll.unregister(client.socket)
+        del self._clients[client.socket.fileno()]
+        client.socket.close()
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         """Do what a line asks for; whatever is wrong with it is told to whoever asked, and ends nothing."""
@@ -133,10 +163,13 @@ class Control:
         self._file = self._socket.makefile("r")
 
     def _ask(self, command: str, **arguments: Any) -> Any:
-        with self._lock:
-            self._socket.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
-            line = self._file.readline()
-        if not line:
+        try:
+            with self._lock:
+                self._socket.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+                line = self._file.readline()
+        except ConnectionError:
+            line = ""
+        if not line.endswith("\n"):
             raise ControlError("the model has ended")
         answer = json.loads(line)
         if "error" in answer:
@@ -186,10 +219,8 @@ class Control:
 
     def die(self) -> None:
         """Let the model's process end at once."""
-        try:
+        with contextlib.suppress(ControlError):
             self._ask("die")
-        except (ControlError, ConnectionError):
-            return
 
     def close(self) -> None:
         """Close the connection."""

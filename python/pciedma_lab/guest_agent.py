@@ -1,8 +1,9 @@
 """The program that runs in the guest and does what the host's Machine asks of it.
 
 It speaks lines of JSON over a virtio port. Requests: ``run`` (a command), ``input`` (more of its standard input),
-``call`` (a function of a module of the project, in a forked child, so that no interpreter has to start), ``signal``,
-``shut_down``. Replies carry the request's ``id``. What commands read and write is bytes: base64 here.
+``output_taken`` (how much of its output somebody has taken on the host), ``call`` (a function of a module of the
+project, in a forked child, so that no interpreter has to start), ``signal``, ``shut_down``. Replies carry the request's
+``id``. What commands read and write is bytes: base64 here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 from pathlib import Path
@@ -36,6 +38,10 @@ RB_POWER_OFF = 0x4321FEDC
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Between two looks at a port at whose other end is nobody.
 _AGAIN_S = 0.1
+#: Of one read.
+_CHUNK = 65536
+#: So much of a job's output may be with the host and not taken there; then the job has to wait.
+OUTPUT_WINDOW = 1 << 20
 
 
 class Job:
@@ -54,6 +60,8 @@ class Job:
         #: What has come for it, and has no room in the pipe yet; and whether that is all.
         self.input = b""
         self.input_ends = False
+        #: How much more of its output the host has room for.
+        self.room = OUTPUT_WINDOW
 
 
 class Agent:
@@ -78,7 +86,7 @@ class Agent:
                 elif key.fd == job.pidfd:
                     self.end(job)
                 elif key.fd in job.pipes:
-                    self.read_pipe(key.fd, job)
+                    self.pass_output(key.fd, job)
                 elif key.fd == job.stdin:
                     self.write_input(job)
 
@@ -90,7 +98,7 @@ class Agent:
 
     def read_port(self) -> None:
         """Take what the host has sent and do each request."""
-        data = os.read(self.port, 65536)
+        data = os.read(self.port, _CHUNK)
         if not data:  # the host is not there, or the kernel thinks so
             time.sleep(_AGAIN_S)
             return
@@ -103,23 +111,13 @@ class Agent:
         self, id: int, argv: list[str], cwd: str, env: dict[str, str], stdin: str | None, root: str | None = None
     ) -> None:
         """Start a command, in another *root*; *stdin* is its whole input, or None if that comes by ``input``."""
-        with tempfile.TemporaryFile() as file:  # not a pipe: the command may read late or never
-            file.write(base64.b64decode(stdin or ""))
-            file.seek(0)
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    cwd=None if root else cwd,
-                    preexec_fn=functools.partial(enter, root, cwd) if root else None,
-                    env=os.environ | env,
-                    stdin=subprocess.PIPE if stdin is None else file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                )
-            except OSError as error:
-                self.send_output(id, "stderr", f"{error}\n".encode())
-                self.send(id=id, event="done", status=127)
-                return
+        try:
+            process = start(argv, cwd, env, stdin, root)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            text = f"{root}: cannot be entered at {cwd}" if isinstance(error, subprocess.SubprocessError) else error
+            self.send_output(id, "stderr", f"{text}\n".encode())
+            self.send(id=id, event="done", status=127)
+            return
         assert process.stdout and process.stderr
         pipes = {os.dup(process.stdout.fileno()): "stdout", os.dup(process.stderr.fileno()): "stderr"}
         writing = os.dup(process.stdin.fileno()) if process.stdin else None
@@ -229,7 +227,7 @@ class Agent:
         self.selector.register(job.pidfd, selectors.EVENT_READ, job)
         for pipe in job.pipes:
             os.set_blocking(pipe, False)
-            self.selector.register(pipe, selectors.EVENT_READ, job)
+        self.watch_output(job, True)
         if job.stdin is not None:
             os.set_blocking(job.stdin, False)
 
@@ -237,29 +235,54 @@ class Agent:
         """Send what a job has written."""
         self.send(id=number, event="output", stream=stream, data=base64.b64encode(data).decode())
 
-    def read_pipe(self, pipe: int, job: Job) -> bool:
-        """Pass output on, and close the pipe at its end; returns whether there may be more at once."""
+    def watch_output(self, job: Job, wanted: bool) -> None:
+        """Let the loop watch a job's pipes, or not: then it waits as soon as they are full."""
+        for pipe in job.pipes:
+            watched = pipe in self.selector.get_map()
+            if wanted and not watched:
+                self.selector.register(pipe, selectors.EVENT_READ, job)
+            elif watched and not wanted:
+                self.selector.unregister(pipe)
+
+    def pass_output(self, pipe: int, job: Job) -> None:
+        """Pass on as much output as the host has room for."""
+        if job.room:  # else its other pipe has just taken the rest
+            job.room -= self.read_pipe(pipe, job, job.room)
+            if not job.room:
+                self.watch_output(job, False)
+
+    def do_output_taken(self, id: int, size: int) -> None:
+        """The host has room for more of a job's output."""
+        job = self.jobs.get(id)
+        if job:
+            job.room += size
+            self.watch_output(job, True)
+
+    def read_pipe(self, pipe: int, job: Job, size: int) -> int:
+        """Pass on so much output at most, and close the pipe at its end; returns how much it was."""
         try:
-            data = os.read(pipe, 65536)
+            data = os.read(pipe, min(size, _CHUNK))
         except BlockingIOError:
-            return False
+            return 0
         if data:
             self.send_output(job.number, job.pipes[pipe], data)
         else:
             self.close_pipe(pipe, job)
-        return bool(data)
+        return len(data)
 
     def close_pipe(self, pipe: int, job: Job) -> None:
         """Forget a pipe."""
-        self.selector.unregister(pipe)
+        if pipe in self.selector.get_map():
+            self.selector.unregister(pipe)
         os.close(pipe)
         del job.pipes[pipe]
 
     def end(self, job: Job) -> None:
         """A job has ended: pass on what is left of its output (its own children may still hold the pipes)."""
         for pipe in [*job.pipes]:
-            while self.read_pipe(pipe, job):
-                pass
+            left = waiting(pipe)  # asked once: they may write on for ever
+            while left and (taken := self.read_pipe(pipe, job, left)):
+                left -= taken
         for pipe in [*job.pipes]:
             self.close_pipe(pipe, job)
         self.close_input(job)
@@ -268,6 +291,32 @@ class Agent:
         _, status = os.waitpid(job.pid, 0)
         del self.jobs[job.number]
         self.send(id=job.number, event="done", status=os.waitstatus_to_exitcode(status))
+
+
+def start(
+    argv: list[str], cwd: str, env: dict[str, str], stdin: str | None, root: str | None
+) -> subprocess.Popen[bytes]:
+    """Start a command, as do_run() is asked to.
+
+    Raises OSError, ValueError for words that no command can have, and SubprocessError if *root* cannot be entered.
+    """
+    with tempfile.TemporaryFile() as file:  # not a pipe: the command may read late or never
+        file.write(base64.b64decode(stdin or ""))
+        file.seek(0)
+        return subprocess.Popen(
+            argv,
+            cwd=None if root else cwd,
+            preexec_fn=functools.partial(enter, root, cwd) if root else None,
+            env=os.environ | env,
+            stdin=subprocess.PIPE if stdin is None else file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+def waiting(pipe: int) -> int:
+    """Return how many bytes a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def enter(root: str, cwd: str) -> None:

@@ -61,7 +61,12 @@ if [ -d /lower-root ]; then
     done
 fi
 for root in /new /new/mnt/root; do
-    [ -d $root ] && mkdir -p $root/usr/local/bin || continue
+    [ -d $root ] || continue
+    for part in usr usr/local usr/local/bin; do [ ! -L $root/$part ] || continue 2; done # it would lead out of the root
+    for part in usr/local/sbin usr/local/bin usr/sbin usr/bin sbin bin; do
+        [ ! -e $root/$part/pciedma ] && [ ! -L $root/$part/pciedma ] || continue 2
+    done
+    mkdir -p $root/usr/local/bin
     printf '#!/bin/sh\nPYTHONPATH=/mnt/project/python:$PYTHONPATH ' > $root/usr/local/bin/pciedma
     echo 'exec python3 -P -m pciedma "$@"' >> $root/usr/local/bin/pciedma
     chmod 755 $root/usr/local/bin/pciedma

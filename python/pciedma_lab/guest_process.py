@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import queue
 import signal
@@ -11,8 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .guest_agent import OUTPUT_WINDOW
+
 #: Of each output of a command that is kept.
 _KEPT_BYTES = 64 << 20
+#: So much is taken before the guest is told: less than it waits for, more than most commands write.
+_TOLD_BYTES = OUTPUT_WINDOW // 4
 
 
 class MachineFailed(Exception):  # noqa: N818
@@ -41,7 +46,10 @@ class Host(Protocol):
 
 
 class Process:
-    """A command or a call in the guest that is under way. One thread at a time may wait for it."""
+    """A command or a call in the guest that is under way. One thread at a time may wait for it.
+
+    While nobody does, or asks whether it is done, its output has room for 1 MiB, and then it is held up.
+    """
 
     def __init__(self, host: Host, number: int) -> None:
         """Made by Machine."""
@@ -49,6 +57,7 @@ class Process:
         self._messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
         self._dropped = {"stdout": 0, "stderr": 0, "result": 0}
+        self._untold = 0
         self._status: int | None = None
         #: The agent's name for it.
         self.number = number
@@ -136,6 +145,7 @@ class Process:
                 self._dropped[message["stream"]] += len(data[room:])
             else:
                 self.on_output(message["stream"], data)
+            self._tell_taken(len(data))
         elif event in ("input", "input_over"):
             self.on_input(message.get("taken"))
         elif event == "started":
@@ -143,3 +153,11 @@ class Process:
         else:
             self._status = message.get("status", 0)
             self.final = message
+
+    def _tell_taken(self, size: int) -> None:
+        """Let the guest send more in place of what was taken."""
+        self._untold += size
+        if self._untold >= _TOLD_BYTES:
+            with contextlib.suppress(MachineFailed):  # what it has sent before its end is still good
+                self._host.send("output_taken", self.number, size=self._untold)
+            self._untold = 0

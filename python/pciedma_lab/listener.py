@@ -46,12 +46,14 @@ class Listener:
         self._socket.bind(f"/proc/self/fd/{folder}/{hidden}")
         try:
             self._socket.listen(_BACKLOG)
-            _check_free(self.path, folder)
+            stale = _stale(self.path, folder)
             self._identity = _identity(folder, hidden)
-            os.rename(hidden, self.path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+            if stale is not None:
+                _remove(stale, folder, self.path.name)
+            # Not a rename: that would replace what somebody without our lock has just put there.
+            os.link(hidden, self.path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        finally:
             os.unlink(hidden, dir_fd=folder)
-            raise
 
     def fileno(self) -> int:
         """Return the socket's file descriptor."""
@@ -96,21 +98,29 @@ def _identity(folder: int, name: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _check_free(path: Path, folder: int) -> None:
-    """Raise LabError unless there is nothing at *path*, or a socket at which nobody listens."""
+def _remove(stale: os.stat_result, folder: int, name: str) -> None:
+    """Remove a stale socket, unless something else has come to its place: perhaps with the number that it had."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if all(getattr(found, part) == getattr(stale, part) for part in ("st_dev", "st_ino", "st_mode", "st_ctime_ns")):
+            os.unlink(name, dir_fd=folder)
+
+
+def _stale(path: Path, folder: int) -> os.stat_result | None:
+    """Return the socket at *path* at which nobody listens, None if there is nothing; raises LabError for all else."""
     try:
-        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a file that is no socket"
+        return None
+    if not stat.S_ISSOCK(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a file that is no socket"
         raise LabError(f"{path}: there is {kind}; give another path, or remove it")
     # Of another type than a card's, so that a card does not see a client come and go.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(f"/proc/self/fd/{folder}/{path.name}")
         except ConnectionRefusedError:
-            return
+            return found
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise

@@ -41,6 +41,7 @@ _INSTALLED_PATIENCE = 4  # a whole distribution takes longer for everything than
 #: In the folder of a machine that was judged: what was wrong, as a list.
 VERDICT = "verdict.json"
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
+_ENDING_SECONDS = 2  # from the end of its connection to that of its process
 _numbers = itertools.count()
 
 _DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug\n"
@@ -462,10 +463,9 @@ class Machine:
         violations = self._violations()
         reports = self._debug_reports() if self._is_debug else []
         final = self._power_off()
-        with contextlib.suppress(ControlError, OSError):  # a model that just ended was asked above
-            violations = self._violations()
+        violations += self._violations()
         console = self.guest.console.read_text(errors="replace")
-        problems = self._crashed_models() + violations + reports
+        problems = [*self._crashed_models(), *dict.fromkeys(violations), *reports]
         if not self._aborted_over_dead_model(console):
             problems += verdict.judge_end(self._shutdown_reason())
         tainted = final["tainted"] & ~self.allowed_taint
@@ -517,11 +517,19 @@ class Machine:
         return dead and aborted and "reboot: Power down" in console
 
     def _violations(self) -> list[str]:
-        found = []
+        """Return what the models have seen so far, and which of them do not answer."""
+        problems = []
         for card in self.cards:
-            if card.alive:
-                found += [v for v in card.control.violations() if v["name"] not in self._expected_violations]
-        return [f"violation: {json.dumps(violation)}" for violation in found]
+            if not card.alive:
+                continue
+            try:
+                found = [v for v in card.control.violations() if v["name"] not in self._expected_violations]
+            except (ControlError, OSError) as error:
+                if not _ends(card):  # else its exit status tells
+                    problems.append(f"the model of {card.name} does not answer: {error}")
+            else:
+                problems += [f"violation: {json.dumps(violation)}" for violation in found]
+        return problems
 
     def _crashed_models(self) -> list[str]:
         status = {card.name: card.process.poll() for card in self.cards if card.process is not None}
@@ -547,6 +555,14 @@ class Machine:
                 self._qemu.wait()
             if self._timer is not None:  # else an interrupt came before it was made
                 self._timer.cancel()
+
+
+def _ends(card: Card) -> bool:
+    """Return whether a model's process has ended, or is about to."""
+    try:
+        return card.process is None or card.process.wait(_ENDING_SECONDS) is not None
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _end_of(path: Path) -> str:

@@ -23,6 +23,10 @@ _PARAMETER = "what a module is told when it is loaded"
 _ROOT = "a root file system, in which the command runs; what it writes there is gone afterwards"
 
 
+class _NobodyReads(Exception):  # noqa: N818
+    """Nobody reads what the command writes any more."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pciedma_lab run",
@@ -54,7 +58,7 @@ def _pass_on(stream: str, data: bytes) -> None:
         file.write(data)
         file.flush()
     except BrokenPipeError:
-        raise
+        raise _NobodyReads from None
     except OSError as error:
         raise LabError(f"{stream}: {error.strerror}") from None
 
@@ -120,10 +124,11 @@ def main(argv: list[str]) -> int:
         number = error.number if isinstance(error, interruption.Interrupted) else signal.SIGINT
         print(f"pciedma_lab: ended by {signal.Signals(number).name}", file=sys.stderr)
         return 128 + number
-    except BrokenPipeError:
+    except _NobodyReads:
         _close_output()
         return 128 + signal.SIGPIPE
-    except (LabError, MachineFailed, RuntimeError) as error:  # RuntimeError: a model that did not start
+    # RuntimeError: a model that did not start; OSError: a part of the lab that has gone away
+    except (LabError, MachineFailed, RuntimeError, OSError) as error:
         print(f"pciedma_lab: {error}", file=sys.stderr)
         return LAB_FAILED
     return status if status >= 0 else 128 - status

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pciedma_lab import card_command, cards
+from pciedma_lab import card_command, card_process, cards
 from pciedma_lab.card_process import EmulatedCard
-from pciedma_lab.control import ControlError
+from pciedma_lab.control import Control, ControlError
 
 from .bench import (
     C2H,
@@ -146,6 +146,18 @@ def test_bad_start_tells_why(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match=r"the (faults|variants) (of capric )?are"):
             card.start()
         assert not card.alive
+
+
+def test_model_that_ends_as_it_starts_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Control:
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(card_process, "Control", refuse)
+    card = EmulatedCard("capric")
+    with pytest.raises(RuntimeError, match="the card capric did not start: attach it"):
+        card.start()
+    assert not card.alive
+    assert not card.folder.exists()
 
 
 def test_card_that_does_not_run_has_no_control() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from pciedma_lab.control import Control, ControlError
+from pciedma_lab.cards.capric import Model
+from pciedma_lab.control import Control, ControlError, ControlServer
 
 from .bench import C2H, DCSR1, DCSR2, INT_REG, WR_DMA_SIZE, Client, eventually
 from .conftest import Served
@@ -113,6 +118,86 @@ def test_client_that_hangs_up_at_once_ends_nothing(served: Served, control: Cont
         other.close()
     assert control.faults() == []
     assert served.alive
+
+
+@pytest.fixture
+def other(served: Served) -> Iterator[socket.socket]:
+    """A client that is not as orderly as Control."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(10)
+        other.connect(str(served.control_path))
+        yield other
+
+
+def test_client_that_does_not_read_holds_up_neither_the_guest_nor_others(
+    control: Control, client: Client, other: socket.socket
+) -> None:
+    other.setblocking(False)
+    requests = b'{"command": "state"}\n' * 500
+    with pytest.raises(BlockingIOError):
+        while True:
+            other.sendall(requests)
+    begin = time.monotonic()
+    for _ in range(100):
+        client.read(DCSR1)
+    assert control.faults() == []
+    assert time.monotonic() - begin < 2
+
+
+def test_client_that_reads_late_gets_all_its_answers(control: Control, other: socket.socket) -> None:
+    """Many times what a socket holds."""
+    other.sendall(b'{"command": "state"}\n{"command": "faults"}\n' * 1000)
+    state = control.state()
+    with other.makefile("rb") as file:
+        answers = [json.loads(file.readline())["value"] for _ in range(2000)]
+    assert answers == [state, []] * 1000
+
+
+def test_requests_that_come_at_once_are_answered_in_as_many_turns(tmp_path: Path) -> None:
+    """So that the card gets its own in between."""
+    poll = select.poll()
+    server = ControlServer(Model(), tmp_path / "control")
+    server.register(poll)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control"))
+        client.sendall(b'{"command": "faults"}\n' * 20)
+        client.setblocking(False)
+        answers: list[bytes] = []
+        while len(answers) < 20:
+            (fd, _), = poll.poll(10_000)
+            server.handle(fd)
+            with contextlib.suppress(BlockingIOError):
+                answers.append(client.recv(4096))
+        assert answers == [b'{"value": []}\n'] * 20
+        assert poll.poll(0) == []
+    (fd, _), = poll.poll(10_000)
+    server.handle(fd)
+    assert poll.poll(0) == []
+    server.close()
+
+
+@pytest.mark.parametrize("last_words", [None, b"", b'{"value'])
+def test_model_that_ends_is_told_as_such_whatever_it_was_doing(tmp_path: Path, last_words: bytes | None) -> None:
+    with socket.socket(socket.AF_UNIX) as model:
+        model.bind(str(tmp_path / "control"))
+        model.listen()
+        control = Control(tmp_path / "control")
+        connection, _ = model.accept()
+
+    def end() -> None:
+        if last_words is not None:
+            connection.recv(100)
+            connection.sendall(last_words)
+        connection.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    if last_words is None:
+        ending.join()
+    with pytest.raises(ControlError, match="the model has ended"):
+        control.violations()
+    ending.join()
+    control.close()
 
 
 def test_control_gets_its_turn_while_the_client_never_pauses(control: Control, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""A run that is asked to end: it does so in order, and leaves neither processes nor files."""
+"""A run or a card that is asked to end: it does so in order, and leaves neither processes nor files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from pciedma_lab import chroot, interruption, run_command
+from pciedma_lab import card_command, chroot, interruption, run_command
 from pciedma_lab.interruption import Interrupted
+from pciedma_lab.listener import Listener
 from pciedma_lab.machine import Machine
+from pciedma_lab.vfio_user import Server
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -85,6 +87,62 @@ def test_postponed_in_another_thread_holds_up_nothing() -> None:
         send(signal.SIGTERM)
     over.set()
     thread.join()
+
+
+def served_card(folder: Path) -> int:
+    return card_command.main(["capric", "--socket", str(folder / "socket"), "--control", str(folder / "control")])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_card_that_is_ended_again_while_it_ends_leaves_no_socket_and_tells_what_it_saw(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    close = Listener.close
+
+    def disturbed(self: Listener) -> None:
+        send(number)
+        close(self)
+
+    monkeypatch.setattr(Server, "serve", lambda self: send(number))
+    monkeypatch.setattr(Listener, "close", disturbed)
+    assert served_card(tmp_path) == 0
+    assert [*tmp_path.iterdir()] == []
+    assert '"violations": []' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("name", ["control", "socket"])
+def test_card_that_is_ended_as_it_begins_leaves_no_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    make = Listener.__init__
+
+    def disturbed(self: Listener, path: Path) -> None:
+        make(self, path)
+        if path.name == name:
+            send(number)
+
+    monkeypatch.setattr(Server, "serve", lambda self: pytest.fail("it goes on"))
+    monkeypatch.setattr(Listener, "__init__", disturbed)
+    assert served_card(tmp_path) == 0
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_card_that_ignores_a_signal_lives_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: signal.Signals
+) -> None:
+    """As one that nohup has started does when its terminal goes."""
+    served: list[bool] = []
+
+    def serve(self: Server) -> None:
+        send(number)
+        served.append(True)
+
+    signal.signal(number, signal.SIG_IGN)
+    monkeypatch.setattr(Server, "serve", serve)
+    assert served_card(tmp_path) == 0
+    assert served == [True]
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -16,7 +16,7 @@ import pytest
 from pciedma_lab import card_command
 from pciedma_lab.cache import LabError
 from pciedma_lab.control import Control
-from pciedma_lab.listener import Listener
+from pciedma_lab.listener import Listener, _identity
 
 from .bench import Client
 from .conftest import Served
@@ -203,6 +203,28 @@ def test_of_many_that_want_a_stale_path_at_once_one_gets_it(tmp_path: Path) -> N
     assert (len(won), len(refused)) == (1, 15)
     assert reached(tmp_path / "socket")
     won[0].close()
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_listener_does_not_replace_what_comes_after_it_has_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    """Made by a program that knows nothing of the lock."""
+    path = tmp_path / "socket"
+    if stale:
+        bind_only(path).close()
+
+    def disturbed(folder: int, name: str) -> tuple[int, int]:
+        if name != path.name and not path.is_file():
+            path.unlink(missing_ok=True)
+            path.write_text("precious")
+        return _identity(folder, name)
+
+    monkeypatch.setattr("pciedma_lab.listener._identity", disturbed)
+    with pytest.raises(LabError, match=r"no socket can be made here: File exists"):
+        Listener(path)
+    assert path.read_text() == "precious"
+    assert names(tmp_path) == ["socket"]
 
 
 def card(*words: str) -> subprocess.CompletedProcess[str]:

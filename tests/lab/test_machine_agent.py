@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -13,7 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from pciedma_lab import guest_agent, standard_input
 from pciedma_lab.chroot import PROJECT
 from pciedma_lab.guest_process import GuestError, MachineFailed, Process
 from pciedma_lab.standard_input import Pump
+
+from .bench import eventually
 
 _WRITE_ALL = "os.fdopen(1, 'wb').write(d)"
 _AGENT = "import sys; from pciedma_lab.guest_agent import Agent; Agent(int(sys.argv[1])).serve()"
@@ -37,18 +42,24 @@ class FakeHost:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.processes: dict[int, Process] = {}
+        #: How much output has come of each, whether anybody has taken it or not.
+        self.came: Counter[int] = Counter()
         self.alive = True
+        self._lock = threading.Lock()
 
     def read(self) -> None:
         with self.connection.makefile("rb") as file:
             for line in file:
                 message = json.loads(line)
+                if message["event"] == "output":
+                    self.came[message["id"]] += len(base64.b64decode(message["data"]))
                 if message["id"] in self.processes:
                     self.processes[message["id"]].deliver(message)
 
     def send(self, kind: str, identifier: int, /, **arguments: Any) -> None:
         data = json.dumps({"kind": kind, "id": identifier, **arguments}) + "\n"
-        self.connection.sendall(data.encode())
+        with self._lock:
+            self.connection.sendall(data.encode())
 
     def check_alive(self) -> None:
         if not self.alive:
@@ -62,10 +73,17 @@ class FakeHost:
         self.processes[process.number] = process
         return process
 
-    def run(self, *argv: str, stdin: str | None = "", env: dict[str, str] | None = None) -> Process:
+    def run(
+        self,
+        *argv: str,
+        stdin: str | None = "",
+        env: dict[str, str] | None = None,
+        cwd: str = "/",
+        root: str | None = None,
+    ) -> Process:
         process = self.process()
         stdin = None if stdin is None else base64.b64encode(stdin.encode()).decode()
-        self.send("run", process.number, argv=argv, cwd="/", env=env or {}, stdin=stdin)
+        self.send("run", process.number, argv=argv, cwd=cwd, env=env or {}, stdin=stdin, root=root)
         return process
 
     def call(self, target: str, **kwargs: Any) -> Process:
@@ -119,6 +137,34 @@ def test_run_absent_command_gives_127(host: FakeHost) -> None:
     assert "no-such-command" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("argv", "place", "text"),
+    [
+        (["true"], {"cwd": "/absent"}, "/absent"),
+        (["true"], {"root": "/absent"}, "/absent"),
+        (["a\0b"], {}, "null byte"),
+    ],
+)
+def test_run_that_cannot_begin_gives_127_and_ends_nothing(
+    host: FakeHost, argv: list[str], place: dict[str, Any], text: str
+) -> None:
+    result = host.run(*argv, **place).completed(20)
+    assert result.returncode == 127
+    assert text in result.stderr
+    assert host.run("true").wait(20) == 0
+
+
+def test_run_input_for_which_there_is_no_room_gives_127(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        agent = guest_agent.Agent(theirs.fileno())
+        with monkeypatch.context() as full:
+            full.setattr(tempfile, "TemporaryFile", functools.partial(open, "/dev/full", "r+b", buffering=0))
+            agent.do_run(1, ["cat"], "/", {}, base64.b64encode(b"words").decode())
+        *_, done = map(json.loads, ours.recv(4096).splitlines())
+    assert (done["event"], done["status"]) == ("done", 127)
+
+
 def test_run_output_arrives_while_it_runs(host: FakeHost) -> None:
     pieces: list[tuple[str, bytes]] = []
     process = host.run("sh", "-c", "echo early; exec sleep 1000")
@@ -152,6 +198,66 @@ def test_run_output_is_bytes_of_any_value_each_stream_its_own(host: FakeHost) ->
     process.on_output = keep
     assert process.wait() == 0
     assert parts == {"stdout": data, "stderr": data[::-1]}
+
+
+def test_end_of_a_process_takes_no_more_than_it_left_though_its_own_child_writes_on(
+    monkeypatch: pytest.MonkeyPatch, source: tuple[int, int]
+) -> None:
+    reading, writing = source
+    taken: list[bytes] = []
+
+    def write_on(number: int, stream: str, data: bytes) -> None:
+        taken.append(data)
+        assert len(taken) < 10, "it goes on for ever"
+        os.write(writing, data)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        agent = guest_agent.Agent(theirs.fileno())
+        monkeypatch.setattr(agent, "send_output", write_on)
+        process = subprocess.Popen(["true"])
+        job = guest_agent.Job(1, process.pid, {os.dup(reading): "stdout"})
+        agent.watch(job)
+        os.write(writing, b"x" * 65536)
+        agent.end(job)
+        process.returncode = 0  # the agent has waited for it
+    assert b"".join(taken) == b"x" * 65536
+    assert agent.jobs == {}
+
+
+def test_run_whose_output_nobody_takes_waits_and_stops_no_other(host: FakeHost) -> None:
+    silent = host.run("yes").started()
+    assert eventually(lambda: host.came[silent.number] >= guest_agent.OUTPUT_WINDOW)
+    for _ in range(20):
+        assert host.run("echo", "done").completed().stdout == "done\n"
+    assert host.came[silent.number] == guest_agent.OUTPUT_WINDOW
+    silent.signal(signal.SIGKILL)
+    assert silent.wait() == -signal.SIGKILL
+
+
+def test_run_output_goes_on_as_it_is_taken_both_streams_whole(host: FakeHost) -> None:
+    size = 5 * guest_agent.OUTPUT_WINDOW
+    process = host.run("sh", "-c", f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait").started()
+    assert eventually(lambda: host.came[process.number] >= guest_agent.OUTPUT_WINDOW)
+    result = process.completed()
+    assert (len(result.stdout), len(result.stderr)) == (size, size)
+
+
+def test_run_that_has_ended_leaves_all_its_output_though_nobody_took_any(host: FakeHost) -> None:
+    size = guest_agent.OUTPUT_WINDOW + 40_000  # more than the window: the rest is in the pipe
+    process = host.run("head", "-c", str(size), "/dev/zero")
+    assert eventually(lambda: host.came[process.number] == size)
+    assert len(process.completed().stdout) == size
+
+
+def test_output_of_a_machine_that_is_gone_can_be_taken(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(kind: str, identifier: int, /, **arguments: Any) -> None:
+        raise MachineFailed("gone")
+
+    process = host.run("head", "-c", str(guest_agent.OUTPUT_WINDOW), "/dev/zero")
+    assert eventually(lambda: host.came[process.number] == guest_agent.OUTPUT_WINDOW)
+    monkeypatch.setattr(host, "send", fail)
+    assert len(process.completed().stdout) == guest_agent.OUTPUT_WINDOW
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -19,6 +22,36 @@ def test_run_when_the_lab_fails_gives_125(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(run_command, "prepare", fail)
     assert run_command.main(["--", "true"]) == 125
     assert "no network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ConnectionResetError(104, "Connection reset")])
+def test_run_when_a_part_of_the_lab_goes_away_gives_125_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError
+) -> None:
+    """Not what it means that nobody reads the command's output."""
+
+    def fail(machine: object, arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr(run_command, "_run_in", fail)
+    assert run_command.main(["--", "true"]) == 125
+    assert str(error.strerror) in capsys.readouterr().err
+
+
+def test_run_whose_output_nobody_reads_ends_as_by_sigpipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(machine: object, arguments: object) -> int:
+        run_command._pass_on("stdout", b"words")
+        pytest.fail("somebody reads")
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setattr(run_command, "_run_in", write)
+        assert run_command.main(["--", "true"]) == 128 + signal.SIGPIPE
+    assert capsys.readouterr().err == ""
 
 
 def test_run_kernel_of_another_architecture_says_that_it_cannot_before_anything_is_built(

@@ -90,3 +90,18 @@ def test_run_whose_output_nobody_reads_any_more_ends() -> None:
         err = process.stderr.read()
     assert process.returncode == 128 + signal.SIGPIPE, err
     assert b"Traceback" not in err
+
+
+def test_run_whose_output_is_read_late_passes_all_of_it() -> None:
+    """Much more than the host keeps of what nobody has taken."""
+    size = 16 << 20
+    with start(
+        "--", "head", "-c", str(size), "/dev/zero", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(1)
+        time.sleep(2)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert first + rest == bytes(size)
