@@ -38,11 +38,11 @@ def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mod
     if not lab.call("disturbances:has_old_freezer"):
         pytest.skip("this kernel has no freezer of its own for groups")
     lab.xdma.control.set_fault("bandwidth=20")
-    options = {"driver": "pciedma_xdma", "address": lab.addresses["xdma"], "length": LENGTH, "wait_mode": wait_mode}
+    options = {"driver": "pciedma_xdma", "address": lab.addresses["xdma"], "length": 4 * LENGTH, "wait_mode": wait_mode}
     found = lab.call("disturbances:holds_nothing", path=lab.memory, **options)
     lab.xdma.control.clear_faults()
     lab.restore()
-    assert 0 < int(found.pop("reader")) < LENGTH
+    assert 0 < int(found.pop("reader")) < 4 * LENGTH
     assert found == {"other": 65536, "unbound": True}
 
 

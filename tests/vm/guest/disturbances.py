@@ -263,9 +263,11 @@ def holds_nothing(path: str, driver: str, address: str, length: int, wait_mode: 
         with pciedma.Channel(path) as channel:
             channel.wait_mode = pciedma.WaitMode[wait_mode]
             buffer = buffers.small_pages(length)
+            os.write(send, b"!")
             result = pread(channel.fileno(), buffer.address, length, _UNTOUCHED)
             os.write(send, str(result).encode())
             os._exit(0)
+    os.read(receive, 1)
     time.sleep(0.5)
     with _frozen(reader):
         with pciedma.Channel(path) as channel:
