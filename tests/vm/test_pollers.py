@@ -31,6 +31,11 @@ def test_processes_that_poll_look_only_in_turn(lab: Lab) -> None:
     print(found)
 
 
+def test_process_that_polls_does_not_wait_for_another_that_is_elsewhere(lab: Lab) -> None:
+    found = lab.call("queues:beside_one_that_is_away", path=lab.memory)
+    assert found == {"moved": 4096, "soon": True, "away": [14 << 20]}
+
+
 def test_interrupts_beside_pollers_have_a_budget_and_are_all_handled() -> None:
     """Of a card whose engines share a vector, and of one whose engines do not."""
     cards = [EmulatedCard("xdma", variant="msi"), EmulatedCard("xdma", variant="4ch")]

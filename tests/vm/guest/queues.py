@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 import pciedma
 from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.buffers import Buffer
+from pciedma_lab.guest.libc_calls import pread
 from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context, Iocb
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -143,34 +146,66 @@ def nonblocking(path: str, way: str, depth: int = 20, length: int = 65536) -> di
         return _names(queue.wait(depth))
 
 
-def stuck(path: str, end: str, timeout_s: float = 20.0) -> str:
-    """Read into memory whose pages never come; *end* as of ended(), and "" to wait for what else happens.
-
-    The memory belongs to a userfaultfd that nobody serves. The request is longer than all transfers together.
-    """
-    length = 32 << 20
-    area = buffers.small_pages(length)
+@contextmanager
+def _not_coming(area: Buffer, present: int = 0) -> Iterator[None]:
+    """Let the pages behind *present* bytes never come: they belong to a userfaultfd that nobody serves."""
     fd = _libc.syscall(_USERFAULTFD, os.O_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "userfaultfd")
     try:
-        fcntl.ioctl(fd, _UFFDIO_API, struct.pack("=QQQ", 0xAA, 0, 0))
-        fcntl.ioctl(fd, _UFFDIO_REGISTER, struct.pack("=QQQQ", area.address, length, 1, 0))
         area.mapping.madvise(mmap.MADV_DONTNEED)
-        with pciedma.Channel(path) as channel, _queue("aio", 1) as queue:
-            assert isinstance(queue, _Aio)
-            channel.timeout_s = timeout_s
-            queue.submit("read", channel.fileno(), area.address, length, 0, 0)
-            time.sleep(0.3)
-            if end == "cancel":
-                channel.cancel()
-            elif end == "io_cancel":
-                queue.cancel()
-            elif end == "exit":
-                os._exit(7)
-            return next(iter(_names(queue.wait(1))))
+        ctypes.memset(area.address, 0, present)
+        fcntl.ioctl(fd, _UFFDIO_API, struct.pack("=QQQ", 0xAA, 0, 0))
+        rest = area.address + present, area.length - present
+        fcntl.ioctl(fd, _UFFDIO_REGISTER, struct.pack("=QQQQ", *rest, 1, 0))
+        yield
     finally:
         os.close(fd)
+
+
+def stuck(path: str, end: str, timeout_s: float = 20.0) -> str:
+    """Read into memory whose pages never come; *end* as of ended(), and "" to wait for what else happens.
+
+    The request is longer than all transfers together.
+    """
+    area = buffers.small_pages(32 << 20)
+    with _not_coming(area), pciedma.Channel(path) as channel, _queue("aio", 1) as queue:
+        assert isinstance(queue, _Aio)
+        channel.timeout_s = timeout_s
+        queue.submit("read", channel.fileno(), area.address, area.length, 0, 0)
+        time.sleep(0.3)
+        if end == "cancel":
+            channel.cancel()
+        elif end == "io_cancel":
+            queue.cancel()
+        elif end == "exit":
+            os._exit(7)
+        return next(iter(_names(queue.wait(1))))
+
+
+def beside_one_that_is_away(path: str) -> dict[str, Any]:
+    """Poll behind transfers of another thread that polls, too, but waits for its pages; returns what both led to."""
+    area, short = buffers.small_pages(14 << 20), buffers.small_pages(4096)
+    results: list[int | str] = []
+
+    def away() -> None:
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = 60
+            channel.wait_mode = pciedma.WaitMode.POLL
+            results.append(pread(channel.fileno(), area.address, area.length, 0))
+
+    thread = threading.Thread(target=away)
+    with _not_coming(area, 12 << 20):
+        thread.start()
+        time.sleep(1)
+        with pciedma.Channel(path) as channel:
+            channel.timeout_s = 5
+            channel.wait_mode = pciedma.WaitMode.POLL
+            start = time.monotonic()
+            moved = pread(channel.fileno(), short.address, short.length, 0)
+            seconds = time.monotonic() - start
+    thread.join()
+    return {"moved": moved, "soon": seconds < 2, "away": results}
 
 
 def fixed_part(path: str, length: int, registered: int) -> int:
