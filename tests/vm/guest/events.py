@@ -38,11 +38,12 @@ def listen(path: str, line: int, reads: bool = False) -> dict[str, Any]:
         card.listen([line, 15], eventfd)
         other.listen([14])
         print("listening", flush=True)
-        if reads:
-            found: dict[str, Any] = {"lines": _read(card.fileno())}
+        if reads:  # as soon as notice is taken it fires again
+            found: dict[str, Any] = {"lines": _read(card.fileno()), "signalled": min(1, os.eventfd_read(eventfd))}
         else:
-            found = {"fired": _readable(card.fileno(), 30), "lines": sorted(card.events())}
-        found |= {"signalled": os.eventfd_read(eventfd), "other": _readable(other.fileno(), 0)}
+            found = {"fired": _readable(card.fileno(), 30), "signalled": os.eventfd_read(eventfd)}
+            found["lines"] = sorted(card.events())
+        found["other"] = _readable(other.fileno(), 0)
         found["again"] = _readable(card.fileno(), 5)  # nobody has served the card's logic
         with card.window("user") as registers:  # what the user's logic wants: its wire is lowered
             registers.write32(_USER_WIRES, 1 << line)
