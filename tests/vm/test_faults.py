@@ -149,7 +149,7 @@ def test_all_ones_is_eio_and_a_reset_brings_the_card_back(lab: Lab) -> None:
 
 def test_all_ones_everywhere_is_enodev_and_keeps_the_memory(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=1.0)
+    blocked = lab.begin("processes:blocked_call", path=lab.data, timeout_s=3.0)
     lab.capric.control.set_fault("all_ones_config")
     assert blocked.value() == {"results": ["ENODEV", "ENODEV"], "hup": True}
     assert lab.sysfs("capric", "quarantined_bytes") == 4096
