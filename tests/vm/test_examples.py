@@ -171,6 +171,7 @@ def test_c_library_calls_reach_the_driver(lab: Lab, programs: Path) -> None:
         "card_get_events 0 0", "lines 0 0",
         "channel_get_info 0 0", "kind 1 0", "channel_set_timeout 0 0", "channel_set_wait_mode 0 0",
         "channel_get_wait 0 0", "timeout_ns 5 0", "mode 1 0", "channel_cancel 0 0",
+        f"window_get_info -1 {errno.ENOTTY}", "size 0 0", f"window_map -1 {errno.ENOTTY}",  # a channel is none
     ]
 
 
