@@ -132,7 +132,7 @@ bool pciedma_request_gives_way(struct pciedma_request *request)
 }
 
 /**
- * pciedma_request_freezes() - whether the calling thread is to be frozen, and may be between transfers
+ * pciedma_request_freezes() - whether the calling thread is to be frozen between transfers
  * @request: its request
  * @iter:    its memory
  *
