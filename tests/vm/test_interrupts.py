@@ -27,7 +27,7 @@ def test_every_end_comes_by_the_pin_where_the_kernel_uses_no_messages() -> None:
             assert card.control.counters()["interrupts"] > 10
             if card.name == "capric":
                 card.control.set_fault("error=ur*1")
-                assert lab.call("transfers:one", path=path, direction="write")["class"] == "OSError"
+                assert lab.call("transfers:one", path=path, direction="write")["class"] == "TransferError"
                 assert lab.call("transfers:echo", path=path, count=10)["errors"] == 0
         assert set(lab.looks().values()) == {0}
         sources = vm.run(["grep", "pciedma", "/proc/interrupts"]).stdout.splitlines()
