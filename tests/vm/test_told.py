@@ -168,6 +168,7 @@ def test_card_whose_configuration_was_lost_works_after_it_was_bound_anew(lab: La
     assert lab.call("told:calls", path=lab.nodes[card] + "c0", direction="h2c", count=1) == [100]
 
 
+@pytest.mark.late_interrupts
 @pytest.mark.parametrize("direction", ["c2h", "h2c"])
 @pytest.mark.parametrize("card", ["xdma", "capric"])
 def test_engine_that_is_dead_is_told_once_and_again_when_it_works(lab: Lab, card: str, direction: str) -> None:
