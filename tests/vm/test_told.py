@@ -198,6 +198,7 @@ def test_engine_that_is_dead_is_told_once_and_again_when_it_works(lab: Lab, card
     assert said(lab, told, before) == 1
 
 
+@pytest.mark.late_interrupts
 def test_reset_gives_a_dead_engine_a_fresh_start(lab: Lab) -> None:
     node = lab.nodes["xdma"]
     well = f"{node[5:]}c0: c2h works again"
