@@ -105,7 +105,7 @@ def _test(name: str, sources: str) -> None:
     partial = report.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     words = ["env", "-u", "PYTEST_ADDOPTS", f"PCIEDMA_KERNEL={name}", f"{kernels_report.SOURCES_VARIABLE}={sources}"]
-    words += ["PCIEDMA_COMBINATIONS=all"]
+    words += ["PCIEDMA_COMBINATIONS=all", "PCIEDMA_TIME_LIMIT_S=9000"]
     words += ["python3", "-m", "pytest", "-p", "no:cacheprovider", "-m", "not fixed_kernel"]
     words += [f"--junit-xml={partial}", str(PROJECT / "tests/vm")]
     if tools_command.main(["--", *words]) in _CAME_TO_THE_END and partial.exists():
