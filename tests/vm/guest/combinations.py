@@ -16,6 +16,7 @@ from pathlib import Path
 import pciedma
 from pciedma_lab.guest.buffers import PAGE, Buffer
 from pciedma_lab.guest.request_ways import Request, Ways
+from tests.vm.guest.floods import forked
 from tests.vm.guest.unpinnable import patchwork
 
 _CANARY = 0xA5
@@ -66,17 +67,6 @@ class _Client:
         return "" if found == bytes([_CANARY]) * self.skip + data + rest else "wrong data"
 
 
-def _forked(function: Callable[[], object]) -> int:
-    child = os.fork()
-    if not child:
-        try:
-            function()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
-
-
 def _on_time(client: _Client) -> str:
     """Transfers that end at any time."""
     return "".join(client.there_and_back() for _ in range(20 if client.length > PAGE else 5))
@@ -92,7 +82,7 @@ def _stopped(client: _Client) -> str:
         time.sleep(_HOLD_S)
         os.kill(parent, signal.SIGCONT)
 
-    child = _forked(stop)
+    child = forked(stop)
     found = client.there_and_back()
     return found if os.waitpid(child, 0)[1] == 0 else "it was not stopped"
 
@@ -100,7 +90,7 @@ def _stopped(client: _Client) -> str:
 def _killed(client: _Client) -> str:
     """Another process is killed while its call is under way."""
     with client.memory() as memory:
-        child = _forked(lambda: client.move(True, memory))
+        child = forked(lambda: client.move(True, memory))
         time.sleep(_AFTER_S)
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]

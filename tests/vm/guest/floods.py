@@ -100,7 +100,8 @@ class _Busy:
         self.ns = elapsed - (_idle_ns() - self._idle)
 
 
-def _forked(function: Callable[[], None]) -> int:
+def forked(function: Callable[[], object]) -> int:
+    """Run a function in a child, which ends with 0 unless it raises; returns the child's process id."""
     child = os.fork()
     if not child:
         try:
@@ -135,7 +136,7 @@ def _exits(path: str, way: str, direction: str, count: int, length: int) -> Call
             os.read(go, 1)
             os._exit(0)
 
-    pid = _forked(child)
+    pid = forked(child)
     os.close(say_ready)
     if not os.read(ready, 1):
         raise RuntimeError("the process that floods has failed")
@@ -233,7 +234,7 @@ def exit_of_one(path: str, way: str, direction: str, count: int, length: int) ->
             os._exit(0)
 
         own = Flood(channel, way, direction, 6, length)
-        pid = _forked(child)
+        pid = forked(child)
         os.read(ready, 1)
         own.submit()
         os.write(say_go, b"x")
@@ -284,7 +285,7 @@ def in_cgroup(path: str, direction: str, count: int, length: int, pieces: int, r
             os.write(write, json.dumps({"results": found, "used": used}).encode())
 
     with _cgroup() as group:
-        pid = _forked(child)
+        pid = forked(child)
         os.close(say_ready)
         os.close(write)
         os.read(ready, 1)
