@@ -14,7 +14,7 @@ from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.chroot import PROJECT
 from pciedma_lab.machine import Machine, MachineFailed
 
-from .conftest import Lab, make_lab
+from .conftest import make_lab
 
 KERNEL = "debug"
 
@@ -38,8 +38,9 @@ def probe() -> Path:
     return Path("/mnt/project") / built.relative_to(PROJECT) / "pciedma_probe.ko"
 
 
-def main_paths(lab: Lab) -> None:
+def main_paths(vm: Machine, cards: list[EmulatedCard]) -> None:
     """What the driver does most, and how it ends what hangs."""
+    lab = make_lab(vm, *cards)
     lab.echo(50)
     lab.there_and_back(lengths=[1, 5000, 3 << 20])
     assert lab.call("memory:uring", path=lab.memory) == {"bad": []}
@@ -78,7 +79,7 @@ def test_driver_makes_no_mistake_and_mistakes_are_found_and_fail_the_run(probe: 
         pytest.raises(MachineFailed) as caught,
         Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=900) as vm,
     ):
-        main_paths(make_lab(vm, *cards))
+        main_paths(vm, cards)
         vm.unload_modules()
         assert verdict.suspicious(vm.kernel_log()) == []
         for mistake in MISTAKES:
