@@ -585,7 +585,7 @@ struct pciedma_backlog {
  * @deadline: when they are over
  * @moved:    something has
  * @notified: work was left with the calling thread, which it does when the call returns
- * @freezes: the calling thread is to be frozen: hand in nothing more
+ * @freezes:  the calling thread is to be frozen: hand in nothing more
  * @stop_since: when it was seen that the calling thread is to stop, or 0
  */
 struct pciedma_request {

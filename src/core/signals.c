@@ -75,10 +75,10 @@ static bool request_has_begun(const struct pciedma_request *request)
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
 }
 
-/* Whether nothing has moved, and the hardware does not get on: as when no message comes. */
-static bool request_is_stuck(struct pciedma_request *request)
+/* Whether a request has no bound in time and the hardware does not get on: as when no message comes. */
+static bool request_may_wait_for_ever(struct pciedma_request *request)
 {
-	if (request->moved)
+	if (request->timeout >= 0)
 		return false;
 	guard(spinlock_irqsave)(&request->engine->lock);
 	return pciedma_engine_drain_ns(request->engine) <= 0;
@@ -105,10 +105,9 @@ static bool stop_is_due(struct pciedma_request *request)
  * pciedma_request_gives_way() - whether a request ends early for what its thread is wanted for
  * @request: the request
  *
- * For a signal it does. For the rest at once if nothing of it has begun, for then
- * it is restarted; else for a stop after the drain bound, and for work that waits
- * until the call returns if it may wait for ever. (A thread of io_uring's has no
- * call to restart.)
+ * For a signal it does; for a stop at once if nothing of it has begun, for then
+ * it is restarted, else after the drain bound; for work that waits until the call
+ * returns if that may be never. (A thread of io_uring's has no call to restart.)
  *
  * Context: process.
  * Return: true if so.
@@ -120,15 +119,13 @@ bool pciedma_request_gives_way(struct pciedma_request *request)
 
 	if (disturbance == PCIEDMA_DISTURBED_BY_SIGNAL)
 		return true;
-	if (disturbance == PCIEDMA_UNDISTURBED)
+	if (notified && request_may_wait_for_ever(request))
+		return true;
+	if (disturbance == PCIEDMA_UNDISTURBED) {
 		request->stop_since = 0;
-	if (disturbance == PCIEDMA_UNDISTURBED && !notified)
 		return false;
-	if (!request_has_begun(request))
-		return true;
-	if (notified && request_is_stuck(request))
-		return true;
-	return disturbance == PCIEDMA_DISTURBED_BY_STOP && stop_is_due(request);
+	}
+	return !request_has_begun(request) || stop_is_due(request);
 }
 
 /**

@@ -10,7 +10,7 @@
 #include "trace.h"
 
 /* Who polls, and whose turn it is not, looks all the same after such a time without progress. */
-#define TURN_MS		10
+#define TURN_MS		100
 
 /* Longest sleep between two looks at a card whose interrupt may be lost. */
 #define LOOK_MAX_JIFFIES	(2 * HZ)
@@ -152,6 +152,14 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_transfe
 	}
 }
 
+static void poll_look(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
+{
+	if (trace_pciedma_poll_enabled())
+		trace_pciedma_poll(engine, transfer->id,
+				   pciedma_engine_is_oldest(engine, transfer));
+	pciedma_engine_look(engine);
+}
+
 static bool nobody_looks(struct pciedma_engine *engine)
 {
 	return pciedma_engine_drain_bound_ns(engine) - drain_ns_left(engine) >
@@ -179,7 +187,7 @@ static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfe
 		if (ret < 0)
 			return ret;
 		if (!ret && nobody_looks(engine))
-			pciedma_engine_look(engine);
+			poll_look(engine, transfer);
 		if (transfer_finished(engine, transfer))
 			return 0;
 		if (READ_ONCE(transfer->cancelled))
@@ -196,10 +204,7 @@ static int wait_polling(struct pciedma_request *request, struct pciedma_transfer
 	struct pciedma_engine *engine = request->engine;
 
 	for (;;) {
-		if (trace_pciedma_poll_enabled())
-			trace_pciedma_poll(engine, transfer->id,
-					   pciedma_engine_is_oldest(engine, transfer));
-		pciedma_engine_look(engine);
+		poll_look(engine, transfer);
 		if (transfer_finished(engine, transfer))
 			return 0;
 		if (READ_ONCE(transfer->cancelled))

@@ -76,7 +76,7 @@ def _try(lab: Lab, case: Case) -> object:
     try:
         found = lab.call("combinations:run", path=lab.nodes[card] + "c0", **options)
     except GuestError as error:
-        return str(error)
+        found = str(error)
     if model:
         model.control.clear_faults()
         found = found or model.control.violations(clear=True)

@@ -58,6 +58,15 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     assert found["right"]
 
 
+@pytest.mark.late_interrupts
+def test_work_that_is_left_with_a_thread_does_not_wait_for_ever(lab: Lab) -> None:
+    """The engine has hung and the call has no time-out: it is restarted, for which the engine is halted."""
+    lab.xdma.control.set_fault("stall*1")
+    options = {"how": "task_work", "length": 65536, "timeout_s": None}
+    found = lab.call("disturbances:disturbed", 60, path=lab.memory, **options)
+    assert (found["result"], found["halts"], found["right"]) == (65536, 1, True)
+
+
 @pytest.mark.parametrize("how", ["task_work", "stop", "attach", "freeze_group"])
 def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
     with lab.drain_bound("capric", 5000):

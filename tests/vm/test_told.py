@@ -199,7 +199,8 @@ def test_engine_that_is_dead_is_told_once_and_again_when_it_works(lab: Lab, card
 
 
 @pytest.mark.late_interrupts
-def test_reset_gives_a_dead_engine_a_fresh_start(lab: Lab) -> None:
+@pytest.mark.parametrize("way", ["RESET", "sysfs"])
+def test_reset_gives_a_dead_engine_a_fresh_start(lab: Lab, way: str) -> None:
     node = lab.nodes["xdma"]
     well = f"{node[5:]}c0: c2h works again"
     before = lines(lab, well)
@@ -208,7 +209,10 @@ def test_reset_gives_a_dead_engine_a_fresh_start(lab: Lab) -> None:
         lab.xdma.control.set_fault("stall=c2h")
         assert lab.call("told:calls", **options, count=3) == ["ETIMEDOUT"] * 3
         assert lab.call("told:health", card=node)["sysfs"]["c2h"] == "failing"
-        lab.call("resets:reset", card=node)
+        if way == "RESET":
+            lab.call("resets:reset", card=node)
+        else:
+            lab.vm.run(["sh", "-c", f"echo 1 > /sys/bus/pci/devices/{lab.addresses['xdma']}/reset"])
         assert lab.call("told:health", card=node)["sysfs"]["c2h"] == "ok"
         assert said(lab, well, before) == 0
         assert lab.call("told:calls", **options, count=3) == ["ETIMEDOUT"] * 3

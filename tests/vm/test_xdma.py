@@ -196,6 +196,21 @@ def test_reset_ends_what_had_begun(lab: Lab, way: str) -> None:
     lab.there_and_back()
 
 
+@pytest.mark.late_interrupts
+def test_reset_starts_nothing_behind_what_it_cut_off(lab: Lab) -> None:
+    """Of a call of which the engine has only a part, since the card is slow."""
+    lab.xdma.control.set_fault("bandwidth=20")
+    with lab.drain_bound("xdma", 300):
+        lab.there_and_back(lengths=[4 << 20])
+        options = {"way": "sync", "direction": "write", "length": 14 << 20}
+        blocked = lab.begin_stalled("memory:begun", path=lab.memory, **options)
+        lab.xdma.control.counters(reset=True)
+        lab.call("resets:reset", card=lab.nodes["xdma"])
+        assert blocked.value() == "EIO"
+        assert lab.xdma.control.counters().get("h2c0_descriptors", 0) == 0
+    lab.there_and_back()
+
+
 @pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
 def test_sysfs_reset_ends_what_had_begun(lab: Lab, way: str) -> None:
     blocked = lab.begin_stalled("memory:begun", path=lab.memory, way=way)

@@ -170,11 +170,11 @@ def _halts(path: str, direction: str) -> int:
 
 def disturbed(
     path: str, how: str, direction: str = "read", length: int = 32 << 20, wait_mode: str = "INTERRUPT",
-    after_s: float = 0.3, hold_s: float = 0.3,
+    after_s: float = 0.3, hold_s: float = 0.3, timeout_s: float | None = 60.0,
 ) -> dict[str, Any]:
     """Make one call on a memory channel while it is disturbed; "right" of a read: all its bytes came, and no others."""
     with pciedma.Channel(path) as channel:
-        channel.timeout_s = 60.0
+        channel.timeout_s = timeout_s
         channel.wait_mode = pciedma.WaitMode[wait_mode]
         buffer = buffers.small_pages(length)
         ctypes.memset(buffer.address, _CANARY, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -38,7 +39,10 @@ def listen(path: str, line: int, reads: bool = False) -> dict[str, Any]:
         card.listen([line, 15], eventfd)
         other.listen([14])
         print("listening", flush=True)
-        if reads:  # as soon as notice is taken it fires again
+        if reads:  # into memory that is not there, which loses nothing; as soon as notice is taken it fires again
+            wrong = ctypes.c_void_p(1)
+            assert ctypes.CDLL(None, use_errno=True).read(card.fileno(), wrong, ctypes.c_size_t(4)) == -1
+            assert ctypes.get_errno() == errno.EFAULT
             found: dict[str, Any] = {"lines": _read(card.fileno()), "signalled": min(1, os.eventfd_read(eventfd))}
         else:
             found = {"fired": _readable(card.fileno(), 30), "signalled": os.eventfd_read(eventfd)}
