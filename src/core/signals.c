@@ -75,7 +75,7 @@ static bool request_has_begun(const struct pciedma_request *request)
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
 }
 
-/* Whether a request has no bound in time and the hardware does not get on: as when no message comes. */
+/* Whether a request has no bound in time, and the hardware does not get on with what is before it. */
 static bool request_may_wait_for_ever(struct pciedma_request *request)
 {
 	if (request->timeout >= 0)
@@ -106,8 +106,9 @@ static bool stop_is_due(struct pciedma_request *request)
  * @request: the request
  *
  * For a signal it does; for a stop at once if nothing of it has begun, for then
- * it is restarted, else after the drain bound; for work that waits until the call
- * returns if that may be never. (A thread of io_uring's has no call to restart.)
+ * it is restarted, else after the drain bound. Work waits until the call returns,
+ * unless nothing of it has begun and that may be never. (What has begun would have
+ * to be cut off; a thread of io_uring's has no call to restart.)
  *
  * Context: process.
  * Return: true if so.
@@ -119,7 +120,7 @@ bool pciedma_request_gives_way(struct pciedma_request *request)
 
 	if (disturbance == PCIEDMA_DISTURBED_BY_SIGNAL)
 		return true;
-	if (notified && request_may_wait_for_ever(request))
+	if (notified && !request_has_begun(request) && request_may_wait_for_ever(request))
 		return true;
 	if (disturbance == PCIEDMA_UNDISTURBED) {
 		request->stop_since = 0;

@@ -60,11 +60,11 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
 
 @pytest.mark.late_interrupts
 def test_work_that_is_left_with_a_thread_does_not_wait_for_ever(lab: Lab) -> None:
-    """The engine has hung and the call has no time-out: it is restarted, for which the engine is halted."""
-    lab.xdma.control.set_fault("stall*1")
-    options = {"how": "task_work", "length": 65536, "timeout_s": None}
-    found = lab.call("disturbances:disturbed", 60, path=lab.memory, **options)
-    assert (found["result"], found["halts"], found["right"]) == (65536, 1, True)
+    """Its call has no time-out, and waits behind one that hangs."""
+    blocker = lab.begin_stalled("memory:begun", path=lab.memory, way="sync", timeout_s=None)
+    assert lab.call("disturbances:works_while_it_waits", path=lab.memory) == {"seen": [1], "result": "ECANCELED"}
+    blocker.signal(9)
+    blocker.wait(30)
 
 
 @pytest.mark.parametrize("how", ["task_work", "stop", "attach", "freeze_group"])

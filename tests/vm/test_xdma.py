@@ -202,8 +202,9 @@ def test_reset_starts_nothing_behind_what_it_cut_off(lab: Lab) -> None:
     lab.xdma.control.set_fault("bandwidth=20")
     with lab.drain_bound("xdma", 300):
         lab.there_and_back(lengths=[4 << 20])
-        options = {"way": "sync", "direction": "write", "length": 14 << 20}
-        blocked = lab.begin_stalled("memory:begun", path=lab.memory, **options)
+        blocked = lab.begin_stalled(
+            "memory:begun", path=lab.memory, way="sync", direction="write", length=14 << 20,
+        )
         lab.xdma.control.counters(reset=True)
         lab.call("resets:reset", card=lab.nodes["xdma"])
         assert blocked.value() == "EIO"

@@ -170,11 +170,11 @@ def _halts(path: str, direction: str) -> int:
 
 def disturbed(
     path: str, how: str, direction: str = "read", length: int = 32 << 20, wait_mode: str = "INTERRUPT",
-    after_s: float = 0.3, hold_s: float = 0.3, timeout_s: float | None = 60.0,
+    after_s: float = 0.3, hold_s: float = 0.3,
 ) -> dict[str, Any]:
     """Make one call on a memory channel while it is disturbed; "right" of a read: all its bytes came, and no others."""
     with pciedma.Channel(path) as channel:
-        channel.timeout_s = timeout_s
+        channel.timeout_s = 60.0
         channel.wait_mode = pciedma.WaitMode[wait_mode]
         buffer = buffers.small_pages(length)
         ctypes.memset(buffer.address, _CANARY, length)
@@ -199,6 +199,31 @@ def disturbed_message(path: str, how: str, length: int = 100) -> dict[str, Any]:
         with _disturbing(how, 0.2, 0.2):
             result = result_of(_libc.write(channel.fileno(), bytes(length), ctypes.c_size_t(length)))
         return {"result": result, "halts": _halts(path, "write") - halts}
+
+
+def works_while_it_waits(path: str) -> dict[str, Any]:
+    """Read without a time-out behind others while an io_uring leaves work with the thread; another thread cancels it.
+
+    Returns how many completions that one has seen first, and what the read led to.
+    """
+    seen: list[int] = []
+    delay = (ctypes.c_int64 * 2)(0, 300_000_000)
+    buffer = buffers.small_pages(4096)
+    with pciedma.Channel(path) as channel, io_uring.Ring(4) as ring:
+        channel.timeout_s = None
+
+        def cancel() -> None:
+            time.sleep(4)
+            seen.append(len(ring.completions()))
+            channel.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
+        ring.submit()
+        result = pread(channel.fileno(), buffer.address, buffer.length, _UNTOUCHED)
+        thread.join()
+    return {"seen": seen, "result": result}
 
 
 def slow(
