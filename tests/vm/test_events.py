@@ -40,7 +40,8 @@ def test_line_fires_stays_off_until_noticed_and_fires_again(logic: Lab, variant:
         found = listener.value()
         assert found.pop("none" if reset else "fired") == (["EAGAIN", "EINVAL"] if reset else True)
         assert found == {"signalled": 1, "other": False, "lines": [LINE], "again": True, "after": False}
-        assert control.counters()["interrupts"] == 2  # no storm while nobody takes notice
+        # No storm while nobody takes notice, which a read does before it sees that its memory is not there.
+        assert control.counters()["interrupts"] in ([2, 3] if reset else [2])
     assert logic.call("memory:there_and_back", path=node + "c0", lengths=[1, 100, 5000, 70000]) == []
 
 
