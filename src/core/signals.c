@@ -75,15 +75,6 @@ static bool request_has_begun(const struct pciedma_request *request)
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
 }
 
-/* Whether a request has no bound in time, and the hardware does not get on with what is before it. */
-static bool request_may_wait_for_ever(struct pciedma_request *request)
-{
-	if (request->timeout >= 0)
-		return false;
-	guard(spinlock_irqsave)(&request->engine->lock);
-	return pciedma_engine_drain_ns(request->engine) <= 0;
-}
-
 /* Before it is frozen, a thread ends all that it has handed in: a quarter of the bound each. */
 static s64 stop_bound_ns(const struct pciedma_request *request)
 {
@@ -106,9 +97,7 @@ static bool stop_is_due(struct pciedma_request *request)
  * @request: the request
  *
  * For a signal it does; for a stop at once if nothing of it has begun, for then
- * it is restarted, else after the drain bound. Work waits until the call returns,
- * unless nothing of it has begun and that may be never. (What has begun would have
- * to be cut off; a thread of io_uring's has no call to restart.)
+ * it is restarted, else after the drain bound. Work waits until the call returns.
  *
  * Context: process.
  * Return: true if so.
@@ -116,11 +105,8 @@ static bool stop_is_due(struct pciedma_request *request)
 bool pciedma_request_gives_way(struct pciedma_request *request)
 {
 	enum pciedma_disturbance disturbance = request_disturbed(request);
-	bool notified = request->notified && !(current->flags & PF_IO_WORKER);
 
 	if (disturbance == PCIEDMA_DISTURBED_BY_SIGNAL)
-		return true;
-	if (notified && !request_has_begun(request) && request_may_wait_for_ever(request))
 		return true;
 	if (disturbance == PCIEDMA_UNDISTURBED) {
 		request->stop_since = 0;
@@ -198,14 +184,12 @@ int pciedma_request_sleep(struct pciedma_request *request, struct completion *do
 
 	for (;;) {
 		if (request->stop_since)
-			ret = completion_sleep(done, TASK_KILLABLE,
-					       min_t(long, left, STOP_SLICE));
+			ret = completion_sleep(done, TASK_KILLABLE, min_t(long, left, STOP_SLICE));
 		else
 			ret = completion_sleep(done, TASK_INTERRUPTIBLE, left);
 		if (ret > 0)
 			return ret;
-		if ((ret || request->stop_since || request->notified) &&
-		    pciedma_request_gives_way(request))
+		if ((ret || request->stop_since) && pciedma_request_gives_way(request))
 			return -EINTR;
 		if (timeout == MAX_SCHEDULE_TIMEOUT)
 			continue;

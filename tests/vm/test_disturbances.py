@@ -58,15 +58,6 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     assert found["right"]
 
 
-@pytest.mark.late_interrupts
-def test_work_that_is_left_with_a_thread_does_not_wait_for_ever(lab: Lab) -> None:
-    """Its call has no time-out, and waits for a transfer while all are with an engine that has hung."""
-    blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="")
-    assert lab.call("disturbances:works_while_it_waits", path=lab.memory) == {"seen": [1], "result": "ECANCELED"}
-    blockers.signal(9)
-    blockers.wait(30)
-
-
 @pytest.mark.parametrize("how", ["task_work", "stop", "attach", "freeze_group"])
 def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
     with lab.drain_bound("capric", 5000):

@@ -201,31 +201,6 @@ def disturbed_message(path: str, how: str, length: int = 100) -> dict[str, Any]:
         return {"result": result, "halts": _halts(path, "write") - halts}
 
 
-def works_while_it_waits(path: str) -> dict[str, Any]:
-    """Read without a time-out behind others while an io_uring leaves work with the thread; another thread cancels it.
-
-    Returns how many completions that one has seen first, and what the read led to.
-    """
-    seen: list[int] = []
-    delay = (ctypes.c_int64 * 2)(0, 300_000_000)
-    buffer = buffers.small_pages(4096)
-    with pciedma.Channel(path) as channel, io_uring.Ring(4) as ring:
-        channel.timeout_s = None
-
-        def cancel() -> None:
-            time.sleep(4)
-            seen.append(len(ring.completions()))
-            channel.cancel()
-
-        thread = threading.Thread(target=cancel)
-        thread.start()
-        ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
-        ring.submit()
-        result = pread(channel.fileno(), buffer.address, buffer.length, _UNTOUCHED)
-        thread.join()
-    return {"seen": seen, "result": result}
-
-
 def slow(
     path: str, length: int, kinds: list[str], wait_modes: list[str], timeout_s: float
 ) -> list[dict[str, Any]]:
