@@ -3,6 +3,9 @@
 
 LAB := PYTHONPATH=python python3 -m pciedma_lab
 PYTEST := $(LAB) tools -- python3 -m pytest -p no:cacheprovider
+# Each of so many processes runs its share of the files, with machines of its own, which have two processors each.
+JOBS := 2
+IN_PARALLEL := -n $(JOBS) --dist loadfile
 KERNELS := bookworm trixie backports
 
 .DEFAULT_GOAL := help
@@ -23,14 +26,14 @@ bench: mmdebstrap ## measure about 120 kinds of requests; build/bench.json and b
 .PHONY: check
 check: KERNELS += debug
 check: lint docs modules ## what CI runs: lint, documentation, modules for all kernels, all tests
-	$(PYTEST) tests/lab tests/python tests/vm
+	$(PYTEST) $(IN_PARALLEL) tests/lab tests/python tests/vm
 
 .PHONY: check-debug
 check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any report fails; the driver's line coverage
 	rm -rf build/vm/debug-*
 	PCIEDMA_KERNEL=debug PCIEDMA_SOAK_MESSAGES=2000 PCIEDMA_SOAK_ABORTS=400 PCIEDMA_SOAK_EDU_ABORTS=10 \
 	PCIEDMA_SOAK_LOAD_MIB=64 PCIEDMA_SOAK_UNBINDS=18 PCIEDMA_SOAK_DEVICE_DELS=3 PCIEDMA_SOAK_DEATHS=4 \
-	$(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
+	$(PYTEST) $(IN_PARALLEL) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
 	$(LAB) coverage --tests build/debug/tests.xml
 
 .PHONY: check-kernels
@@ -39,7 +42,7 @@ check-kernels: mmdebstrap ## modules for every kernel, arm64 too, the tests on e
 
 .PHONY: unit
 unit: mmdebstrap ## the tests that need no virtual machine
-	$(PYTEST) tests/lab tests/python
+	$(PYTEST) $(IN_PARALLEL) tests/lab tests/python
 
 .PHONY: soak
 soak: mmdebstrap ## 1,000,000 messages, 100,000 aborts, 10 GiB of mixed load; 900 unbinds, 50 unplugs, 50 deaths under load

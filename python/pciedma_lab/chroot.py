@@ -227,7 +227,7 @@ def environment() -> dict[str, str]:
 EMULATOR = Chroot(
     name="emulator",
     suite="trixie",
-    packages=("ca-certificates", "e2fsprogs", "cpio", "busybox-static"),
+    packages=("ca-certificates", "e2fsprogs", "cpio", "busybox-static", "zstd"),
     backports=("qemu-system-x86",),
 )
 BUILDERS = {
@@ -316,6 +316,7 @@ TOOLS = Chroot(
         "python3-pip",
         "python3-numpy",
         "python3-pytest",
+        "python3-pytest-xdist",
         "mypy",
         "gcc",
         "g++",

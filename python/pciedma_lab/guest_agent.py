@@ -355,9 +355,8 @@ def main() -> None:
     os.environ.update(PATH=_PATH, HOME="/root", LANG="C.UTF-8")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
+    os.chdir("/")
     set_paths()
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pciedma")
     Agent(open_port()).serve()
 
 

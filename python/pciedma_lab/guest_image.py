@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import lzma
 import shlex
@@ -9,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cache, chroot
+from . import cache, chroot, project
 from .chroot import EMULATOR, Chroot
 from .kernels import Kernel
 
@@ -71,8 +72,15 @@ for root in /new /new/mnt/root; do
     echo 'exec python3 -P -m pciedma "$@"' >> $root/usr/local/bin/pciedma
     chmod 755 $root/usr/local/bin/pciedma
 done
-exec switch_root /new /bin/sh -c 'python3 /mnt/project/python/pciedma_lab/guest_agent.py; echo the agent ended'
+exec switch_root /new /bin/sh -c 'cd /mnt/project/python; python3 -m pciedma_lab.guest_agent; echo the agent ended'
 """
+
+
+@functools.cache
+def compile_imported() -> None:
+    """Let the guest's Python find what it imports of the project's compiled: an emulated processor is slow at that."""
+    folders = [path for path in (project.FOLDER / "python", project.FOLDER / "tests/vm/guest") if path.is_dir()]
+    chroot.GUEST.run(["python3", "-m", "compileall", "-q", *map(str, folders)])
 
 
 def root_image(packages: Sequence[str] = ()) -> Path:

@@ -12,7 +12,7 @@ _FAILED = {"failure", "error"}
 
 @dataclass(frozen=True)
 class Report:
-    """What one run of pytest came to; ``properties`` are those of ``record_testsuite_property``."""
+    """What one run of pytest came to; ``properties`` are those of ``record_property`` that all tests agree on."""
 
     passed: int
     failed: int
@@ -35,12 +35,17 @@ def parse(text: str) -> Report:
         failed=failed,
         skipped=skipped,
         seconds=sum(float(suite.get("time", 0)) for suite in suites),
-        properties={
-            entry.get("name", ""): entry.get("value", "")
-            for suite in suites
-            for entry in suite.iterfind("properties/property")
-        },
+        properties=_agreed(suites),
     )
+
+
+def _agreed(suites: list[ElementTree.Element]) -> dict[str, str]:
+    """Return the properties of which no two tests say different things."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for suite in suites:
+        for entry in suite.iterfind("testcase/properties/property"):
+            found[entry.get("name", "")].add(entry.get("value", ""))
+    return {name: min(values) for name, values in found.items() if len(values) == 1}
 
 
 def _results(suite: ElementTree.Element) -> list[set[str]]:

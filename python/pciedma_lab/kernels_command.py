@@ -15,6 +15,8 @@ from .kernels_report import Build
 
 #: What pytest ends with when it came to the end of the tests, whether they passed or not.
 _CAME_TO_THE_END = (0, 1)
+#: Two processes of pytest, each with its own machines: while one boots, the other tests.
+_TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 
 
 def main(argv: list[str]) -> int:
@@ -106,7 +108,7 @@ def _test(name: str, sources: str) -> None:
     partial.unlink(missing_ok=True)
     words = ["env", "-u", "PYTEST_ADDOPTS", f"PCIEDMA_KERNEL={name}", f"{kernels_report.SOURCES_VARIABLE}={sources}"]
     words += ["PCIEDMA_COMBINATIONS=all", "PCIEDMA_TIME_LIMIT_S=9000"]
-    words += ["python3", "-m", "pytest", "-p", "no:cacheprovider", "-m", "not fixed_kernel"]
+    words += ["python3", "-m", "pytest", "-p", "no:cacheprovider", *_TWO_AT_ONCE, "-m", "not fixed_kernel"]
     words += [f"--junit-xml={partial}", str(PROJECT / "tests/vm")]
     if tools_command.main(["--", *words]) in _CAME_TO_THE_END and partial.exists():
         partial.rename(report)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from . import cache, chroot, guest_image, interruption, kernels, modules, project, secure_boot, verdict
+from . import cache, chroot, guest_image, interruption, kernel_image, kernels, modules, project, secure_boot, verdict
 from .control import ControlError
 from .guest_agent import PROJECT, ROOT, SENTINEL, WORK
 from .guest_process import GuestError, MachineFailed, Process
@@ -221,9 +221,10 @@ class Machine:
             return self._installed.boot(folder)
         kernels.find(self.series, to_boot=True)
         image = functools.partial(guest_image.root_image, self.packages)
-        root, kernel = cache.together(image, lambda: kernels.provide(self.series))
+        provide = functools.partial(kernels.provide, self.series)
+        root, kernel, _ = cache.together(image, provide, guest_image.compile_imported)
         return {
-            "image": kernel.image,
+            "image": kernel_image.to_boot(kernel),
             "initramfs": guest_image.initramfs(kernel),
             "root": root,
             "modules": kernel.modules,

@@ -25,8 +25,9 @@ UNAME = "6.12.1+deb13-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.12.1-1 (2026-01-01)"
 
 def suite(*results: str, properties: str = "") -> str:
     """Return a suite of tests with these results, as elements."""
-    cases = [f'<testcase classname="c" name="t{number}">{result}</testcase>' for number, result in enumerate(results)]
-    return f'<testsuite time="120"><properties>{properties}</properties>{"".join(cases)}</testsuite>'
+    said = f"<properties>{properties}</properties>"
+    cases = [f'<testcase classname="c" name="t{at}">{said}{result}</testcase>' for at, result in enumerate(results)]
+    return f'<testsuite time="120">{"".join(cases)}</testsuite>'
 
 
 def report(
@@ -118,6 +119,13 @@ def test_parse_counts_what_passed_and_takes_errors_for_failures() -> None:
 def test_parse_of_several_suites_is_their_sum() -> None:
     text = suite("", "<failure/>") * 2
     assert junit.parse(f"<testsuites>{text}</testsuites>") == junit.Report(2, 2, 0, 240.0, {})
+
+
+def test_parse_leaves_out_of_what_the_tests_say_that_in_which_they_differ() -> None:
+    kernels = [suite("", properties=f'<property name="kernel" value="{name}"/>') for name in ("6.1", "6.12")]
+    sources = suite("", "<skipped/>", properties=f'<property name="sources" value="{SOURCES}"/>')
+    text = f"<testsuites>{''.join(kernels)}{sources}</testsuites>"
+    assert junit.parse(text).properties == {"sources": SOURCES}
 
 
 def test_parse_of_a_test_that_fails_twice_is_one_failure() -> None:

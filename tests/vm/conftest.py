@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pciedma_lab.machine import Machine, Process
 KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 
 #: Of the machine that most tests share.
-TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "4500"))
+TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "3000"))
 
 #: A drain bound for Capric beyond the quarter of a second for which a busy host may keep an interrupt back.
 PATIENT_MS = 1000
@@ -52,6 +53,11 @@ class Lab:
     #: Nodes and PCI addresses in the guest, by the same keys.
     nodes: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def uname(self) -> str:
+        """The kernel's release and version."""
+        return self.vm.run(["uname", "-rv"]).stdout.strip()
 
     @property
     def capric(self) -> EmulatedCard:
@@ -218,20 +224,26 @@ def make_lab(vm: Machine, *cards: EmulatedCard) -> Lab:
     return lab
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tested_sources(record_testsuite_property: Callable[[str, object], None]) -> None:
-    """Let the JUnit report say of which sources it is."""
-    with contextlib.suppress(LabError):  # no git repository
-        record_testsuite_property("sources", kernels_report.tested_sources())
+@pytest.fixture(scope="session")
+def sources() -> str:
+    """Of which sources the run is; empty without a git repository."""
+    with contextlib.suppress(LabError):
+        return kernels_report.tested_sources()
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def said(sources: str, record_property: Callable[[str, object], None]) -> None:
+    """Let the JUnit report say of which sources it is: in each test, of which several processes run some each."""
+    record_property("sources", sources)
 
 
 @pytest.fixture(scope="session")
-def machine(record_testsuite_property: Callable[[str, object], None]) -> Iterator[Lab]:
+def machine() -> Iterator[Lab]:
     """One booted guest with the IOMMU strict, for all tests that leave it in order."""
     modules.build(KERNEL)
     cards = [EmulatedCard("capric", seed=1), EmulatedCard("xdma", seed=1)]
     with Machine(KERNEL, iommu=True, cards=cards, edu=1, time_limit_s=TIME_LIMIT_S) as vm:
-        record_testsuite_property("kernel", vm.run(["uname", "-rv"]).stdout.strip())
         yield make_lab(vm, *cards)
 
 
@@ -264,11 +276,14 @@ def unpluggable() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def lab(machine: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(
+    machine: Lab, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Iterator[Lab]:
     """The shared machine; afterwards the card must work on, and nothing may be wrong or left over.
 
     Nor may an interrupt have been lost: unless the test has the mark ``late_interrupts``, all ends were told of.
     """
+    record_property("kernel", machine.uname)
     for card in machine.cards.values():
         card.control.clear_faults()
     machine.restore()

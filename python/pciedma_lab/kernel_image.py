@@ -1,0 +1,52 @@
+"""What a kernel's bootable image is unpacked to: an emulated processor takes seconds for that at each boot."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import struct
+from pathlib import Path
+
+from . import cache
+from .cache import LabError
+from .chroot import EMULATOR
+from .kernels import Kernel
+
+_XZ = b"\xfd7zXZ\0"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+#: Of the boot protocol: the magic of its header, and where its fields are that say where the compressed kernel is.
+_MAGIC = (0x202, b"HdrS")
+_SETUP_SECTORS = 0x1F1
+_PAYLOAD = 0x248
+#: After the compressed kernel, as a part of it: how long it was.
+_SIZE_BYTES = 4
+
+
+def to_boot(kernel: Kernel) -> Path:
+    """Return what QEMU can boot of a kernel: the unpacked one, if that can begin on its own (PVH), or the image."""
+    configs = [*kernel.folder.glob("boot/config-*"), *kernel.modules.glob("config")]
+    if not any("CONFIG_PVH=y\n" in config.read_text() for config in configs):
+        return kernel.image
+    return cache.provide(kernel.folder / "vmlinux", lambda target: _unpack(kernel.image, target))
+
+
+def payload(image: bytes) -> bytes:
+    """Return the compressed kernel in a bootable image; raises LabError if there is none."""
+    place, magic = _MAGIC
+    if image[place : place + len(magic)] != magic:
+        raise LabError("this is no image of a kernel for x86")
+    offset, length = struct.unpack_from("<II", image, _PAYLOAD)
+    start = (image[_SETUP_SECTORS] + 1) * 512 + offset
+    return image[start : start + length - _SIZE_BYTES]
+
+
+def _unpack(image: Path, target: Path) -> None:
+    data = payload(image.read_bytes())
+    if data.startswith(_XZ):
+        target.write_bytes(lzma.decompress(data))
+    elif data.startswith(_ZSTD):
+        packed = target.with_name(f"{target.name}.zst")
+        packed.write_bytes(data)
+        EMULATOR.run(["zstd", "--quiet", "--force", "--rm", "-d", str(packed), "-o", str(target)])
+    else:
+        shutil.copyfile(image, target)  # its own code unpacks it
