@@ -3,9 +3,9 @@
 
 LAB := PYTHONPATH=python python3 -m pciedma_lab
 PYTEST := $(LAB) tools -- python3 -m pytest -p no:cacheprovider
-# Each of so many processes runs its share of the files, with machines of its own, which have two processors each.
+# Each of so many processes runs its share of the tests, with machines of its own, which have two processors each.
 JOBS := 2
-IN_PARALLEL := -n $(JOBS) --dist loadfile
+IN_PARALLEL := -n $(JOBS) --dist worksteal
 KERNELS := bookworm trixie backports
 
 .DEFAULT_GOAL := help

@@ -16,7 +16,7 @@ from .kernels_report import Build
 #: What pytest ends with when it came to the end of the tests, whether they passed or not.
 _CAME_TO_THE_END = (0, 1)
 #: Two processes of pytest, each with its own machines: while one boots, the other tests.
-_TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
+_TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
 
 
 def main(argv: list[str]) -> int:

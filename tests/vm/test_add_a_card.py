@@ -37,6 +37,8 @@ def commands() -> list[tuple[list[str], str]]:
 
 
 COPY, RUN, STALL, MISTAKE = commands()
+#: That no spinlock is held which interrupts take, too: what such a lock switches off depends on PREEMPT_RT.
+UNLOCKED = "!irqs_disabled() && !is_migration_disabled(current)"
 
 
 @pytest.fixture
@@ -78,8 +80,24 @@ def aborted(lab: Lab) -> None:
     assert killed.wait() == -signal.SIGKILL
 
 
+def watched(source: str) -> str:
+    """Return a back end that warns if the core calls one of these operations without the engine's lock."""
+    for name in ("start", "reap", "halt", "idle", "irq"):
+        head = re.search(rf"^static (void|int) loop_{name}\((.*)\)\n{{", source, re.M)
+        assert head and source.count(f"= loop_{name},") == 1
+        passed = ", ".join(re.findall(r"(\w+)(?:,|$)", head[2]))
+        call = f"{'' if head[1] == 'void' else 'return '}loop_{name}({passed});"
+        body = f"\tWARN_ON_ONCE({UNLOCKED});\n\t{call}\n"
+        watch = f"static {head[1]} watched_{name}({head[2]})\n{{\n{body}}}\n\n"
+        table = "static const struct pciedma_card_type loop_type"
+        source = source.replace(table, watch + table).replace(f"= loop_{name},", f"= watched_{name},")
+    return source
+
+
 def test_card_of_the_page_moves_data_and_survives_aborts(mycard: Path) -> None:
     loop = EmulatedCard(str(mycard / "loop.py"), seed=1)
+    (mycard / "loop.c").write_text(watched((mycard / "loop.c").read_text()))
+    modules.build(KERNEL, [mycard / "loop.py"], warnings_are_errors=True)
     modules.build(KERNEL, [mycard / "loop.py"], warnings_are_errors=True)
     with Machine(KERNEL, iommu=True, cards=[loop], time_limit_s=300) as vm:
         lab = make_lab(vm, loop)

@@ -14,8 +14,8 @@ from pciedma_lab.qemu import ROOT_PORTS
 
 from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
 
-MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "100000"))
-_CHUNK = 10_000
+MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "20000"))
+_CHUNK = 5000
 #: The drain bound for messages: less than their time-out, so that looking finds one whose interrupt is lost; far more
 #: than the half second for which a busy host may keep a card, QEMU or its guest from running, so that looking does not
 #: overtake an interrupt that is only late.
