@@ -24,8 +24,7 @@ _SIZE_BYTES = 4
 
 def to_boot(kernel: Kernel) -> Path:
     """Return what QEMU can boot of a kernel: the unpacked one, if that can begin on its own (PVH), or the image."""
-    configs = [*kernel.folder.glob("boot/config-*"), *kernel.modules.glob("config")]
-    if not any("CONFIG_PVH=y\n" in config.read_text() for config in configs):
+    if "CONFIG_PVH=y\n" not in (kernel.headers / ".config").read_text():
         return kernel.image
     return cache.provide(kernel.folder / "vmlinux", lambda target: _unpack(kernel.image, target))
 

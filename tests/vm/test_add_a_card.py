@@ -38,7 +38,7 @@ def commands() -> list[tuple[list[str], str]]:
 
 COPY, RUN, STALL, MISTAKE = commands()
 #: That no spinlock is held which interrupts take, too: what such a lock switches off depends on PREEMPT_RT.
-UNLOCKED = "!irqs_disabled() && !is_migration_disabled(current)"
+UNLOCKED = "!irqs_disabled() && !current->migration_disabled"
 
 
 @pytest.fixture

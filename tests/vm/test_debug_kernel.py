@@ -42,7 +42,7 @@ def main_paths(vm: Machine, cards: list[EmulatedCard]) -> None:
     """What the driver does most, and how it ends what hangs."""
     lab = make_lab(vm, *cards)
     lab.echo(50)
-    lab.there_and_back(lengths=[1, 5000, 3 << 20])
+    lab.there_and_back(lengths=[1, 5000, 3 << 20], skews=[4097])
     assert lab.call("memory:uring", path=lab.memory) == {"bad": []}
     assert lab.call("memory:uring", path=lab.memory, fixed=True) == {"bad": []}
     assert lab.call("memory:aio", path=lab.memory) == {"bad": []}
@@ -68,7 +68,7 @@ def main_paths(vm: Machine, cards: list[EmulatedCard]) -> None:
         lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
     lab.find()
     lab.echo(3)
-    lab.there_and_back()
+    lab.there_and_back(lengths=[70_000])
 
 
 def test_driver_makes_no_mistake_and_mistakes_are_found_and_fail_the_run(probe: Path) -> None:

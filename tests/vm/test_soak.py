@@ -37,14 +37,14 @@ def test_messages_with_jitter_are_never_lost(lab: Lab) -> None:
     assert [lab.sysfs("capric", f"c0/{engine}/looks") for engine in ("c2h", "h2c")] == looks
 
 
-ABORTS = int(os.environ.get("PCIEDMA_SOAK_ABORTS", "2000"))
+ABORTS = int(os.environ.get("PCIEDMA_SOAK_ABORTS", "1200"))
 EDU_ABORTS = int(os.environ.get("PCIEDMA_SOAK_EDU_ABORTS", "20"))
-LOAD = int(os.environ.get("PCIEDMA_SOAK_LOAD_MIB", "512")) << 20
-UNBINDS = int(os.environ.get("PCIEDMA_SOAK_UNBINDS", "90"))
-DEVICE_DELS = int(os.environ.get("PCIEDMA_SOAK_DEVICE_DELS", "5"))
-DEATHS = int(os.environ.get("PCIEDMA_SOAK_DEATHS", "5"))
+LOAD = int(os.environ.get("PCIEDMA_SOAK_LOAD_MIB", "128")) << 20
+UNBINDS = int(os.environ.get("PCIEDMA_SOAK_UNBINDS", "36"))
+DEVICE_DELS = int(os.environ.get("PCIEDMA_SOAK_DEVICE_DELS", "3"))
+DEATHS = int(os.environ.get("PCIEDMA_SOAK_DEATHS", "4"))
 WAYS = ("sync", "aio", "io_uring")
-_ABORTS_CHUNK = 2000
+_ABORTS_CHUNK = 300
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
 
 

@@ -12,13 +12,13 @@ WAYS = {"pread", "readv", "aio", "io_uring", "io_uring_fixed"}
 
 @pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL", "ADAPTIVE"])
 def test_mixed_load_of_one_process_is_right(lab: Lab, wait_mode: str) -> None:
-    found = lab.verified_load("mixed", base=12345, span=4 * MIB + 1, total=200 * MIB, wait_mode=wait_mode)
+    found = lab.verified_load("mixed", base=12345, span=4 * MIB + 1, total=100 * MIB, wait_mode=wait_mode)
     assert set(found["calls"]) == WAYS
 
 
 def test_mixed_load_of_four_processes_beyond_4_gib_is_right(lab: Lab) -> None:
     base = (4 << 30) - 5 * MIB
-    found = lab.verified_load("together", workers=4, base=base, span=2 * MIB + 3, total=100 * MIB, longest=MIB // 2)
+    found = lab.verified_load("together", workers=4, base=base, span=2 * MIB + 3, total=50 * MIB, longest=MIB // 2)
     assert set(found["calls"]) == WAYS
 
 

@@ -12,7 +12,7 @@ SPIN_US = 2000
 
 @pytest.mark.parametrize(
     ("wait_mode", "count", "faults"),
-    [("ADAPTIVE", 1500, ["jitter=0-1000"]), ("ADAPTIVE", 1500, ["hiccup=0-3000", "delayed_writes=300"]),
+    [("ADAPTIVE", 6000, ["jitter=0-1000"]), ("ADAPTIVE", 1000, ["hiccup=0-3000", "delayed_writes=300"]),
      ("INTERRUPT", 300, ["jitter=0-1000", "delayed_writes=300"])],
 )
 def test_interrupt_that_is_switched_on_late_is_not_lost(

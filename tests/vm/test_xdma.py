@@ -13,6 +13,8 @@ from .conftest import KERNEL, Lab, make_lab
 
 HUGE = 2 << 20
 DRAIN_S = 1.0
+#: Of the model; the driver is not told.
+CARD_MEMORY = 64 << 30
 
 
 @pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL"])
@@ -159,6 +161,22 @@ def test_cancel_ends_a_request(lab: Lab, way: str) -> None:
     result = lab.call("memory:cancelled", path=lab.memory, way=way)
     assert result["result"] == "ECANCELED"
     assert result["seconds"] < 5
+    lab.there_and_back()
+
+
+@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("reason", ["ETIMEDOUT", "ECANCELED"])
+def test_request_that_was_given_up_ends_with_its_own_reason(lab: Lab, reason: str, way: str) -> None:
+    """And not with that for which its DMA, which the halt waits for, fails."""
+    for fault in ("late_dma*1", "stall*1"):
+        lab.xdma.control.set_fault(fault)
+    if reason == "ETIMEDOUT":
+        result = lab.call("memory:begun", path=lab.memory, way=way, timeout_s=0.3, at=CARD_MEMORY)
+    else:
+        result = lab.call("memory:cancelled", path=lab.memory, way=way, at=CARD_MEMORY)["result"]
+    assert result == reason
+    assert "late_dma" in [event["name"] for event in lab.xdma.control.events()]
+    assert lab.call("memory:begun", path=lab.memory, way=way, at=CARD_MEMORY) == "EIO"
     lab.there_and_back()
 
 
@@ -317,6 +335,6 @@ def test_foreign_cards_are_declined_unwritten_with_one_line() -> None:
 
 
 def test_beyond_the_cards_memory_is_eio(lab: Lab) -> None:
-    result = lab.call("transfers:one", path=lab.memory, direction="read", length=100_000, address=(64 << 30) - 4096)
+    result = lab.call("transfers:one", path=lab.memory, direction="read", length=100_000, address=CARD_MEMORY - 4096)
     assert result["errno"] == errno.EIO
     lab.there_and_back()

@@ -239,7 +239,9 @@ def aio(path: str, *, depth: int = 8, length: int = 100_000, rounds: int = 4) ->
     return {"bad": bad}
 
 
-def begun(path: str, way: str, direction: str = "read", length: int = 65536, timeout_s: float | None = 20.0) -> Any:
+def begun(
+    path: str, way: str, direction: str = "read", length: int = 65536, timeout_s: float | None = 20.0, at: int = 0
+) -> Any:
     """Make one request by *way* and return what it led to: the count or the errno's name."""
     buffer = buffers.anonymous(length)
     ctypes.memset(buffer.address, 1, length)
@@ -247,15 +249,15 @@ def begun(path: str, way: str, direction: str = "read", length: int = 65536, tim
         channel.timeout_s = timeout_s
         fd = channel.fileno()
         if way == "sync":
-            return (pread if direction == "read" else pwrite)(fd, buffer.address, length, 0)
+            return (pread if direction == "read" else pwrite)(fd, buffer.address, length, at)
         if way == "aio":
             with Context(1) as context:
-                context.submit(PREAD if direction == "read" else PWRITE, fd, buffer.address, length, 0)
+                context.submit(PREAD if direction == "read" else PWRITE, fd, buffer.address, length, at)
                 result = context.wait(1, 120)[0][1]
         else:
             with io_uring.Ring(1) as ring:
                 opcode = io_uring.READ if direction == "read" else io_uring.WRITE
-                ring.prepare(opcode, fd, buffer.address, length, 0)
+                ring.prepare(opcode, fd, buffer.address, length, at)
                 ring.submit()
                 result = ring.wait(1, 120)[0][1]
         return result if result >= 0 else errno.errorcode[-result]
@@ -284,7 +286,7 @@ def one_way(path: str, direction: str, length: int) -> int | str:
         os.close(fd)
 
 
-def cancelled(path: str, way: str, after_s: float = 0.1) -> dict[str, Any]:
+def cancelled(path: str, way: str, after_s: float = 0.1, at: int = 0) -> dict[str, Any]:
     """Begin a request, and CANCEL it (or, of AIO, io_cancel) after a while."""
     buffer = buffers.anonymous(65536)
     start = time.monotonic()
@@ -295,22 +297,22 @@ def cancelled(path: str, way: str, after_s: float = 0.1) -> dict[str, Any]:
         timer = threading.Timer(after_s, channel.cancel)
         if way == "io_cancel":
             with Context(1) as context:
-                request = context.submit(PREAD, fd, buffer.address, 65536, 0)
+                request = context.submit(PREAD, fd, buffer.address, 65536, at)
                 time.sleep(after_s)
                 context.cancel(request)
                 result = context.wait(1, 60)[0][1]
         elif way == "sync":
             timer.start()
-            value = pread(fd, buffer.address, 65536, 0)
+            value = pread(fd, buffer.address, 65536, at)
             result = value
         elif way == "aio":
             with Context(1) as context:
-                context.submit(PREAD, fd, buffer.address, 65536, 0)
+                context.submit(PREAD, fd, buffer.address, 65536, at)
                 timer.start()
                 result = context.wait(1, 60)[0][1]
         else:
             with io_uring.Ring(1) as ring:
-                ring.prepare(io_uring.READ, fd, buffer.address, 65536, 0)
+                ring.prepare(io_uring.READ, fd, buffer.address, 65536, at)
                 ring.submit()
                 timer.start()
                 result = ring.wait(1, 60)[0][1]
