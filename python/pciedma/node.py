@@ -63,7 +63,8 @@ def open_node(path: str, flags: int, *others: int) -> int:
 
 
 def _explained(error: OSError, path: str) -> OSError:
-    if isinstance(error, FileNotFoundError):
+    is_gone = error.errno == errno.ENXIO and not Path(path).exists()  # while it was being opened
+    if isinstance(error, FileNotFoundError) or is_gone:
         text = "no such card: is its driver loaded (lsmod), and does `ls /dev/pciedma*` show it?"
         return NoCardError(errno.ENOENT, text, path)
     if isinstance(error, PermissionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import multiprocessing
 import os
 import pickle
@@ -16,6 +17,7 @@ import pytest
 
 import pciedma
 from pciedma import uapi
+from pciedma.node import open_node
 
 from .fake_driver import FakeDriver
 
@@ -61,6 +63,27 @@ def test_fork_shares_the_open_file_until_both_have_closed_it(channel: pciedma.Ch
     assert (os.read(readable, 10), channel.read(3, 66)) == (b"ABC", b"BCD")
     os.close(readable)
     os.close(writable)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_card_that_goes_while_it_is_opened_is_no_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stays: bool
+) -> None:
+    """The kernel says ENXIO then, as of a node that stays behind, which is another matter."""
+    path = tmp_path / "pciedma0c0"
+    path.touch()
+
+    def open_late(name: str, flags: int) -> int:
+        if not stays:
+            path.unlink()
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+
+    monkeypatch.setattr(os, "open", open_late)
+    with pytest.raises(OSError, match="No such device or address" if stays else "no such card") as caught:
+        open_node(str(path), os.O_RDWR)
+    assert (caught.value.errno, type(caught.value)) == (
+        (errno.ENXIO, OSError) if stays else (errno.ENOENT, pciedma.NoCardError)
+    )
 
 
 def test_facts_of_a_node_are_copied_and_pickled(

@@ -29,6 +29,15 @@ def bound(drivers: dict[str, str]) -> list[list[str]]:
     return cards()
 
 
+def entered(drivers: dict[str, str], drain_ms: int) -> dict[str, object]:
+    """Bind what has no driver and give Capric a drain bound; returns the cards, and looks()."""
+    found = bound(drivers)
+    for kind, node, _ in found:
+        if kind == "capric":
+            set_drain_bound(f"{node.removeprefix('/dev/')}c0", drain_ms)
+    return {"cards": found, "looks": looks()}
+
+
 def looks() -> dict[str, int]:
     """How many ends of each engine were found by looking, because no interrupt told of them in time."""
     return {str(file.parent.relative_to(_CLASS)): int(file.read_text()) for file in _CLASS.glob("*/*/looks")}
@@ -43,10 +52,12 @@ def set_drain_bound(channel: str, milliseconds: int) -> int | None:
     return before
 
 
-def works(data: str, memory_channel: str, nodes: list[str]) -> dict[str, object]:
-    """Move messages and memory, and return what was wrong, and how much memory is quarantined."""
+def left(data: str, memory_channel: str, nodes: list[str]) -> dict[str, object]:
+    """Return looks(); move messages and memory, and return what was wrong, and how much memory is quarantined."""
+    before = looks()
     attributes = [_CLASS / node.removeprefix("/dev/") / "quarantined_bytes" for node in nodes]
     return {
+        "looks": before,
         "messages": transfers.echo(data, 20)["first_error"],
         "memory": memory.there_and_back(memory_channel, [100, 9000], skews=[4097]),
         "quarantined": sum(int(attribute.read_text()) for attribute in attributes),
