@@ -22,7 +22,7 @@ from pciedma_lab.machine import Machine, Process
 KERNEL = os.environ.get("PCIEDMA_KERNEL", "trixie")
 
 #: Of the machine that most tests share.
-TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "3000"))
+TIME_LIMIT_S = int(os.environ.get("PCIEDMA_TIME_LIMIT_S", "4500"))
 
 #: A drain bound for Capric beyond the quarter of a second for which a busy host may keep an interrupt back.
 PATIENT_MS = 1000
