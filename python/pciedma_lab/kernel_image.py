@@ -23,7 +23,10 @@ _SIZE_BYTES = 4
 
 
 def to_boot(kernel: Kernel) -> Path:
-    """Return what QEMU can boot of a kernel: the unpacked one, if that can begin on its own (PVH), or the image."""
+    """Return what QEMU can boot of a kernel: the unpacked one, if that can begin on its own (PVH), or the image.
+
+    The debug kernel cannot: KASAN does not bear what runs before its memory is set up.
+    """
     if "CONFIG_PVH=y\n" not in (kernel.headers / ".config").read_text():
         return kernel.image
     return cache.provide(kernel.folder / "vmlinux", lambda target: _unpack(kernel.image, target))

@@ -52,6 +52,7 @@ def test_process_that_is_not_forked_refuses_a_node(node: Any, method: str) -> No
         process.start()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # a process of pytest-xdist has a thread
 def test_fork_shares_the_open_file_until_both_have_closed_it(channel: pciedma.Channel) -> None:
     readable, writable = os.pipe()
     pid = os.fork()
