@@ -77,13 +77,13 @@ exec switch_root /new /bin/sh -c 'cd /mnt/project/python; python3 -m pciedma_lab
 
 
 @functools.cache
-def compile_imported() -> None:
+def compile_imported(packages: Sequence[str] = ()) -> None:
     """Let the guest's Python find what it imports of the project's compiled: an emulated processor is slow at that.
 
     What cannot be compiled, or written, fails where it is imported, or is compiled there.
     """
     folders = [path for path in (project.FOLDER / "python", project.FOLDER / "tests/vm/guest") if path.is_dir()]
-    chroot.GUEST.attempt(["python3", "-m", "compileall", "-q", *map(str, folders)])
+    chroot.guest(packages).attempt(["python3", "-m", "compileall", "-q", *map(str, folders)])
 
 
 def root_image(packages: Sequence[str] = ()) -> Path:

@@ -32,18 +32,19 @@ def to_boot(kernel: Kernel) -> Path:
     return cache.provide(kernel.folder / "vmlinux", lambda target: _unpack(kernel.image, target))
 
 
-def payload(image: bytes) -> bytes:
+def _payload(image: Path) -> bytes:
     """Return the compressed kernel in a bootable image; raises LabError if there is none."""
+    data = image.read_bytes()
     place, magic = _MAGIC
-    if image[place : place + len(magic)] != magic:
-        raise LabError("this is no image of a kernel for x86")
-    offset, length = struct.unpack_from("<II", image, _PAYLOAD)
-    start = (image[_SETUP_SECTORS] + 1) * 512 + offset
-    return image[start : start + length - _SIZE_BYTES]
+    if data[place : place + len(magic)] != magic:
+        raise LabError(f"{image}: this is no image of a kernel for x86")
+    offset, length = struct.unpack_from("<II", data, _PAYLOAD)
+    start = (data[_SETUP_SECTORS] + 1) * 512 + offset
+    return data[start : start + length - _SIZE_BYTES]
 
 
 def _unpack(image: Path, target: Path) -> None:
-    data = payload(image.read_bytes())
+    data = _payload(image)
     if data.startswith(_XZ):
         target.write_bytes(lzma.decompress(data))
     elif data.startswith(_ZSTD):

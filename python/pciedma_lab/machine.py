@@ -222,7 +222,8 @@ class Machine:
         kernels.find(self.series, to_boot=True)
         image = functools.partial(guest_image.root_image, self.packages)
         provide = functools.partial(kernels.provide, self.series)
-        root, kernel, _ = cache.together(image, provide, guest_image.compile_imported)
+        compiled = functools.partial(guest_image.compile_imported, self.packages)
+        root, kernel, _ = cache.together(image, provide, compiled)
         return {
             "image": kernel_image.to_boot(kernel),
             "initramfs": guest_image.initramfs(kernel),

@@ -122,6 +122,11 @@ class Lab:
             assert time.monotonic() < end, f"the card did not count {counters}"
             time.sleep(0.01)
 
+    def last_late_dma(self, card: str) -> float:
+        """When a model last did a DMA after its halt; 0 if it never did. Its record goes back to earlier tests."""
+        events = self.cards[card].control.events()
+        return max((event["time_s"] for event in events if event["name"] == "late_dma"), default=0.0)
+
     @property
     def data(self) -> str:
         """Capric's channel node."""

@@ -98,7 +98,6 @@ def test_card_of_the_page_moves_data_and_survives_aborts(mycard: Path) -> None:
     loop = EmulatedCard(str(mycard / "loop.py"), seed=1)
     (mycard / "loop.c").write_text(watched((mycard / "loop.c").read_text()))
     modules.build(KERNEL, [mycard / "loop.py"], warnings_are_errors=True)
-    modules.build(KERNEL, [mycard / "loop.py"], warnings_are_errors=True)
     with Machine(KERNEL, iommu=True, cards=[loop], time_limit_s=300) as vm:
         lab = make_lab(vm, loop)
         path = lab.nodes["loop"] + "c0"
