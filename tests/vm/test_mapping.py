@@ -14,8 +14,12 @@ PAGE = 4096
 GIB = 1 << 30
 
 
+@pytest.mark.stock_kernel
 def test_piece_of_memory_ends_at_4_gib() -> None:
-    """Above 4 GiB the kernel is left only what lies around 8 GiB, so that a program gets it."""
+    """Above 4 GiB the kernel is left only what lies around 8 GiB, so that a program gets it.
+
+    Not on the debug kernel, which takes that for itself.
+    """
     modules.build(KERNEL)
     xdma = EmulatedCard("xdma")
     words = ["memmap=3840M$4G"]
