@@ -18,6 +18,8 @@ import pciedma
 from pciedma_lab.guest import buffers, io_uring
 from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context, request
 
+#: In this time all that a process left ends, without anybody who looks whether it has.
+_UNTIL_ENDED_S = 2
 _AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
 _SLEEPS = re.compile(r"\.(?:idle|iowait)_sleeptime *: (\d+) nsecs")
 #: Of a processor: the time for which tasks have run on it, in nanoseconds.
@@ -124,19 +126,20 @@ def forked(function: Callable[[], object]) -> int:
     return child
 
 
-def _quiet(path: str) -> None:
+def _quiet(path: str, seconds: float = 60) -> None:
     """Wait until nobody has the channel open, nor requests under way."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
+    end = time.monotonic() + seconds
+    while True:
         with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_EXCL))
             return
+        if time.monotonic() >= end:
+            raise TimeoutError("requests do not end")
         time.sleep(0.05)
-    raise TimeoutError("requests do not end")
 
 
 def _exits(path: str, way: str, direction: str, count: int, length: int) -> Callable[[], None]:
-    """Have another process submit the requests; returns what lets it exit, and waits until all has ended."""
+    """Have another process submit the requests; returns what lets it exit, and waits until all must have ended."""
     (ready, say_ready), (go, say_go) = os.pipe(), os.pipe()
 
     def child() -> None:
@@ -156,7 +159,7 @@ def _exits(path: str, way: str, direction: str, count: int, length: int) -> Call
     def let_go() -> None:
         os.write(say_go, b"x")
         os.waitpid(pid, 0)
-        _quiet(path)
+        time.sleep(_UNTIL_ENDED_S)
         for fd in (ready, go, say_go):
             os.close(fd)
 
@@ -172,6 +175,7 @@ def instructions(path: str, way: str, direction: str, count: int, length: int, e
         let_go = _exits(path, way, direction, count, length)
         with _Busy() as busy:
             let_go()
+        _quiet(path, 0)
         return busy.tasks_ns
     with pciedma.Channel(path) as channel:
         channel.timeout_s = 55
