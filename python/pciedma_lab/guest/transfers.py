@@ -11,6 +11,8 @@ from typing import Any
 
 import pciedma
 
+from . import buffers
+
 LONGEST = 2047
 _GUARD = 64
 
@@ -113,16 +115,20 @@ def fill_and_verify(path: str, transfers: int = 20, seed: int = 1) -> dict[str, 
 
 def one(path: str, direction: str, length: int = 100, timeout_s: float | None = 10.0, wait_mode: str = "INTERRUPT",
         nonblocking: bool = False, address: int | None = None) -> dict[str, Any]:
-    """Make one call and return its length or its errno's number and class, and how long it took."""
+    """Make one call and return its length or its errno's number and class, and how long it took.
+
+    Its memory begins with a page, so that always the same pieces of it lie in one.
+    """
+    memory = buffers.anonymous(length).mapping
     with pciedma.Channel(path, nonblocking=nonblocking) as channel:
         channel.timeout_s = timeout_s
         channel.wait_mode = pciedma.WaitMode[wait_mode]
         start = time.monotonic()
         try:
             if direction == "read":
-                moved = channel.readinto(bytearray(length), address, whole=False)
+                moved = channel.readinto(memory, address, whole=False)
             else:
-                moved = channel.write(bytes(length), address, whole=False)
+                moved = channel.write(memory, address, whole=False)
         except OSError as error:
             return {"errno": error.errno, "class": type(error).__name__, "seconds": time.monotonic() - start}
         return {"moved": moved, "seconds": time.monotonic() - start}
