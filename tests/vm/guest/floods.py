@@ -126,16 +126,15 @@ def forked(function: Callable[[], object]) -> int:
     return child
 
 
-def _quiet(path: str, seconds: float = 60) -> None:
+def _quiet(path: str) -> None:
     """Wait until nobody has the channel open, nor requests under way."""
-    end = time.monotonic() + seconds
-    while True:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_EXCL))
             return
-        if time.monotonic() >= end:
-            raise TimeoutError("requests do not end")
         time.sleep(0.05)
+    raise TimeoutError("requests do not end")
 
 
 def _exits(path: str, way: str, direction: str, count: int, length: int) -> Callable[[], None]:
@@ -175,7 +174,7 @@ def instructions(path: str, way: str, direction: str, count: int, length: int, e
         let_go = _exits(path, way, direction, count, length)
         with _Busy() as busy:
             let_go()
-        _quiet(path, 0)
+        _quiet(path)
         return busy.tasks_ns
     with pciedma.Channel(path) as channel:
         channel.timeout_s = 55
