@@ -60,15 +60,14 @@ def test_ending_a_queued_request_costs_the_same_however_many_there_are(
     counted: Lab, card: str, way: str, direction: str, length: int, end: str, many: int,
 ) -> None:
     how = {"way": way, "direction": direction, "length": length, "end": end}
-    exits = end == "exit"
-    few, all_ = (each(counted, card, count, **how) for count in (FEW_AT_EXIT if exits else FEW, many))
-    most = (1.5 if exits else 1.05) * few
-    for _ in range(2):  # what else the machine does only adds to it
-        if all_ >= most:
-            all_ = min(all_, each(counted, card, many, **how))
+    few_ = FEW_AT_EXIT if end == "exit" else FEW
+    few, all_ = (each(counted, card, count, **how) for count in (few_, many))
+    for _ in range(2):  # what else the machine does adds to the cost of many, and to what is taken off that of few
+        if all_ >= 1.05 * few:
+            few, all_ = max(few, each(counted, card, few_, **how)), min(all_, each(counted, card, many, **how))
     assert all_ > 500, "nothing was measured"
-    assert all_ < most
-    if not exits:
+    assert all_ < 1.05 * few
+    if end != "exit":  # what a process's end costs beside varies by more than that
         assert all_ > 0.95 * few
 
 
