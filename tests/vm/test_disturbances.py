@@ -15,6 +15,12 @@ MIB = 1 << 20
 LENGTH = 32 * MIB
 
 
+def require_freezer(lab: Lab, how: str) -> None:
+    """Skip what freezes a group in a way that this kernel does not have."""
+    if how in {"freeze_group", "freeze_old_group"} and how not in lab.call("disturbances:freezers"):
+        pytest.skip("this kernel has no such freezer for groups")
+
+
 @pytest.mark.parametrize(
     ("how", "direction", "wait_mode"),
     [("task_work", "read", "INTERRUPT"), ("task_work", "write", "POLL"), ("stop", "write", "INTERRUPT"),
@@ -24,8 +30,7 @@ LENGTH = 32 * MIB
      ("ignored", "read", "INTERRUPT")],
 )
 def test_disturbance_shortens_no_call_and_halts_no_engine(lab: Lab, how: str, direction: str, wait_mode: str) -> None:
-    if how == "freeze_old_group" and not lab.call("disturbances:has_old_freezer"):
-        pytest.skip("this kernel has no freezer of its own for groups")
+    require_freezer(lab, how)
     lab.xdma.control.set_fault("bandwidth=20")
     with lab.drain_bound("xdma", 60_000):
         options = {"how": how, "direction": direction, "wait_mode": wait_mode, "length": LENGTH}
@@ -35,8 +40,7 @@ def test_disturbance_shortens_no_call_and_halts_no_engine(lab: Lab, how: str, di
 
 @pytest.mark.parametrize("wait_mode", ["INTERRUPT", "POLL"])
 def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mode: str) -> None:
-    if not lab.call("disturbances:has_old_freezer"):
-        pytest.skip("this kernel has no freezer of its own for groups")
+    require_freezer(lab, "freeze_old_group")
     lab.xdma.control.set_fault("bandwidth=20")
     options = {"driver": "pciedma_xdma", "address": lab.addresses["xdma"], "length": 4 * LENGTH, "wait_mode": wait_mode}
     found = lab.call("disturbances:holds_nothing", path=lab.memory, **options)
@@ -52,7 +56,8 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun."""
     lab.xdma.control.set_fault("bandwidth=20")
     with lab.drain_bound("xdma", 300):
-        found = lab.call("disturbances:disturbed", path=lab.memory, how=how, length=2 * LENGTH, hold_s=2.0)
+        options = {"how": how, "length": 2 * LENGTH, "hold_s": 2.0, "moved": True}
+        found = lab.call("disturbances:disturbed", path=lab.memory, **options)
     assert 0 < found["result"] < LENGTH
     assert found["halts"] == 0
     assert found["right"]
@@ -60,6 +65,7 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["task_work", "stop", "attach", "freeze_group"])
 def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
+    require_freezer(lab, how)
     with lab.drain_bound("capric", 5000):
         lab.capric.control.set_fault("delay=800000*1")
         assert lab.call("disturbances:disturbed_message", path=lab.data, how=how) == {"result": 100, "halts": 0}

@@ -78,9 +78,11 @@ def _old_group() -> Path:
     return group
 
 
-def has_old_freezer() -> bool:
-    """Whether this kernel has it."""
-    return "freezer" in Path("/proc/cgroups").read_text()
+def freezers() -> list[str]:
+    """Which of the ways to freeze a group this kernel has."""
+    old = Path("/proc/cgroups")
+    found = ["freeze_group"] if "cgroup2" in Path("/proc/filesystems").read_text() else []
+    return found + (["freeze_old_group"] if old.exists() and "freezer" in old.read_text() else [])
 
 
 @contextlib.contextmanager
@@ -131,57 +133,97 @@ _WAYS: dict[str, Callable[[int, float], None]] = {
 
 
 @contextlib.contextmanager
-def _disturbing(how: str, after_s: float, hold_s: float) -> Iterator[None]:
-    """Have another process disturb this thread after a while, or, for "task_work", an io_uring complete in it."""
+def _disturbing(
+    how: str, after_s: float, hold_s: float, begun: Callable[[], bool] = lambda: True,
+) -> Iterator[Callable[[], None]]:
+    """Have another process disturb this thread a while after *begun*, or, for "task_work", an io_uring complete in it.
+
+    Yields what is called right before the call that is to be disturbed. Memory that is made in between is not the other
+    process's, too: the call needs not copy it first.
+    """
+    started: list[float] = []
     if how == "task_work":
         delay = (ctypes.c_int64 * 2)(0, int(after_s * 1e9))
         with io_uring.Ring(4) as ring:
-            ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
-            ring.submit()
-            start = time.monotonic()
-            yield
-        if time.monotonic() - start < after_s:
+            def submit() -> None:
+                started.append(time.monotonic())
+                ring.prepare(_TIMEOUT, -1, ctypes.addressof(delay), 1, 0)
+                ring.submit()
+
+            yield submit
+        if time.monotonic() - started[0] < after_s:
             raise RuntimeError("the call was not disturbed")
         return
     signal.signal(signal.SIGUSR1, lambda number, frame: None)
     parent = os.getpid()
+    receive, send = os.pipe()
     child = os.fork()
     if child == 0:
-        time.sleep(after_s)
         try:
-            _WAYS[how](parent, hold_s)
-            os._exit(0)
+            os.close(send)
+            if os.read(receive, 1):
+                _wait_for(begun)
+                time.sleep(after_s)
+                _WAYS[how](parent, hold_s)
+                os._exit(0)
         finally:
             os._exit(1)
-    start = time.monotonic()
+    os.close(receive)
+
+    def start() -> None:
+        started.append(time.monotonic())
+        os.write(send, b"!")
+
     try:
-        yield
+        yield start
     finally:
-        seconds = time.monotonic() - start
+        seconds = time.monotonic() - started[0] if started else 0.0
+        os.close(send)
         status = os.waitpid(child, 0)[1]
     if status or seconds < after_s:
         raise RuntimeError(f"the call was not disturbed: status {status}, {seconds} s")
 
 
+def _wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the call does not begin")
+        time.sleep(0.01)
+
+
+def _count(path: str, direction: str, name: str) -> int:
+    engine = "c2h" if direction == "read" else "h2c"
+    return int(Path("/sys/class/pciedma", Path(path).name, engine, name).read_text())
+
+
 def _halts(path: str, direction: str) -> int:
-    name = "c2h" if direction == "read" else "h2c"
-    return int(Path("/sys/class/pciedma", Path(path).name, name, "halts").read_text())
+    return _count(path, direction, "halts")
 
 
 def disturbed(
     path: str, how: str, direction: str = "read", length: int = 32 << 20, wait_mode: str = "INTERRUPT",
-    after_s: float = 0.3, hold_s: float = 0.3,
+    after_s: float = 0.3, hold_s: float = 0.3, moved: bool = False,
 ) -> dict[str, Any]:
-    """Make one call on a memory channel while it is disturbed; "right" of a read: all its bytes came, and no others."""
+    """Make one call on a memory channel while it is disturbed, if *moved* not before something of it was moved.
+
+    "right" of a read: all its bytes came, and no others.
+    """
+    before = _count(path, direction, "bytes")
+
+    def begun() -> bool:
+        return not moved or _count(path, direction, "bytes") > before
+
     with pciedma.Channel(path) as channel:
         channel.timeout_s = 60.0
         channel.wait_mode = pciedma.WaitMode[wait_mode]
-        buffer = buffers.small_pages(length)
-        ctypes.memset(buffer.address, _CANARY, length)
         halts = _halts(path, direction)
         function = pread if direction == "read" else pwrite
         place = _UNTOUCHED if direction == "read" else _UNTOUCHED - (1 << 30)
-        with _disturbing(how, after_s, hold_s):
+        with _disturbing(how, after_s, hold_s, begun) as start:
+            buffer = buffers.small_pages(length)
+            ctypes.memset(buffer.address, _CANARY, length)
+            start()
             result = function(channel.fileno(), buffer.address, length, place)
         found: dict[str, Any] = {"result": result, "halts": _halts(path, direction) - halts}
         if direction == "read" and isinstance(result, int):
@@ -196,7 +238,8 @@ def disturbed_message(path: str, how: str, length: int = 100) -> dict[str, Any]:
     with pciedma.Channel(path) as channel:
         channel.timeout_s = 60.0
         halts = _halts(path, "write")
-        with _disturbing(how, 0.2, 0.2):
+        with _disturbing(how, 0.2, 0.2) as start:
+            start()
             result = result_of(_libc.write(channel.fileno(), bytes(length), ctypes.c_size_t(length)))
         return {"result": result, "halts": _halts(path, "write") - halts}
 
