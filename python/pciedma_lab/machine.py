@@ -43,22 +43,7 @@ VERDICT = "verdict.json"
 _ORDERED_DEATH = 86  # the exit status of a model that was told to die
 _ENDING_SECONDS = 2  # from the end of its connection to that of its process
 _numbers = itertools.count()
-
-_DEBUGFS = "mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug\n"
-#: What ran of our modules, as the compiler's instrumentation has counted, by the folders that they were built in: with
-#: cards from outside, or with all warnings, that is not src.
-COVERAGE_SCRIPT = _DEBUGFS + """
-cd /sys/kernel/debug/gcov || exit
-find . -name '*.gcda' -path '*/build/debug/*/c*/*' | while read file; do
-    name=${file##*/build/debug/}
-    mkdir -p /mnt/results/gcda/${name%/*}
-    cat $file > /mnt/results/gcda/$name
-done
-"""
-#: An object counts as leaked when two scans, some seconds apart, have not found a pointer to it.
-_KMEMLEAK_SCRIPT = _DEBUGFS + """
-cd /sys/kernel/debug && echo scan > kmemleak && sleep 6 && echo scan > kmemleak && cat kmemleak
-"""
+_REPORTS = "pciedma_lab.guest.debug_reports"
 
 
 class Control(Protocol):
@@ -195,6 +180,8 @@ class Machine:
                 card.start()
             self._start_qemu()
             self._connect()
+            if self._is_debug:
+                self.call(f"{_REPORTS}:mount")
             undo.pop_all()
         return self
 
@@ -479,17 +466,22 @@ class Machine:
 
     def _debug_reports(self) -> list[str]:
         """Keep the coverage of our modules in the folder of the results; return the memory that they leaked."""
-        coverage = self.run(["sh", "-c", COVERAGE_SCRIPT], _REPORT_SECONDS)
+        problems = []
+        try:
+            self.call(f"{_REPORTS}:keep_coverage", _REPORT_SECONDS)
+        except GuestError as error:
+            problems.append(f"no coverage: {error}")
         self._look_for_leaks()
-        return [*self._leaks, *([f"no coverage: {coverage.stderr}"] if coverage.returncode else [])]
+        return [*self._leaks, *problems]
 
     def _look_for_leaks(self) -> None:
         """Note what our modules have leaked: while they are loaded, since then the report names them."""
-        result = self.run(["sh", "-c", _KMEMLEAK_SCRIPT], _REPORT_SECONDS)
-        ours, others = verdict.leaks(result.stdout)
+        try:
+            ours, others = verdict.leaks(self.call(f"{_REPORTS}:leaks", _REPORT_SECONDS))
+        except GuestError as error:
+            self._leaks.append(f"kmemleak does not work: {error}")
+            return
         self._leaks += [f"leaked: {text}" for text in ours]
-        if result.returncode:
-            self._leaks.append(f"kmemleak does not work: {result.stderr}")
         if others:
             cache.say(f"leaked, but not by us:\n{''.join(others)}")
 

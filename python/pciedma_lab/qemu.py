@@ -84,6 +84,7 @@ class Guest:
         words += [f"root=LABEL={ROOT_LABEL}", "rw"] if self.is_installed else ["rdinit=/init"]
         words += ["random.trust_cpu=on"]
         words += ["tsc=reliable", "no_timer_check"]  # else a busy host is taken for a bad clock or a dead timer
+        words.append("pty.legacy_count=0")  # which would take a debug kernel some seconds
         words.append("secretmem.enable=1")  # before 6.5 there are no secret memfds without
         if self.iommu:
             words += ["intel_iommu=on", "iommu.strict=1"]

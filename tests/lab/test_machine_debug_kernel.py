@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from pciedma_lab import coverage_command, debug_kernel, verdict
 from pciedma_lab.cache import LabError
 from pciedma_lab.chroot import Chroot
-from pciedma_lab.machine import COVERAGE_SCRIPT, VERDICT
+from pciedma_lab.guest import debug_reports
+from pciedma_lab.machine import VERDICT
 
 FRAGMENT = "CONFIG_KASAN=y\n# CONFIG_SLUB_TINY is not set\nCONFIG_NR_CPUS=4\n"
 
@@ -80,10 +80,8 @@ def test_machine_keeps_the_counts_of_all_folders_that_modules_are_built_in(tmp_p
     for name in (*ours, "debug_probe/pciedma_probe.gcda", "src/core/a.gcno"):
         (built / name).parent.mkdir(parents=True, exist_ok=True)
         (built / name).write_text(name)
-    script = COVERAGE_SCRIPT[COVERAGE_SCRIPT.index("cd ") :]
-    script = script.replace("/sys/kernel/debug", str(tmp_path)).replace("/mnt/results", str(tmp_path / "results"))
-    subprocess.run(["sh", "-c", script], check=True)
     kept = tmp_path / "results/gcda"
+    debug_reports.keep_coverage(str(tmp_path / "gcov"), str(kept))
     assert {str(path.relative_to(kept)) for path in kept.rglob("*.gcda")} == {*ours}
     assert (kept / ours[1]).read_text() == ours[1]
 

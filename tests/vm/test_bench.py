@@ -11,6 +11,8 @@ from pciedma_lab.bench_plan import Case
 
 from .conftest import KERNEL
 
+pytestmark = pytest.mark.stock_kernel  # it is about the lab
+
 KIB = 1 << 10
 
 
@@ -18,7 +20,6 @@ def measure(*cases: Case) -> list[dict[str, Any]]:
     return bench_command.measure(KERNEL, cases[0].boot, cases)
 
 
-@pytest.mark.stock_kernel
 def test_direct_costs_fewer_instructions_than_the_copy() -> None:
     counted = Case("icount", 64 * KIB, wait_mode="INTERRUPT")
     direct, copy, deep = measure(

@@ -15,6 +15,8 @@ from pciedma_lab.chroot import PROJECT
 from ..c_build import CALLER, EXAMPLES, compiled, install
 from .conftest import Lab
 
+pytestmark = pytest.mark.stock_kernel  # they are about programs
+
 _BUILT = "build/examples"  # in the guest, too
 #: Not a multiple of anything, and more than the examples move at a time.
 SIZE = (20 << 20) + 123
