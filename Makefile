@@ -33,7 +33,7 @@ check-debug: mmdebstrap ## the virtual machine tests on a debug kernel: any repo
 	rm -rf build/vm/debug-*
 	PCIEDMA_KERNEL=debug PCIEDMA_SOAK_MESSAGES=2000 PCIEDMA_SOAK_ABORTS=400 PCIEDMA_SOAK_EDU_ABORTS=10 \
 	PCIEDMA_SOAK_LOAD_MIB=64 PCIEDMA_SOAK_UNBINDS=18 PCIEDMA_SOAK_DEVICE_DELS=3 PCIEDMA_SOAK_DEATHS=4 \
-	$(PYTEST) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
+	$(PYTEST) $(IN_PARALLEL) tests/vm -m "not stock_kernel" --junit-xml=build/debug/tests.xml
 	$(LAB) coverage --tests build/debug/tests.xml
 
 .PHONY: check-kernels
