@@ -56,9 +56,9 @@ def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun."""
     lab.xdma.control.set_fault("bandwidth=20")
     with lab.drain_bound("xdma", 300):
-        options = {"how": how, "length": 3 * LENGTH, "hold_s": 2.0, "moved": True}
+        options = {"how": how, "length": 2 * LENGTH, "after_s": 0.1, "hold_s": 2.0, "moved": True}
         found = lab.call("disturbances:disturbed", path=lab.memory, **options)
-    assert 0 < found["result"] < 2 * LENGTH
+    assert 0 < found["result"] < LENGTH
     assert found["halts"] == 0
     assert found["right"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 _DEBUGFS = Path("/sys/kernel/debug")
 #: Modules' files, by the folders that they were built in: with cards from outside, or with all warnings, not src.
 _COUNTS = "*/build/debug/*/c*/*.gcda"
-#: An object counts as leaked when two scans, so many seconds apart, have not found a pointer to it.
+#: An object is reported that is older than five seconds, and that two scans have found no pointer to, nor changed; so
+#: many seconds are from the beginning of one to that of the other.
 _APART_S = 6.0
 
 
