@@ -115,6 +115,13 @@ class Lab:
             assert time.monotonic() < end, f"an engine stalls: {not stalled}"
             time.sleep(0.01)
 
+    def wait_taken(self) -> None:
+        """Wait until the XDMA card has had its faults: those that were set for a number of times."""
+        end = time.monotonic() + 30 * self.vm.patience
+        while faults := self.xdma.control.faults():
+            assert time.monotonic() < end, f"not taken: {faults}"
+            time.sleep(0.01)
+
     def wait_for(self, *counters: str, card: str = "capric") -> None:
         """Wait until a card has counted each of these since its counters were reset."""
         end = time.monotonic() + 30 * self.vm.patience

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -18,9 +19,11 @@ DRIVER = "pciedma_xdma"
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_signal_lets_a_dma_end(lab: Lab, way: str, direction: str) -> None:
-    lab.xdma.control.set_fault("delay=300000*1")
-    found = lab.call("memory:signalled", path=lab.memory, way=way, direction=direction)
-    assert found == {"result": 65536, "signals": 1}
+    lab.xdma.control.set_fault("delay=1000000*1")
+    caller = lab.start("memory:signalled", path=lab.memory, way=way, direction=direction)
+    lab.wait_taken()
+    caller.signal(signal.SIGALRM)
+    assert caller.value() == {"result": 65536, "signals": 1}
 
 
 def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> None:
@@ -28,6 +31,7 @@ def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> N
     blockers = lab.begin_stalled("queues:ended", path=lab.memory, way="aio", end="")
     caller = lab.start("memory:signalled", path=lab.memory, way="sync", restart=True)
     lab.wait_until(f"grep -qE 'pciedma_request_sleep|completion_sleep' /proc/{caller.pid}/wchan")
+    caller.signal(signal.SIGALRM)
     time.sleep(1)
     blockers.signal(9)
     blockers.wait(30)
@@ -35,9 +39,9 @@ def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> N
 
 
 def test_signal_ends_a_call_whose_dma_hangs(lab: Lab) -> None:
-    lab.xdma.control.set_fault("stall*1")
-    found = lab.call("memory:signalled", path=lab.memory, way="sync")
-    assert found == {"result": "EIO", "signals": 1}
+    caller = lab.begin_stalled("memory:signalled", path=lab.memory, way="sync")
+    caller.signal(signal.SIGALRM)
+    assert caller.value() == {"result": "EIO", "signals": 1}
     lab.there_and_back()
 
 

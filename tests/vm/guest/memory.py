@@ -367,17 +367,14 @@ def big_read(path: str, length: int, *, times: int = 1, wait_mode: str = "ADAPTI
     return {"seconds": min(seconds), "pages": most}
 
 
-def signalled(
-    path: str, way: str, direction: str = "read", after_s: float = 0.1, *, restart: bool = False
-) -> dict[str, Any]:
-    """Make one request by *way* while a signal with a handler arrives; returns what it led to, and the signals.
+def signalled(path: str, way: str, direction: str = "read", *, restart: bool = False) -> dict[str, Any]:
+    """Make one request by *way*, with a handler for SIGALRM; returns what it led to, and the signals that came.
 
     With *restart* the handler is one of SA_RESTART.
     """
     seen: list[int] = []
     signal.signal(signal.SIGALRM, lambda number, frame: seen.append(number))
     signal.siginterrupt(signal.SIGALRM, not restart)
-    signal.setitimer(signal.ITIMER_REAL, after_s)
     return {"result": begun(path, way, direction), "signals": len(seen)}
 
 
