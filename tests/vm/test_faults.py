@@ -100,7 +100,7 @@ def test_time_out_zero_on_an_idle_card_moves(lab: Lab) -> None:
 
 def test_time_out_zero_and_nonblock_do_not_queue(lab: Lab) -> None:
     lab.capric.control.set_fault("stall=h2c*1")
-    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=1.5)
+    blocked = lab.begin("transfers:one", path=lab.data, direction="write", timeout_s=1.5 * lab.vm.patience)
     for options in ({"timeout_s": 0}, {"nonblocking": True}):
         result = lab.call("transfers:one", path=lab.data, direction="write", **options)
         assert result["errno"] == errno.EAGAIN

@@ -263,11 +263,17 @@ def exit_of_one(path: str, way: str, direction: str, count: int, length: int) ->
     return {"results": found, "dmas": _stat(path, name) - before}
 
 
+def charges() -> bool:
+    """Whether this kernel charges memory to groups."""
+    controllers = _CGROUPS / "cgroup.controllers"
+    if not controllers.exists():
+        ctypes.CDLL(None).mount(b"none", str(_CGROUPS).encode(), b"cgroup2", 0, None)
+    return controllers.exists() and "memory" in controllers.read_text().split()
+
+
 @contextmanager
 def _cgroup() -> Iterator[Path]:
-    """Give a new cgroup with the memory controller."""
-    if not (_CGROUPS / "cgroup.controllers").exists():
-        ctypes.CDLL(None).mount(b"none", str(_CGROUPS).encode(), b"cgroup2", 0, None)
+    """Give a new cgroup with the memory controller; charges() has said that there is one."""
     (_CGROUPS / "cgroup.subtree_control").write_text("+memory")
     group = _CGROUPS / "flooder"
     group.mkdir()
