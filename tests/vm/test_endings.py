@@ -20,10 +20,11 @@ DRIVER = "pciedma_xdma"
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_signal_lets_a_dma_end(lab: Lab, way: str, direction: str) -> None:
     lab.xdma.control.set_fault("delay=1000000*1")
-    caller = lab.start("memory:signalled", path=lab.memory, way=way, direction=direction)
-    lab.wait_taken()
-    caller.signal(signal.SIGALRM)
-    assert caller.value() == {"result": 65536, "signals": 1}
+    with lab.drain_bound("xdma", 4000):
+        caller = lab.start("memory:signalled", path=lab.memory, way=way, direction=direction)
+        lab.wait_taken()
+        caller.signal(signal.SIGALRM)
+        assert caller.value() == {"result": 65536, "signals": 1}
 
 
 def test_signal_does_not_end_the_wait_of_a_call_that_is_restarted(lab: Lab) -> None:
