@@ -53,8 +53,11 @@ def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mod
 @pytest.mark.late_interrupts
 @pytest.mark.parametrize("how", ["stop", "handled"])
 def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
-    """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun."""
-    lab.xdma.control.set_fault("bandwidth=20")
+    """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun.
+
+    Half of it takes the card eight seconds: as long may the disturber wait for a processor.
+    """
+    lab.xdma.control.set_fault("bandwidth=4")
     with lab.drain_bound("xdma", 300):
         options = {"how": how, "length": 2 * LENGTH, "after_s": 0.1, "hold_s": 2.0, "moved": True}
         found = lab.call("disturbances:disturbed", path=lab.memory, **options)

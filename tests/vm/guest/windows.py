@@ -390,7 +390,8 @@ def removed(path: str, script: str, value: int) -> dict[str, Any]:
             subprocess.run(["sh", "-c", script], check=True)
         else:
             Path("/tmp/ready").touch()
-        while Path(path).exists():
+        end = time.monotonic() + 60
+        while Path(path).exists() or ("ENODEV" not in seen["call"] and time.monotonic() < end):
             time.sleep(0.02)
     found: dict[str, Any] = {"seen": {by: sorted(map(str, values)) for by, values in seen.items()}}
     found["ones"] = [mapping.word(), mapping.word(4), mapping.word(_PAGE), parent_only.word()]
