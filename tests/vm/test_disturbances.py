@@ -55,13 +55,14 @@ def test_frozen_process_holds_neither_the_engine_nor_the_card(lab: Lab, wait_mod
 def test_call_that_gives_way_ends_at_a_boundary(lab: Lab, how: str) -> None:
     """To a signal at once, to a stop after the drain bound: what has begun ends, and nothing else is begun.
 
-    Half of it takes the card eight seconds: as long may the disturber wait for a processor.
+    What has begun is 16 MiB at most, for two seconds; three are left for a disturber that waits for a processor.
     """
-    lab.xdma.control.set_fault("bandwidth=4")
-    with lab.drain_bound("xdma", 300):
-        options = {"how": how, "length": 2 * LENGTH, "after_s": 0.1, "hold_s": 2.0, "moved": True}
+    length = 3 * LENGTH
+    lab.xdma.control.set_fault("bandwidth=8")
+    with lab.drain_bound("xdma", 1000):
+        options = {"how": how, "length": length, "after_s": 0.1, "hold_s": 3.0, "moved": True}
         found = lab.call("disturbances:disturbed", path=lab.memory, **options)
-    assert 0 < found["result"] < LENGTH
+    assert 0 < found["result"] < length // 2
     assert found["halts"] == 0
     assert found["right"]
 
