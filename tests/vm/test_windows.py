@@ -17,7 +17,7 @@ from pciedma_lab.chroot import PROJECT
 from pciedma_lab.machine import Machine, Process
 
 from ..c_build import CALLER, compiled, install
-from .conftest import KERNEL, Lab, make_lab
+from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
 from .test_power import COPY_PROJECT, SUSPEND
 
 VALUE = 0x01234567
@@ -307,8 +307,10 @@ def test_unplugged_card_leaves_pages_of_ones(unpluggable: Lab) -> None:
 
 
 def test_death_of_the_card_gives_what_the_bus_gives(unpluggable: Lab) -> None:
-    """Last of its machine."""
+    """Last of its machine: memory that the card may still reach is kept for ever."""
     lab = unpluggable
+    for pattern in DELIBERATE_LEAK:
+        lab.vm.expect_log(pattern)
     process = _started(lab, "windows:read_until_gone", path=user(lab))
     lab.xdma.control.die()
     assert process.value(120) == {"call": [str(VALUE + 1), str(ONES)], "mmap": [str(VALUE + 1), str(ONES)]}

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from itertools import cycle, islice
 from types import TracebackType
 
 from .buffers import vector_of
@@ -102,11 +103,14 @@ class Context:
             rest = ctypes.byref(pointers, done * ctypes.sizeof(ctypes.c_void_p))
             done += _check(_libc.syscall(_SUBMIT, self._context, ctypes.c_long(len(requests) - done), rest))
 
-    def submit_copies(self, one: Iocb, count: int) -> None:
-        """Hand in *count* requests that are all as *one*, with nothing for each of them in this process."""
-        batch = (ctypes.c_void_p * min(count, 1024))(*[ctypes.addressof(one)] * min(count, 1024))
-        while count:
-            count -= _check(_libc.syscall(_SUBMIT, self._context, ctypes.c_long(min(count, len(batch))), batch))
+    def submit_copies(self, requests: Sequence[Iocb], count: int) -> None:
+        """Hand in *count* requests, as these are in turn, with nothing for each of them in this process."""
+        kinds = len(requests)
+        batch = (ctypes.c_void_p * (1024 + kinds))(*islice(cycle(map(ctypes.addressof, requests)), 1024 + kinds))
+        done = 0
+        while done < count:
+            rest = ctypes.byref(batch, done % kinds * ctypes.sizeof(ctypes.c_void_p))
+            done += _check(_libc.syscall(_SUBMIT, self._context, ctypes.c_long(min(count - done, 1024)), rest))
 
     def events(self, least: int, most: int, timeout_s: float) -> list[tuple[int, int]]:
         """Call io_getevents() once, or again after a signal; returns data and result of up to *most* requests."""

@@ -25,10 +25,14 @@ _SLEEPS = re.compile(r"\.(?:idle|iowait)_sleeptime *: (\d+) nsecs")
 #: Of a processor: the time for which tasks have run on it, in nanoseconds.
 _TASKS_RAN = re.compile(r"^cpu\d+ (?:\d+ ){6}(\d+) ", re.MULTILINE)
 _CGROUPS = Path("/sys/fs/cgroup")
+#: More places in memory than requests that are served at a time, in cache lines of their own: DMA_API_DEBUG takes two
+#: mappings of one line for a mistake.
+_PLACES = 64
+_CACHE_LINE = 64
 
 
 class Flood:
-    """*count* requests of one kind by *way*, all to the same memory and the same place on the card, numbered from 0."""
+    """*count* requests of one kind by *way*, to some places in memory in turn and one on the card, numbered from 0."""
 
     def __init__(
         self, channel: pciedma.Channel, way: str, direction: str, count: int, length: int, depth: int = 0,
@@ -38,7 +42,10 @@ class Flood:
         _AIO_MAX.write_text("1000000")
         self.count, self.way, self._length = count, way, length
         self._fd, self._reads = channel.fileno(), direction == "read"
-        self._area = buffers.small_pages(max(length, 4096))
+        stride = -(-length // _CACHE_LINE) * _CACHE_LINE
+        self._area = buffers.small_pages(max(stride * _PLACES, 4096))
+        self._addresses = [self._area.address + place * stride for place in range(_PLACES)]
+        self._submitted = 0
         self._vector = buffers.vector_of([(self._area.address, length // pieces)] * pieces) if pieces else None
         depth = max(depth, count, 1)
         self.queue = Context(depth) if way == "aio" else io_uring.Ring(min(1 << (depth - 1).bit_length(), 32768))
@@ -47,18 +54,19 @@ class Flood:
         """Hand *count* of them in, by *fd*; only io_uring's are numbered from *first*."""
         fd = self._fd if fd is None else fd
         count = self.count if count is None else count
+        places = [self._addresses[(self._submitted + place) % _PLACES] for place in range(_PLACES)]
+        self._submitted += count
         if isinstance(self.queue, Context):
             opcodes = (PREADV, PWRITEV) if self._vector else (PREAD, PWRITE)
-            where = ctypes.addressof(self._vector) if self._vector else self._area.address
+            wheres = [ctypes.addressof(self._vector)] if self._vector else places
             length = len(self._vector) // 2 if self._vector else self._length
-            one = request(opcodes[not self._reads], fd, where, length, 0, data=first)
-            if count:
-                self.queue.submit_copies(one, count)
+            requests = [request(opcodes[not self._reads], fd, where, length, 0, data=first) for where in wheres]
+            self.queue.submit_copies(requests, count)
             return
         opcode = io_uring.READ if self._reads else io_uring.WRITE
         for begin in range(0, count, self.queue.depth):
             for number in range(begin, min(begin + self.queue.depth, count)):
-                self.queue.prepare(opcode, fd, self._area.address, self._length, 0, data=first + number)
+                self.queue.prepare(opcode, fd, places[number % _PLACES], self._length, 0, data=first + number)
             self.queue.submit()
 
     def ended(self) -> list[tuple[int, int]]:
