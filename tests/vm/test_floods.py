@@ -191,13 +191,13 @@ def test_memory_is_charged_to_who_floods(lab: Lab, direction: str, count: int, p
     assert found["outside"] == {"ECANCELED": 50}
 
 
-def test_limit_of_memory_hits_who_floods() -> None:
+def test_limit_of_memory_hits_who_floods(lab: Lab) -> None:
     """The kernel kills him, as anybody who needs more memory than his cgroup has; his requests end, others' do not."""
+    require_charges(lab)
     xdma = EmulatedCard("xdma")
     with Machine(KERNEL, cards=[xdma], time_limit_s=600) as vm:
         vm.expect_log("Call Trace:")
         lab = make_lab(vm, xdma)
-        require_charges(lab)
         xdma.control.set_fault("stall*1")
         found = lab.call(
             "floods:in_cgroup", 300, path=lab.memory, direction="read", count=60000, length=4096, pieces=0,
