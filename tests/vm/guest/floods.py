@@ -281,7 +281,9 @@ def charges() -> bool:
 
 @contextmanager
 def _cgroup() -> Iterator[Path]:
-    """Give a new cgroup with the memory controller; charges() has said that there is one."""
+    """Give a new cgroup with the memory controller."""
+    if not charges():
+        raise RuntimeError("this kernel charges no memory to groups")
     (_CGROUPS / "cgroup.subtree_control").write_text("+memory")
     group = _CGROUPS / "flooder"
     group.mkdir()
