@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
@@ -13,6 +14,8 @@ from .conftest import KERNEL, Lab, make_lab
 
 HUGE = 2 << 20
 DRAIN_S = 1.0
+#: The kernel prints ten lines of one kind in five seconds, and drops the rest.
+ERROR_LINE_S = 0.6
 #: Of the model; the driver is not told.
 CARD_MEMORY = 64 << 30
 
@@ -95,6 +98,7 @@ def test_error_is_eio_at_once_with_one_line(lab: Lab, fault: str, direction: str
     assert result["seconds"] < DRAIN_S
     assert lab.vm.kernel_log().count(": error ") == lines + 1
     lab.there_and_back(wait_mode=wait_mode)
+    time.sleep(ERROR_LINE_S)
 
 
 @pytest.mark.parametrize(
