@@ -29,10 +29,9 @@ _AHEAD_S = 0.01
 class _Client:
     """One way into an open channel, with *length* bytes at an odd place in memory of one *kind*."""
 
-    def __init__(self, channel: pciedma.Channel, way: str, length: int, kind: str) -> None:
-        self.fd, self.way, self.length, self.kind = channel.fileno(), way, length, kind
-        self.messages = channel.info.kind is pciedma.Kind.MESSAGE
-        self.plain = way == "pread" and self.messages  # which have no place
+    def __init__(self, channel: pciedma.Channel, way: str, length: int, kind: str, again: bool) -> None:
+        self.fd, self.way, self.length, self.kind, self.again = channel.fileno(), way, length, kind, again
+        self.plain = way == "pread" and channel.info.kind is pciedma.Kind.MESSAGE  # messages have no place
         self.skip = 77
         self.rng = random.Random(length)
 
@@ -103,8 +102,8 @@ def _killed(client: _Client) -> str:
     with client.memory() as memory:
 
         def write() -> None:
-            while client.move(True, memory) == client.length and not client.messages:
-                pass  # edu may have been quick
+            while client.move(True, memory) == client.length and client.again:
+                pass
 
         child = forked(write)
         time.sleep(_AFTER_S)
@@ -160,10 +159,11 @@ def _drain_bound(channel: str, milliseconds: int) -> Iterator[None]:
             file.write_text(text)
 
 
-def run(path: str, point: str, way: str, wait_mode: str, length: int) -> str:
+def run(path: str, point: str, way: str, wait_mode: str, length: int, *, again: bool) -> str:
     """Let one of the points befall a request by one way; returns what was wrong.
 
-    But for a hung engine no end is found by a look, and nothing is halted.
+    What is to be disturbed is done *again* until it is, on a card that cannot be made to take longer. But for a hung
+    engine no end is found by a look, and nothing is halted.
     """
     function, kind = _POINTS[point]
     hangs = point == "hung"
@@ -171,7 +171,7 @@ def run(path: str, point: str, way: str, wait_mode: str, length: int) -> str:
     with _drain_bound(path, 200 if hangs else 5000), pciedma.Channel(path) as channel:
         channel.wait_mode = pciedma.WaitMode[wait_mode]
         channel.timeout_s = {"hung": 0.3, "slow": 0.05}.get(point, 20.0)
-        wrong = function(_Client(channel, way, length, kind))
+        wrong = function(_Client(channel, way, length, kind, again))
     looks, halts = (_sum(path, name) - count for name, count in zip(("looks", "halts"), before, strict=True))
     if not wrong and not hangs and (looks or halts):
         return f"{looks} looks, {halts} halts"
