@@ -12,23 +12,29 @@ from .conftest import KERNEL, Lab, make_lab
 
 PAGE = 4096
 GIB = 1 << 30
+MACHINES = 4
+"""How many are tried for memory on both sides of a boundary."""
 
 
 @pytest.mark.stock_kernel
 def test_piece_of_memory_ends_at_4_gib() -> None:
     """Above 4 GiB the kernel is left only what lies around 8 GiB, so that a program gets it.
 
-    Not on the debug kernel, which takes that for itself.
+    It keeps the pages on both sides of it for itself on about one machine in ten: then there is another machine.
+    Not on the debug kernel, which takes all of that for itself.
     """
     modules.build(KERNEL)
-    xdma = EmulatedCard("xdma")
     words = ["memmap=3840M$4G"]
-    with Machine(KERNEL, cards=[xdma], memory_mib=2048 + 4096 + 256, words=words, time_limit_s=600) as vm:
-        lab = make_lab(vm, xdma)
-        found = lab.call("mapping:around", 300, path=lab.memory, boundary=8 * GIB, mib=400)
-        assert found == [2 * PAGE] * 3
-        counters = xdma.control.counters()
-        assert (counters["h2c0_descriptors"], counters["c2h0_descriptors"]) == (2 + 1, 2)
+    for _ in range(MACHINES):
+        xdma = EmulatedCard("xdma")
+        with Machine(KERNEL, cards=[xdma], memory_mib=2048 + 4096 + 256, words=words, time_limit_s=600) as vm:
+            lab = make_lab(vm, xdma)
+            found = lab.call("mapping:around", 300, path=lab.memory, boundary=8 * GIB, mib=400)
+            counters = xdma.control.counters()
+        if found[0] != "no such pages":
+            break
+    assert found == [2 * PAGE] * 3
+    assert (counters["h2c0_descriptors"], counters["c2h0_descriptors"]) == (2 + 1, 2)
 
 
 @pytest.mark.stock_kernel
