@@ -120,7 +120,7 @@ _CALLS = (
 )
 _PROGRAMS = (
     Row("ddrescue", "-d NODE FILE", "ddrescue -d $NODE $OUT", "read"),
-    Row("ddrescue", "-d --force FILE NODE", "ddrescue -d --force $DATA $NODE", "write"),
+    Row("ddrescue", "-D --force FILE NODE", "ddrescue -D --force $DATA $NODE", "write"),
     Row("ddrescue", "-d -s N NODE FILE", f"ddrescue -d -s {SIZE} $NODE $OUT", "read", UNKNOWN,
         fails="Input file is not seekable"),
     Row("socat", "OPEN:NODE", "socat -u -b 65536 OPEN:$NODE,rdonly CREATE:$OUT", "read"),
