@@ -32,6 +32,7 @@ COMMON_FAULTS: dict[str, Callable[[str | None], Any]] = {
     "all_ones": nothing,
     "all_ones_config": nothing,
     "lost_config": nothing,
+    "long_reset": nothing,
     "delay": number,  # us
     "jitter": span,  # us
     "hiccup": span,  # us
@@ -103,6 +104,8 @@ class CardModel(ABC):
         self.records.counters["resets"] += 1
         self._posted.clear()
         self.reset()
+        if self.faults.take("long_reset"):
+            self.set_fault("all_ones_config")
 
     def disconnected(self) -> None:
         """The client has gone, as when power goes: nothing stays under way, and nothing stays mapped."""

@@ -782,6 +782,16 @@ def test_all_ones_config_takes_everything_away(bench: Bench) -> None:
     assert bench.model.config.bus_master
 
 
+def test_long_reset_lasts_until_the_faults_are_cleared(bench: Bench) -> None:
+    bench.model.set_fault("long_reset")
+    assert bench.read(INT_REG) == 0
+    bench.model.function_reset()
+    assert bench.model.read_config(0, 4) == b"\xff" * 4
+    assert bench.read(INT_REG) == 0xFFFFFFFF
+    bench.model.clear_faults()
+    assert bench.read(INT_REG) == 0
+
+
 def test_lost_config_is_silent_until_memory_is_switched_on_again(bench: Bench) -> None:
     bench.start(C2H)
     bench.model.set_fault("lost_config")
@@ -831,7 +841,7 @@ def test_jitter_stays_in_its_range_and_repeats_with_its_seed() -> None:
 @pytest.mark.parametrize("fault", [
     "lost_interrupt", "late_interrupt=1", "duplicate_interrupt", "spurious_interrupt=1", "early_completion", "stall",
     "late_dma", "lying_idle", "delayed_writes=1", "error=ur", "all_ones", "all_ones_config", "death", "delay=1",
-    "jitter=1-2",
+    "jitter=1-2", "long_reset",
 ])
 def test_all_faults_of_the_contract_are_known(bench: Bench, fault: str) -> None:
     bench.model.set_fault(fault)

@@ -237,7 +237,7 @@ def test_access_during_a_reset_waits_and_nothing_else_does(lab: Lab) -> None:
     """The card does not come back before the test wants it."""
     process = lab.start("windows:wait_closed", path=user(lab), name="closed", value=VALUE)
     lab.wait_until("test -e /tmp/closed-ready")
-    lab.xdma.control.set_fault("all_ones_config")
+    lab.xdma.control.set_fault("long_reset")
     reset = lab.vm.start_run(["sh", "-c", f"echo 1 > /sys/bus/pci/devices/{lab.addresses['xdma']}/reset"])
     lab.wait_until("test -e /tmp/closed-closed")
     lab.xdma.control.counters(reset=True)
