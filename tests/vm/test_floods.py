@@ -19,9 +19,8 @@ SLOW = "delay=200000"
 AT_WORK = 9
 #: What the cost of many is compared with.
 FEW = 1000
-#: The same of a process's exit, which costs more or less beside, so that only what grows with the number is seen. Of
-#: fewer the kernel (6.1) keeps the memory for others, which costs a tenth less than to free it.
-FEW_AT_EXIT = 16000
+#: The same of a process's exit, which costs more or less beside, so that only what grows with the number is seen.
+FEW_AT_EXIT = 4000
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def instructions(lab: Lab, card: str, count: int, **how: object) -> int:
     """Return what ending *count* queued requests costs; of few the least of some, as other work only adds to it."""
     path = f"{lab.nodes[card]}c0"
     costs: list[int] = []
-    for _ in range({FEW_AT_EXIT: 3}.get(count, 5 if count <= FEW else 1)):
+    for _ in range(5 if count <= FEW_AT_EXIT else 1):
         costs.append(lab.call("floods:instructions", 900, path=path, count=count, **how))
     return min(costs)
 

@@ -88,5 +88,5 @@ def beside_a_client(path: str, pollers: int = 2, seconds: float = 2.0) -> dict[s
     found = [int(text) for text in re.findall(r"found=(\d+)", (TRACING / "trace").read_text())]
     return {
         "requests": requests, "interrupts": len(found), "most": max(found, default=0),
-        "unhandled": _unhandled(card) - unhandled, "threaded": "PREEMPT_RT" in os.uname().version,
+        "unhandled": _unhandled(card) - unhandled,
     }
