@@ -12,8 +12,8 @@ from .conftest import KERNEL, Lab, make_lab
 
 PAGE = 4096
 GIB = 1 << 30
+#: How many are tried for memory on both sides of a boundary.
 MACHINES = 4
-"""How many are tried for memory on both sides of a boundary."""
 
 
 @pytest.mark.stock_kernel
