@@ -267,6 +267,7 @@ class Machine:
             self._agent.shutdown(socket.SHUT_RDWR)
             self._agent.close()
             self._listen()
+        self.run(["true"])  # what comes in also wakes an agent that 7.3 leaves waiting for the host that is there again
 
     def _read(self, agent: socket.socket) -> None:
         with contextlib.suppress(OSError), agent.makefile("rb") as file:

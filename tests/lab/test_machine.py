@@ -146,18 +146,20 @@ def test_verdict_on_a_model_that_ends_just_then_is_by_its_status(
     assert verdict_on(vm, monkeypatch, card) == text + seen
 
 
-def test_reconnect_ends_the_connection_and_makes_another(vm: Machine) -> None:
+def test_reconnect_ends_the_connection_makes_another_and_wakes_the_agent(vm: Machine) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(vm.guest.agent))
         server.listen()
         vm._listen()
         first, _ = server.accept()
-        vm.reconnect()
+        reconnecting = threading.Thread(target=vm.reconnect)
+        reconnecting.start()
         second, _ = server.accept()
-        process = vm.start_run(["true"])
         with first, second:
             assert first.recv(100) == b""
             assert json.loads(second.recv(1000))["argv"] == ["true"]
-            second.sendall(b'{"id": 1, "event": "done", "status": 3}\n')
-            assert process.wait() == 3
+            assert reconnecting.is_alive()  # it has no answer yet
+            second.sendall(b'{"id": 1, "event": "done", "status": 0}\n')
+            reconnecting.join(30)
+            assert not reconnecting.is_alive()
             vm._agent.close()  # type: ignore[union-attr]

@@ -18,9 +18,12 @@ SLOW = "delay=200000"
 #: Requests that are not in the queue: an engine has all its transfers at work, and one more is taken up.
 AT_WORK = 9
 #: What the cost of many is compared with.
-FEW = 1000
-#: The same of a process's exit, which costs more or less beside, so that only what grows with the number is seen.
-FEW_AT_EXIT = 4000
+FEW = [1000]
+#: The same of a process's exit, which costs more or less beside, so that only what grows with the number is seen: with
+#: the dearest of these. io_uring hands what ends then to the process in batches, or on 6.1 to a worker one by one; when
+#: the one takes turns with the other is the scheduler's affair (seen there: 76 to 100 % one by one, 1430 to 1670
+#: instructions for each, whatever their number).
+FEW_AT_EXIT = [4000, 8000]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def instructions(lab: Lab, card: str, count: int, **how: object) -> int:
     """Return what ending *count* queued requests costs; of few the least of some, as other work only adds to it."""
     path = f"{lab.nodes[card]}c0"
     costs: list[int] = []
-    for _ in range(5 if count <= FEW_AT_EXIT else 1):
+    for _ in range(5 if count <= max(FEW_AT_EXIT) else 1):
         costs.append(lab.call("floods:instructions", 900, path=path, count=count, **how))
     return min(costs)
 
@@ -60,11 +63,13 @@ def test_ending_a_queued_request_costs_the_same_however_many_there_are(
     counted: Lab, card: str, way: str, direction: str, length: int, end: str, many: int,
 ) -> None:
     how = {"way": way, "direction": direction, "length": length, "end": end}
-    few_ = FEW_AT_EXIT if end == "exit" else FEW
-    few, all_ = (each(counted, card, count, **how) for count in (few_, many))
+    fews = FEW_AT_EXIT if end == "exit" else FEW
+    few = max(each(counted, card, count, **how) for count in fews)
+    all_ = each(counted, card, many, **how)
     for _ in range(2):  # what else the machine does adds to the cost of many, and to what is taken off that of few
         if all_ >= 1.05 * few:
-            few, all_ = max(few, each(counted, card, few_, **how)), min(all_, each(counted, card, many, **how))
+            few = max(few, *(each(counted, card, count, **how) for count in fews))
+            all_ = min(all_, each(counted, card, many, **how))
     assert all_ > 500, "nothing was measured"
     assert all_ < 1.05 * few
     if end != "exit":  # what a process's end costs beside varies by more than that

@@ -45,6 +45,7 @@ def test_interrupts_beside_pollers_have_a_budget_and_are_all_handled() -> None:
             found = lab.call("pollers:beside_a_client", path=lab.nodes[key] + "c0")
             assert found["requests"] > 0
             assert found["interrupts"] > 0
+            assert found["returns"] > 0
             assert found["unhandled"] == 0
             assert found["most"] <= 2 * (8 + 2)  # two looks at what can be with the engine
         assert set(lab.looks().values()) == {0}

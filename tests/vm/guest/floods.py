@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import mmap
 import os
-import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,11 +20,8 @@ from pciedma_lab.guest import buffers, io_uring
 from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context, request
 
 #: In this time all that a process left ends, without anybody who looks whether it has.
-_UNTIL_ENDED_S = 2
+_UNTIL_ENDED_S = 0.5
 _AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
-_SLEEPS = re.compile(r"\.(?:idle|iowait)_sleeptime *: (\d+) nsecs")
-#: Of a processor: the time for which tasks have run on it, in nanoseconds.
-_TASKS_RAN = re.compile(r"^cpu\d+ (?:\d+ ){6}(\d+) ", re.MULTILINE)
 _CGROUPS = Path("/sys/fs/cgroup")
 #: More places in memory than requests that are served at a time, in cache lines of their own: DMA_API_DEBUG takes two
 #: mappings of one line for a mistake.
@@ -95,33 +93,6 @@ def _stat(path: str, name: str) -> int:
     return int(Path("/sys/class/pciedma", Path(path).name, name).read_text())
 
 
-def _idle_ns() -> int:
-    return sum(map(int, _SLEEPS.findall(Path("/proc/timer_list").read_text())))
-
-
-def _tasks_ran_ns() -> int:
-    time.sleep(0.01)  # what this task has run counts when it sleeps
-    return sum(map(int, _TASKS_RAN.findall(Path("/proc/schedstat").read_text())))
-
-
-class _Busy:
-    """What a machine of one processor whose clock counts instructions has executed.
-
-    *ns* is all of it, the time that it was not idle; *tasks_ns* is without the interrupts that came while it was.
-    """
-
-    def __enter__(self) -> _Busy:
-        self._tasks_ran = _tasks_ran_ns()
-        self._idle = _idle_ns()
-        self._start = time.monotonic_ns()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        elapsed = time.monotonic_ns() - self._start
-        self.ns = elapsed - (_idle_ns() - self._idle)
-        self.tasks_ns = _tasks_ran_ns() - self._tasks_ran
-
-
 def forked(function: Callable[[], object]) -> int:
     """Run a function in a child, which ends with 0 unless it raises; returns the child's process id."""
     child = os.fork()
@@ -132,6 +103,45 @@ def forked(function: Callable[[], object]) -> int:
         finally:
             os._exit(1)
     return child
+
+
+class _Spinner:
+    """A process that has the processor whenever nobody else wants it, and counts in shared memory how long it had it.
+
+    So a machine of one processor whose clock counts instructions is never idle: what it executes is all that passes
+    but for what the spinner does, whatever the kernel says of the time that it was idle.
+    """
+
+    #: inc qword [rdi]; jmp to it: two instructions a turn
+    _TURN = bytes.fromhex("48ff07 ebfb")
+    _TURN_NS = 2
+
+    def __init__(self) -> None:
+        self._turns = mmap.mmap(-1, mmap.PAGESIZE)
+        self._count = ctypes.c_uint64.from_buffer(self._turns)
+        self._child = forked(self._spin)
+        while not self._count.value:
+            time.sleep(0.001)
+
+    def _spin(self) -> None:
+        code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        code.write(self._TURN)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        spin = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+        spin(ctypes.addressof(self._count))
+
+    def __enter__(self) -> _Spinner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+
+    def executed_ns(self, function: Callable[[], object]) -> int:
+        """Return what the machine executes meanwhile."""
+        spun, start = self._count.value, time.monotonic_ns()
+        function()
+        return time.monotonic_ns() - start - (self._count.value - spun) * self._TURN_NS
 
 
 def _quiet(path: str) -> None:
@@ -146,7 +156,7 @@ def _quiet(path: str) -> None:
 
 
 def _exits(path: str, way: str, direction: str, count: int, length: int) -> Callable[[], None]:
-    """Have another process submit the requests; returns what lets it exit, and waits until all must have ended."""
+    """Have another process submit the requests; returns what lets it exit, and waits until all have ended."""
     (ready, say_ready), (go, say_go) = os.pipe(), os.pipe()
 
     def child() -> None:
@@ -174,28 +184,24 @@ def _exits(path: str, way: str, direction: str, count: int, length: int) -> Call
 
 
 def instructions(path: str, way: str, direction: str, count: int, length: int, end: str) -> int:
-    """Return what it costs the machine to end *count* queued requests: "destroy", "cancel", "exit".
+    """Return what it costs the machine to end *count* queued requests: "destroy", "cancel", "exit"."""
+    with _Spinner() as spinner:
+        if end == "exit":
+            executed = spinner.executed_ns(_exits(path, way, direction, count, length))
+        else:
+            with pciedma.Channel(path) as channel:
+                channel.timeout_s = 55
+                flood = Flood(channel, way, direction, count, length)
+                flood.submit()
 
-    Of an exit, what its tasks execute: how many interrupts come while it waits for the card is another matter.
-    """
-    if end == "exit":
-        let_go = _exits(path, way, direction, count, length)
-        with _Busy() as busy:
-            let_go()
+                def finish() -> None:
+                    if end == "cancel":
+                        channel.cancel()
+                    flood.end()
+
+                executed = spinner.executed_ns(finish)
         _quiet(path)
-        return busy.tasks_ns
-    with pciedma.Channel(path) as channel:
-        channel.timeout_s = 55
-        flood = Flood(channel, way, direction, count, length)
-        flood.submit()
-        with _Busy() as busy:
-            if end == "cancel":
-                channel.cancel()
-            flood.end()
-            if way == "io_uring":
-                time.sleep(1)
-    _quiet(path)
-    return busy.ns
+        return executed
 
 
 def results(
