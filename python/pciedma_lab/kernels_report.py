@@ -25,7 +25,7 @@ _SOURCES = (
     ":(exclude)python/pciedma/tool", ":(exclude)python/pciedma/__main__.py",
     *(
         f":(exclude)python/pciedma_lab/{name}.py"
-        for name in ("deb_command", "docs_command", "lint_command", "installed", "secure_boot")
+        for name in ("deb_command", "docs_command", "layers", "lint_command", "installed", "secure_boot")
     ),
 )
 

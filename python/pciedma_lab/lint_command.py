@@ -1,4 +1,4 @@
-"""The command ``lint``: the kernel's and Python's style checkers over all sources."""
+"""The command ``lint``: the kernel's and Python's style checkers over all sources, and the check of core's layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from . import cache, chroot, kernels, modules
+from . import cache, chroot, kernels, layers, modules
 from .cache import LabError
 
 _SOURCE_PACKAGE = "linux-source-6.12"
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
         "kernel-doc": _kernel_doc(),
         "sparse and W=1": _modules(),
     }
+    if (chroot.PROJECT / layers.TABLE).exists():
+        results["layers"] = _layers()
     for name, clean in results.items():
         print(f"{name}: {'clean' if clean else 'NOT CLEAN'}")
     return 0 if all(results.values()) else 1
@@ -91,3 +93,21 @@ def _modules() -> bool:
             print(error, file=sys.stderr)
             clean = False
     return clean
+
+
+def _layers() -> bool:
+    """Check core by its table of layers: the sources, and the objects of a build, which lie as its sources do."""
+    faults: list[str] = []
+    try:
+        table = layers.read(chroot.PROJECT)
+        report = layers.report(table)
+        print(report.summary)
+        faults += report.faults
+        modules.build("trixie")
+        symbols = chroot.TOOLS.run([*layers.NM, *layers.objects(table)], cwd=modules.BUILD / "trixie")
+        faults += layers.calls(table, symbols)
+    except LabError as error:
+        faults.append(str(error))
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return not faults
