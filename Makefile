@@ -51,7 +51,7 @@ soak: mmdebstrap ## 1,000,000 messages, 100,000 aborts, 10 GiB of mixed load; 90
 	PCIEDMA_TIME_LIMIT_S=14400 $(PYTEST) tests/vm/test_soak.py
 
 .PHONY: lint
-lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy
+lint: mmdebstrap ## checkpatch, sparse, W=1, ruff, mypy, the layers of core
 	$(LAB) lint
 
 .PHONY: docs

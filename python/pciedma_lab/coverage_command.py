@@ -16,7 +16,7 @@ from .chroot import KERNEL_BUILDER
 from .machine import VERDICT
 
 _BUILT = modules.BUILD / "debug"
-_FILE = re.compile(r"/debug/[^/]+/((?:core|cards)/[^/]+)$")
+_FILE = re.compile(r"/debug/[^/]+/((?:core|cards)/.+)$")
 
 #: By file, by line: how often it ran.
 Lines = dict[str, dict[int, int]]
@@ -61,7 +61,7 @@ def _of_modules(folder: Path) -> Lines:
     """
     sources = _BUILT / folder.name
     objects = []
-    for notes in sorted(sources.glob("c*/*.gcno")):
+    for notes in sorted(sources.glob("c*/**/*.gcno")):
         place = notes.with_suffix(".gcda")
         place.unlink(missing_ok=True)
         data = folder / place.relative_to(sources)

@@ -103,4 +103,8 @@ void xdma_halt(struct pciedma_engine *engine);
 int xdma_idle(struct pciedma_engine *engine);
 void xdma_irq(struct pciedma_engine *engine, bool on);
 
+/* xdma_error.c */
+const char *xdma_error_name(u32 status, bool h2c);
+const char *xdma_error_place(u32 status, bool h2c);
+
 #endif /* PCIEDMA_XDMA_H */

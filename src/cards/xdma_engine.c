@@ -238,40 +238,6 @@ static int report(struct pciedma_engine *engine, u32 count)
 	return done;
 }
 
-static const char *error_name(u32 status, bool h2c)
-{
-	static const char * const pcie[] = {
-		"unsupported request", "completer abort", "parity", "poisoned",
-		"unexpected completion",
-	};
-	static const char * const axi[] = { "decode error", "slave error" };
-	u32 on_pcie = FIELD_GET(STATUS_DESCRIPTOR_ERROR, status);
-	u32 on_axi = FIELD_GET(STATUS_WRITE_ERROR, status);
-
-	if (h2c)
-		on_pcie |= FIELD_GET(STATUS_READ_ERROR, status);
-	else
-		on_axi |= FIELD_GET(STATUS_READ_ERROR, status);
-	if (status & STATUS_MAGIC_STOPPED)
-		return "bad magic in a descriptor";
-	if (status & (STATUS_ALIGN_MISMATCH | STATUS_INVALID_LENGTH))
-		return "alignment or length";
-	if (on_pcie)
-		return pcie[__ffs(on_pcie)];
-	return on_axi && __ffs(on_axi) < ARRAY_SIZE(axi) ? axi[__ffs(on_axi)] : "unknown";
-}
-
-static const char *error_place(u32 status, bool h2c)
-{
-	if (status & STATUS_DESCRIPTOR_ERROR)
-		return "fetching a descriptor";
-	if (status & STATUS_READ_ERROR)
-		return h2c ? "reading host memory" : "reading card memory";
-	if (status & STATUS_WRITE_ERROR)
-		return "writing card memory";
-	return "checking a descriptor";
-}
-
 /*
  * The engine stops at the first descriptor that is not completed. It may still
  * be busy now: what it has done is reported when it reads idle.
@@ -286,7 +252,7 @@ static void engine_error(struct pciedma_engine *engine, u32 status)
 		return;
 	dev_err_ratelimited(to_dev(engine), "%s channel %u: error %s: %s (status 0x%08x, descriptor %u)\n",
 			    h2c ? "H2C" : "C2H", pciedma_engine_desc(engine)->number,
-			    error_place(status, h2c), error_name(status, h2c), status,
+			    xdma_error_place(status, h2c), xdma_error_name(status, h2c), status,
 			    readl(priv->regs + COMPLETED_COUNT));
 	if (priv->state != XDMA_STOPPED)
 		priv->state = XDMA_FAILED;

@@ -6,82 +6,18 @@
 #include <linux/idr.h>
 #include <linux/slab.h>
 
-#include "core.h"
-#include "trace.h"
-#include "windows.h"
+#include "driver.h"
+#include "nodes/channel.h"
+#include "nodes/windows.h"
+#include "trace/trace.h"
 
 static DEFINE_IDA(card_ida);
-
-/**
- * pciedma_card_enter() - pass the gate
- * @card: the card
- *
- * Inside it the PCI function stays, and with it @card->pdev, the registers and
- * the DMA buffers.
- *
- * Context: any.
- * Return: false if the card is being removed.
- */
-bool pciedma_card_enter(struct pciedma_card *card)
-{
-	return percpu_ref_tryget_live(&card->gate);
-}
-
-/**
- * pciedma_card_leave() - leave the gate
- * @card: entered before
- *
- * Context: any.
- */
-void pciedma_card_leave(struct pciedma_card *card)
-{
-	percpu_ref_put(&card->gate);
-}
-
-static void gate_release(struct percpu_ref *gate)
-{
-	complete(&container_of(gate, struct pciedma_card, gate)->gate_closed);
-}
-
-/**
- * pciedma_card_wake() - let everybody who polls a node of the card look again
- * @card: the card
- *
- * Context: process.
- */
-void pciedma_card_wake(struct pciedma_card *card)
-{
-	unsigned int i;
-
-	wake_up_interruptible(&card->poll_wait);
-	for (i = 0; i < card->num_channels; i++)
-		wake_up_interruptible(&card->channels[i]->poll_wait);
-}
-
-/**
- * pciedma_card_next_engine() - iterate over a card's engines
- * @card:  the card
- * @index: where to begin
- *
- * Return: the first engine that has this number or a higher one, or NULL.
- */
-struct pciedma_engine *pciedma_card_next_engine(struct pciedma_card *card, unsigned int index)
-{
-	struct pciedma_channel *channel;
-
-	for (; index < card->num_channels * PCIEDMA_DIRECTIONS; index++) {
-		channel = card->channels[index / PCIEDMA_DIRECTIONS];
-		if (channel->engines[index % PCIEDMA_DIRECTIONS].desc)
-			return &channel->engines[index % PCIEDMA_DIRECTIONS];
-	}
-	return NULL;
-}
 
 static void card_unmap(struct pciedma_card *card)
 {
 	int bar;
 
-	pciedma_windows_unmap(card);
+	pciedma_windows_unmap(pciedma_card_node(card));
 	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
 		if (card->mmio[bar])
 			pci_iounmap(card->pdev, card->mmio[bar]);
@@ -95,13 +31,15 @@ static void card_unmap(struct pciedma_card *card)
 /* Of one that card_init() failed for, too. */
 static void card_free(struct pciedma_card *card)
 {
+	struct pciedma_card_node *node = pciedma_card_node(card);
+
 	percpu_ref_exit(&card->gate);
-	pciedma_windows_free(card);
-	if (!IS_ERR_OR_NULL(card->inode))
-		pciedma_inode_free(card->inode);
+	pciedma_windows_free(node);
+	if (!IS_ERR_OR_NULL(node->inode))
+		pciedma_inode_free(node->inode);
 	kfree(card->config);
 	kfree(card->priv);
-	kfree(card);
+	kfree(node);
 }
 
 static void card_dev_release(struct device *dev)
@@ -111,35 +49,34 @@ static void card_dev_release(struct device *dev)
 
 static int card_init(struct pciedma_card *card)
 {
+	struct pciedma_card_node *node = pciedma_card_node(card);
 	int ret;
 
 	card->priv = kzalloc(card->type->card_priv, GFP_KERNEL);
 	if (!card->priv)
 		return -ENOMEM;
-	card->inode = pciedma_inode_alloc();
-	if (IS_ERR(card->inode))
-		return PTR_ERR(card->inode);
-	ret = pciedma_windows_alloc(card);
-	return ret ?: percpu_ref_init(&card->gate, gate_release, 0, GFP_KERNEL);
+	node->inode = pciedma_inode_alloc();
+	if (IS_ERR(node->inode))
+		return PTR_ERR(node->inode);
+	ret = pciedma_windows_alloc(node);
+	return ret ?: pciedma_gate_init(card);
 }
 
 static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedma_card_type *type)
 {
-	struct pciedma_card *card = kzalloc(sizeof(*card), GFP_KERNEL);
+	struct pciedma_card_node *node = kzalloc(sizeof(*node), GFP_KERNEL);
+	struct pciedma_card *card;
 	int ret;
 
-	if (!card)
+	if (!node)
 		return ERR_PTR(-ENOMEM);
+	card = &node->card;
 	card->pdev = pdev;
 	card->type = type;
-	card->node_ops = &pciedma_windows_ops;
-	init_completion(&card->gate_closed);
-	init_waitqueue_head(&card->poll_wait);
-	spin_lock_init(&card->events_lock);
-	INIT_LIST_HEAD(&card->listeners);
-	mutex_init(&card->reset_lock);
-	mutex_init(&card->recovery_lock);
-	INIT_WORK(&card->recovery, pciedma_recovery_work);
+	card->user_ops = &pciedma_card_node_ops;
+	init_waitqueue_head(&node->poll_wait);
+	pciedma_events_init(&node->events);
+	pciedma_recovery_init(card);
 	ret = card_init(card);
 	if (ret) {
 		card_free(card);
@@ -165,30 +102,27 @@ static int card_set_dma_mask(struct pciedma_card *card)
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
 }
 
-static int card_alloc_transfers(struct pciedma_card *card)
+static int card_alloc_lanes(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 	int ret;
 
 	pciedma_for_each_engine(card, engine) {
-		if (engine->channel->kind == PCIEDMA_KIND_STREAM)
+		if (engine->kind == PCIEDMA_KIND_STREAM)
 			continue;
-		ret = pciedma_transfers_alloc(engine);
+		ret = pciedma_lane_alloc(pciedma_lane_of(engine));
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-static void card_free_transfers(struct pciedma_card *card)
+static void card_free_lanes(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 
-	pciedma_for_each_engine(card, engine) {
-		pciedma_taker_destroy(engine);
-		cancel_delayed_work_sync(&engine->watch);
-		pciedma_transfers_free(engine);
-	}
+	pciedma_for_each_engine(card, engine)
+		pciedma_lane_free(pciedma_lane_of(engine));
 }
 
 static void card_run(struct pciedma_card *card)
@@ -203,30 +137,35 @@ static void card_run(struct pciedma_card *card)
 
 static void card_put_nodes(struct pciedma_card *card)
 {
-	pciedma_windows_put(card);
-	while (card->num_channels)
-		put_device(&card->channels[--card->num_channels]->dev);
+	struct pciedma_card_node *node = pciedma_card_node(card);
+
+	pciedma_windows_put(node);
+	memset(card->engines, 0, sizeof(card->engines));
+	while (node->num_channels)
+		put_device(&node->channels[--node->num_channels]->dev);
 }
 
 static int card_register_nodes(struct pciedma_card *card)
 {
+	struct pciedma_card_node *node = pciedma_card_node(card);
 	unsigned int i;
 	int ret;
 
-	ret = pciedma_card_register(card);
-	for (i = 0; !ret && i < card->num_channels; i++)
-		ret = pciedma_channel_register(card->channels[i]);
-	return ret ?: pciedma_windows_register(card);
+	ret = pciedma_card_register(node);
+	for (i = 0; !ret && i < node->num_channels; i++)
+		ret = pciedma_channel_register(node->channels[i]);
+	return ret ?: pciedma_windows_register(node);
 }
 
 static void card_unregister_nodes(struct pciedma_card *card)
 {
+	struct pciedma_card_node *node = pciedma_card_node(card);
 	unsigned int i;
 
-	pciedma_windows_unregister(card);
-	for (i = 0; i < card->num_channels; i++)
-		pciedma_node_remove(&card->channels[i]->cdev, &card->channels[i]->dev);
-	pciedma_node_remove(&card->cdev, &card->dev);
+	pciedma_windows_unregister(node);
+	for (i = 0; i < node->num_channels; i++)
+		pciedma_node_remove(&node->channels[i]->cdev, &node->channels[i]->dev);
+	pciedma_node_remove(&node->cdev, &card->dev);
 }
 
 /* Event lines stay armed, and without messages the card may use its pin, which nobody serves. */
@@ -241,7 +180,7 @@ static void card_exit(struct pciedma_card *card)
 {
 	struct pciedma_engine *engine;
 
-	if (!card->type->ops.exit || card->lost || card->frozen)
+	if (!card->type->ops.exit || card->lost || card->recovery.frozen)
 		return;
 	pciedma_for_each_engine(card, engine)
 		if (engine->unproven)
@@ -253,17 +192,17 @@ static void card_exit(struct pciedma_card *card)
 static void card_take_down(struct pciedma_card *card)
 {
 	WRITE_ONCE(card->removed, true);
-	percpu_ref_kill(&card->gate);
-	card->node_ops->gone(card);
+	pciedma_gate_close(card);
+	card->user_ops->gone(card);
 	pciedma_card_shut_down(card);
-	pciedma_card_wake(card);
+	card->user_ops->wake(card);
 	card_unregister_nodes(card);
 	wait_for_completion(&card->gate_closed);
 	pciedma_irq_free(card);
 	card_free_vectors(card);
-	cancel_work_sync(&card->recovery);
+	cancel_work_sync(&card->recovery.work);
 	card_exit(card);
-	card_free_transfers(card);
+	card_free_lanes(card);
 }
 
 /* Everything between an identified card and one that works. */
@@ -273,7 +212,7 @@ static int card_bring_up(struct pciedma_card *card)
 
 	ret = card_set_dma_mask(card);
 	if (!ret)
-		ret = card_alloc_transfers(card);
+		ret = card_alloc_lanes(card);
 	if (!ret)
 		ret = pciedma_irq_alloc(card);
 	if (ret)
@@ -305,7 +244,7 @@ err_master:
 err_vectors:
 	card_free_vectors(card);
 err_transfers:
-	card_free_transfers(card);
+	card_free_lanes(card);
 	return ret;
 }
 
@@ -356,7 +295,7 @@ err_index:
 	ida_free(&card_ida, card->index);
 err_put:
 	if (!card->removed) {
-		percpu_ref_kill(&card->gate);
+		pciedma_gate_close(card);
 		wait_for_completion(&card->gate_closed);
 	}
 	put_device(&card->dev);
@@ -375,7 +314,7 @@ void pciedma_card_remove(struct pciedma_card *card)
 {
 	struct pci_dev *pdev = card->pdev;
 
-	trace_pciedma_gone(card);
+	trace_pciedma_gone(card->index);
 	card_take_down(card);
 	card_unmap(card);
 	pci_set_drvdata(pdev, NULL);

@@ -1,70 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The core module: the class, the minor numbers, and registration of back ends.
+ * The core module, and registration of back ends.
  */
 #include <linux/ctype.h>
-#include <linux/fs.h>
-#include <linux/idr.h>
 #include <linux/slab.h>
 
-#include "core.h"
-
-#define MINORS	256
-
-static dev_t first_devt;
-static DEFINE_IDA(minor_ida);
-
-static struct class pciedma_class = {
-	.name = "pciedma",
-};
-
-struct workqueue_struct *pciedma_workqueue;
-
-/**
- * pciedma_node_add() - make the node of a card or a channel
- * @cdev: embedded beside @dev
- * @dev:  initialized, named
- * @fops: what the node does
- *
- * Context: process.
- * Return: 0 or an errno.
- */
-int pciedma_node_add(struct cdev *cdev, struct device *dev, const struct file_operations *fops)
-{
-	int minor = ida_alloc_max(&minor_ida, MINORS - 1, GFP_KERNEL);
-	int ret;
-
-	if (minor < 0)
-		return minor;
-	dev->class = &pciedma_class;
-	dev->devt = MKDEV(MAJOR(first_devt), minor);
-	cdev_init(cdev, fops);
-	cdev->owner = THIS_MODULE;
-	ret = cdev_device_add(cdev, dev);
-	if (ret) {
-		dev->devt = 0;
-		ida_free(&minor_ida, minor);
-	}
-	return ret;
-}
-
-/**
- * pciedma_node_remove() - remove a node, if it was made; open files stay
- * @cdev: the node
- * @dev:  its device
- *
- * Context: process.
- */
-void pciedma_node_remove(struct cdev *cdev, struct device *dev)
-{
-	int minor = MINOR(dev->devt);
-
-	if (!dev->devt)
-		return;
-	cdev_device_del(cdev, dev);
-	dev->devt = 0;
-	ida_free(&minor_ida, minor);
-}
+#include "driver.h"
+#include "nodes/card_node.h"
 
 static struct pciedma_driver *to_pciedma_driver(struct pci_dev *pdev)
 {
@@ -233,28 +175,17 @@ static int __init pciedma_init(void)
 	pciedma_workqueue = alloc_workqueue("pciedma", WQ_UNBOUND, 0);
 	if (!pciedma_workqueue)
 		return -ENOMEM;
-	ret = alloc_chrdev_region(&first_devt, 0, MINORS, "pciedma");
+	ret = pciedma_nodes_init();
 	if (ret)
-		goto err_workqueue;
-	ret = class_register(&pciedma_class);
-	if (ret)
-		goto err_region;
-	return 0;
-
-err_region:
-	unregister_chrdev_region(first_devt, MINORS);
-err_workqueue:
-	destroy_workqueue(pciedma_workqueue);
+		destroy_workqueue(pciedma_workqueue);
 	return ret;
 }
 module_init(pciedma_init);
 
 static void __exit pciedma_exit(void)
 {
-	class_unregister(&pciedma_class);
-	unregister_chrdev_region(first_devt, MINORS);
+	pciedma_nodes_exit();
 	destroy_workqueue(pciedma_workqueue);
-	ida_destroy(&minor_ida);
 }
 module_exit(pciedma_exit);
 

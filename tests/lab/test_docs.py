@@ -16,7 +16,7 @@ import pytest
 import pciedma
 from pciedma import errors
 from pciedma_lab import __main__ as command_line
-from pciedma_lab import cards
+from pciedma_lab import cards, layers
 from pciedma_lab.registers import Access, Field, Register, bit
 from pciedma_lab.xdma import registers as xdma
 
@@ -127,10 +127,10 @@ def test_warnings_of_the_sources_are_explained() -> None:
         assert f"WARNING: ... {function}" in SPANS
 
 
-@pytest.mark.parametrize("function", ["error_name", "error_place"])
+@pytest.mark.parametrize("function", ["xdma_error_name", "xdma_error_place"])
 def test_words_for_xdma_errors_are_explained(function: str) -> None:
-    text = (PROJECT / "src/cards/xdma_engine.c").read_text()
-    body = re.search(rf"^static const char \*{function}\(.*?^}}", text, re.M | re.S)
+    text = (PROJECT / "src/cards/xdma_error.c").read_text()
+    body = re.search(rf"^const char \*{function}\(.*?^}}", text, re.M | re.S)
     assert body
     for word in literals(body[0].replace('",', '" ,')):
         assert word in SPANS
@@ -252,3 +252,39 @@ def test_errors_of_the_binding_are_exported_and_documented() -> None:
 @pytest.mark.parametrize("name", [name for name in pciedma.__all__ if not name.endswith("Error")])
 def test_public_name_of_the_binding_is_documented(name: str) -> None:
     assert re.search(rf"^\.\. auto\w+:: pciedma\.{name}$", (DOCS / "python.md").read_text(), re.M)
+
+
+def picture_of_the_driver() -> dict[str, set[str]]:
+    """Return the layers of the page's picture, the highest first, and the files that it names in each."""
+    picture = (DOCS / "driver.md").read_text().split("## Layers")[1].split("Where does something new belong?")[0]
+    found: dict[str, set[str]] = {}
+    for line in re.findall(r"^    (\S.*)$", picture, re.M):
+        name, files = re.match(r"(\w+|\|) *((?:[\w.]+,? )*)", line + " ").groups()  # type: ignore[union-attr]
+        layer = list(found)[-1] if name == "|" else name
+        if not re.match(r"\| +(?:implements|calls) ", line):
+            found.setdefault(layer, set()).update(word.removesuffix(".c") for word in re.findall(r"[\w.]+", files))
+    return found
+
+
+def test_page_about_the_driver_has_the_layers_of_the_table() -> None:
+    table = layers.read(PROJECT)
+    assert [table.name(level) for level in reversed(range(len(table.folders)))] == list(picture_of_the_driver())
+
+
+def test_page_about_the_driver_names_the_files_of_each_layer() -> None:
+    table = layers.read(PROJECT)
+    for layer, named in picture_of_the_driver().items():
+        folder = next(name for level, name in enumerate(table.folders) if table.name(level) == layer)
+        files = {path.stem for path in (PROJECT / layers.CORE / folder).glob("*.c")}
+        assert named
+        assert {name for name in named if not any(file.startswith(name) for file in files)} == set(), layer
+
+
+def test_page_about_the_driver_names_what_there_is() -> None:
+    page = (DOCS / "driver.md").read_text()
+    source = "".join(path.read_text() for path in (PROJECT / "src").rglob("*.[ch]"))
+    names = re.findall(r"`(\w+)\(\)`", page) + re.findall(r"struct (pciedma_\w+)", page)
+    assert len(names) > 20
+    assert [name for name in names if not re.search(rf"\b{name}\b", source)] == []
+    there = {path.name for path in (PROJECT / "src").rglob("*.[ch]")}
+    assert set(re.findall(r"\b\w+\.[ch]\b", page)) <= there

@@ -61,14 +61,14 @@ def test_coverage_sums_documents_and_leaves_headers_out() -> None:
     def document(*counts: int) -> str:
         lines = [{"line_number": n, "count": count} for n, count in enumerate(counts, 1)]
         return json.dumps({"files": [
-            {"file": "/somewhere/build/debug/src/core/engine.c", "lines": lines},
+            {"file": "/somewhere/build/debug/src/core/engine/engine.c", "lines": lines},
             {"file": "include/linux/list.h", "lines": lines},
             {"file": "/somewhere/build/debug/src-loop-0/cards/loop.c", "lines": lines},
         ]})
 
     other = document(2, 3, 0).replace("/src/", "/checked-loop-0/")
     lines = coverage_command.merged([document(1, 0, 0), other])
-    assert lines == {"core/engine.c": {1: 3, 2: 3, 3: 0}}
+    assert lines == {"core/engine/engine.c": {1: 3, 2: 3, 3: 0}}
     assert coverage_command.table(lines)[-1].split() == ["all", "2", "of", "3", "lines", "66.7", "%"]
     line = coverage_command.closing_line(lines, 4, 0, 99)
     assert line == "the debug kernel: 99 tests passed; 4 machines, 0 reports; 66.7 % of the driver's lines ran"
@@ -92,17 +92,18 @@ def test_counts_are_read_beside_what_the_compiler_left_in_the_same_folder(
     def run(self: Chroot, argv: list[str], cwd: Path) -> str:
         counts = [int((cwd / name).with_suffix(".gcda").read_text()) for name in argv[3:]]
         lines = [{"line_number": 1, "count": sum(counts)}]
-        return json.dumps({"files": [{"file": f"{cwd}/core/engine.c", "lines": lines}]})
+        return json.dumps({"files": [{"file": f"{cwd}/core/engine/engine.c", "lines": lines}]})
 
     results = tmp_path / "results/gcda"
     for folder, count in (("src", "1"), ("src-loop-0", "10")):
-        for path in (tmp_path / "debug" / folder / "core/engine.gcno", results / folder / "core/engine.gcda"):
+        engine = Path(folder, "core/engine/engine")
+        for path in (tmp_path / "debug" / f"{engine}.gcno", results / f"{engine}.gcda"):
             path.parent.mkdir(parents=True)
             path.write_text(count)
     (results / "of-modules-that-are-gone/core").mkdir(parents=True)
     monkeypatch.setattr(coverage_command, "_BUILT", tmp_path / "debug")
     monkeypatch.setattr(Chroot, "run", run)
-    assert coverage_command.collect([results, tmp_path / "no-module-loaded"]) == {"core/engine.c": {1: 11}}
+    assert coverage_command.collect([results, tmp_path / "no-module-loaded"]) == {"core/engine/engine.c": {1: 11}}
 
 
 def test_machine_that_was_not_judged_counts_as_a_report(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Memory that hardware may be told of. It knows no request, no queue and no engine: only who
+ * holds it, the device that it is mapped for, and how to give it back.
+ *
+ * Life times: whoever made it holds a reference, and the hardware holds one from the start of
+ * the first segment in it until the engine is proven to have left it. Quarantine is a reference
+ * of the hardware's that is not dropped. The last put unmaps and gives back.
+ */
+#ifndef PCIEDMA_MEM_H
+#define PCIEDMA_MEM_H
+
+#include <linux/dma-direction.h>
+#include <linux/refcount.h>
+#include <linux/scatterlist.h>
+#include <linux/sizes.h>
+#include <linux/uio.h>
+
+struct device;
+struct pciedma_mem;
+
+/* Most user memory of one piece, and the pages that it can lie in. */
+#define PCIEDMA_USER_MEM_SIZE	SZ_2M
+#define PCIEDMA_USER_MEM_PAGES	(PCIEDMA_USER_MEM_SIZE / PAGE_SIZE + 1)
+
+/**
+ * struct pciedma_mem_ops - what a kind of memory does
+ * @release: the last reference was dropped; if not @may_sleep, from any context
+ */
+struct pciedma_mem_ops {
+	void (*release)(struct pciedma_mem *mem, bool may_sleep);
+};
+
+/**
+ * struct pciedma_mem - memory that is mapped for a device
+ * @ops:       what it does
+ * @refs:      who holds it
+ * @dev:       the device
+ * @direction: which way data goes
+ * @table:     where it lies, for the processor and for the device
+ */
+struct pciedma_mem {
+	const struct pciedma_mem_ops *ops;
+	refcount_t refs;
+	struct device *dev;
+	enum dma_data_direction direction;
+	struct sg_table table;
+};
+
+/**
+ * struct pciedma_mem_limits - what an engine, its bus and the machine ask of user memory
+ * @dev:          the device that memory is mapped for
+ * @alignment:    bytes to which it must be aligned
+ * @max_entry:    most bytes of an entry in its table
+ * @segment_mask: what of an address may differ within one
+ */
+struct pciedma_mem_limits {
+	struct device *dev;
+	u32 alignment;
+	u32 max_entry;
+	unsigned long segment_mask;
+};
+
+/**
+ * struct pciedma_stage - memory of core's own, that user's data is copied to or from
+ * @mem:    itself
+ * @buffer: as the processor sees it
+ * @dma:    as the device sees it
+ * @size:   bytes
+ * @entry:  the only one of its table
+ */
+struct pciedma_stage {
+	struct pciedma_mem mem;
+	void *buffer;
+	dma_addr_t dma;
+	size_t size;
+	struct scatterlist entry;
+};
+
+/**
+ * struct pciedma_user_mem - user's pages
+ * @mem:        itself
+ * @pages:      room for PCIEDMA_USER_MEM_PAGES
+ * @entries:    room for as many entries of its table
+ * @num_pages:  how many it has
+ * @pinned:     they were pinned by us
+ * @accounted:  they count against the limit of locked memory
+ * @referenced: they were not pinned, but are kept by us in quarantine
+ * @synced:     their owner has them back although they are mapped
+ */
+struct pciedma_user_mem {
+	struct pciedma_mem mem;
+	struct page **pages;
+	struct scatterlist *entries;
+	unsigned int num_pages;
+	bool pinned;
+	bool accounted;
+	bool referenced;
+	bool synced;
+};
+
+/* mem.c */
+void pciedma_mem_init(struct pciedma_mem *mem, const struct pciedma_mem_ops *ops,
+		      struct device *dev, enum dma_data_direction direction);
+void pciedma_mem_get(struct pciedma_mem *mem);
+void pciedma_mem_put(struct pciedma_mem *mem, bool may_sleep);
+int pciedma_stage_alloc(struct pciedma_stage *stage, struct device *dev, size_t size,
+			enum dma_data_direction direction);
+void pciedma_stage_free(struct pciedma_stage *stage);
+void pciedma_stage_use(struct pciedma_stage *stage, const struct pciedma_mem_ops *ops,
+		       size_t length);
+void pciedma_stage_for_device(struct pciedma_stage *stage, size_t length,
+			      enum dma_data_direction direction);
+void pciedma_stage_for_cpu(struct pciedma_stage *stage, size_t length);
+
+/* user_mem.c */
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user);
+void pciedma_user_mem_free(struct pciedma_user_mem *user);
+bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
+			       const struct iov_iter *iter);
+size_t pciedma_user_mem_pieces(const struct iov_iter *iter);
+size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length);
+ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
+			      const struct pciedma_mem_limits *limits, struct iov_iter *iter,
+			      size_t length, bool unbounded);
+int pciedma_user_mem_map(struct pciedma_user_mem *user);
+void pciedma_user_mem_unmap(struct pciedma_user_mem *user);
+void pciedma_user_mem_sync(struct pciedma_user_mem *user);
+void pciedma_user_mem_unpin(struct pciedma_user_mem *user, bool dirty);
+void pciedma_user_mem_unaccount(struct pciedma_user_mem *user);
+void pciedma_user_mem_keep(struct pciedma_user_mem *user);
+void pciedma_user_mem_dirty(struct pciedma_user_mem *user);
+bool pciedma_user_mem_still_dirty(struct pciedma_user_mem *user);
+
+#endif /* PCIEDMA_MEM_H */

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * User's pages as memory that hardware may be told of: pinning them, merging them to long runs,
+ * mapping them, and giving them back.
+ */
+#include <linux/bvec.h>
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include <compat.h>
+
+#include "mem.h"
+
+/**
+ * pciedma_user_mem_alloc() - make room for user's pages
+ * @user: where to put it
+ *
+ * Context: process.
+ * Return: 0 or -ENOMEM; then pciedma_user_mem_free() undoes what was done.
+ */
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user)
+{
+	user->pages = kvmalloc_array(PCIEDMA_USER_MEM_PAGES, sizeof(*user->pages), GFP_KERNEL);
+	user->entries = kvmalloc_array(PCIEDMA_USER_MEM_PAGES, sizeof(*user->entries), GFP_KERNEL);
+	if (!user->pages || !user->entries)
+		return -ENOMEM;
+	sg_init_table(user->entries, PCIEDMA_USER_MEM_PAGES);
+	return 0;
+}
+
+/**
+ * pciedma_user_mem_free() - free that room
+ * @user: it has no pages, or keeps them for ever
+ *
+ * Context: process.
+ */
+void pciedma_user_mem_free(struct pciedma_user_mem *user)
+{
+	kvfree(user->pages);
+	kvfree(user->entries);
+	user->pages = NULL;
+	user->entries = NULL;
+}
+
+/**
+ * pciedma_user_mem_possible() - whether memory can be used as it is
+ * @limits: what the engine asks of it
+ * @iter:   the memory
+ *
+ * Return: true if so.
+ */
+bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
+			       const struct iov_iter *iter)
+{
+	if (!user_backed_iter(iter) && !iov_iter_is_bvec(iter))
+		return false;
+	return limits->alignment == 1 || !(iov_iter_alignment(iter) & (limits->alignment - 1));
+}
+
+/**
+ * pciedma_user_mem_pieces() - in how many pieces the memory of a request lies
+ * @iter: the memory; its iterator may have more behind what the request works on
+ *
+ * Return: their number.
+ */
+size_t pciedma_user_mem_pieces(const struct iov_iter *iter)
+{
+	size_t left = iov_iter_count(iter) + iter->iov_offset;
+	const struct iovec *iov;
+	size_t count = 1;
+
+	if (!iter_is_iovec(iter))
+		return 1;
+	for (iov = iter_iov(iter); iov->iov_len < left; iov++) {
+		left -= iov->iov_len;
+		count++;
+	}
+	return count;
+}
+
+/* A contiguous piece of an iov_iter: of user's addresses, or of pages. */
+struct piece {
+	unsigned long address;
+	struct page *page;
+	size_t length;
+};
+
+static void piece_of_iovec(const struct iov_iter *iter, struct piece *piece)
+{
+	const struct iovec *iov = iter_iov(iter);
+	size_t skip = iter->iov_offset;
+
+	while (iov->iov_len == skip) {
+		iov++;
+		skip = 0;
+	}
+	piece->address = (unsigned long)iov->iov_base + skip;
+	piece->length = iov->iov_len - skip;
+}
+
+static void piece_of_bvec(const struct iov_iter *iter, struct piece *piece)
+{
+	const struct bio_vec *bvec = iter->bvec;
+	size_t skip = iter->iov_offset;
+
+	while (bvec->bv_len == skip) {
+		bvec++;
+		skip = 0;
+	}
+	skip += bvec->bv_offset;
+	piece->page = bvec->bv_page + (skip >> PAGE_SHIFT);
+	piece->address = offset_in_page(skip);
+	piece->length = bvec->bv_len + bvec->bv_offset - skip;
+}
+
+/* The first piece of an iterator that is not empty. */
+static struct piece piece_first(const struct iov_iter *iter)
+{
+	struct piece piece = { .length = iov_iter_count(iter) };
+
+	if (iov_iter_is_bvec(iter))
+		piece_of_bvec(iter, &piece);
+	else if (iter_is_ubuf(iter))
+		piece.address = (unsigned long)iter->ubuf + iter->iov_offset;
+	else
+		piece_of_iovec(iter, &piece);
+	piece.length = min(piece.length, iov_iter_count(iter));
+	return piece;
+}
+
+/**
+ * pciedma_user_mem_cut() - how much of a request's memory is for one piece
+ * @iter:   what is left of it
+ * @length: its bytes, not 0
+ *
+ * The cut after it comes where a huge page can begin.
+ *
+ * Return: bytes.
+ */
+size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length)
+{
+	struct piece piece;
+
+	if (length <= PCIEDMA_USER_MEM_SIZE)
+		return length;
+	piece = piece_first(iter);
+	return PCIEDMA_USER_MEM_SIZE - (piece.address & (PCIEDMA_USER_MEM_SIZE - 1));
+}
+
+static phys_addr_t entry_end(struct scatterlist *entry)
+{
+	return sg_phys(entry) + entry->length;
+}
+
+/* Addresses that the engine may count through: what lies beyond needs an entry of its own. */
+static bool entry_may_reach(const struct pciedma_mem_limits *limits, struct scatterlist *entry,
+			    phys_addr_t last)
+{
+	return !((sg_phys(entry) ^ last) & ~(phys_addr_t)limits->segment_mask);
+}
+
+/* Add bytes of one page, to the entry before if they go on there. */
+static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
+			 struct page *page, size_t offset, size_t length)
+{
+	struct sg_table *table = &user->mem.table;
+	struct scatterlist *last = user->entries + table->orig_nents - 1;
+
+	if (table->orig_nents && entry_end(last) == page_to_phys(page) + offset &&
+	    last->length + length <= limits->max_entry &&
+	    entry_may_reach(limits, last, entry_end(last) + length - 1)) {
+		last->length += length;
+		return;
+	}
+	sg_set_page(user->entries + table->orig_nents++, page, length, offset);
+}
+
+static int user_mem_account(struct pciedma_user_mem *user, unsigned long pages)
+{
+	int ret = account_locked_vm(current->mm, pages, true);
+
+	if (!ret)
+		user->accounted = true;
+	return ret;
+}
+
+/* Kernels differ in how they say that pages are there, and are not to be pinned. */
+static int pin_error(int error)
+{
+	return error == -EEXIST || error == -EOPNOTSUPP || !error ? -EFAULT : error;
+}
+
+/* Pin pages of a piece; returns how many there are behind those it had. */
+static int user_mem_pin(struct pciedma_user_mem *user, const struct piece *piece, size_t length,
+			bool unbounded)
+{
+	unsigned int flags = user->mem.direction == DMA_FROM_DEVICE ? FOLL_WRITE : 0;
+	unsigned int room = PCIEDMA_USER_MEM_PAGES - user->num_pages;
+	unsigned int count;
+	int ret;
+
+	count = min_t(size_t, DIV_ROUND_UP(offset_in_page(piece->address) + length, PAGE_SIZE),
+		      room);
+	if (unbounded) {
+		flags |= FOLL_LONGTERM;
+		ret = user_mem_account(user, count);
+		if (ret)
+			return ret;
+	}
+	ret = pin_user_pages_fast(piece->address & PAGE_MASK, count, flags,
+				  user->pages + user->num_pages);
+	if (unbounded && ret < (int)count)
+		account_locked_vm(current->mm, count - max(ret, 0), false);
+	return ret > 0 ? ret : pin_error(ret);
+}
+
+/* The pages of a kernel's own vector: somebody else keeps them for the request. */
+static int user_mem_take_pages(struct pciedma_user_mem *user, const struct piece *piece,
+			       size_t length)
+{
+	unsigned int room = PCIEDMA_USER_MEM_PAGES - user->num_pages;
+	int count, i;
+
+	count = min_t(size_t, DIV_ROUND_UP(piece->address + length, PAGE_SIZE), room);
+	for (i = 0; i < count; i++)
+		user->pages[user->num_pages + i] = piece->page + i;
+	return count;
+}
+
+/* Returns the bytes of a piece that it has now, or an errno. */
+static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
+				  const struct pciedma_mem_limits *limits,
+				  const struct piece *piece, size_t length, bool unbounded)
+{
+	size_t offset = offset_in_page(piece->address);
+	size_t done = 0;
+	size_t part;
+	int count;
+
+	count = piece->page ? user_mem_take_pages(user, piece, length) :
+			      user_mem_pin(user, piece, length, unbounded);
+	if (count < 0)
+		return count;
+	while (count--) {
+		part = min_t(size_t, PAGE_SIZE - offset, length - done);
+		user_mem_add(user, limits, user->pages[user->num_pages++], offset, part);
+		done += part;
+		offset = 0;
+	}
+	return done;
+}
+
+/**
+ * pciedma_user_mem_fill() - have user's pages
+ * @user:      where to put them; its memory initialized
+ * @limits:    what the engine asks of them
+ * @iter:      the memory; is advanced
+ * @length:    bytes wanted, at most what @iter has
+ * @unbounded: it may be held for ever: count its pages against the limit of locked memory
+ *
+ * Context: process; faults pages in.
+ * Return: bytes that it has, fewer if it is full or the memory behind them cannot be pinned;
+ * -EFAULT if none can: it is not there, or can only be copied; -ENOMEM beyond the limit.
+ */
+ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
+			      const struct pciedma_mem_limits *limits, struct iov_iter *iter,
+			      size_t length, bool unbounded)
+{
+	struct piece piece;
+	size_t done = 0;
+	ssize_t ret = 0;
+	size_t wanted;
+
+	user->synced = false;
+	user->pinned = user_backed_iter(iter);
+	user->num_pages = 0;
+	user->mem.table.sgl = user->entries;
+	user->mem.table.orig_nents = 0;
+	while (done < length && user->num_pages < PCIEDMA_USER_MEM_PAGES) {
+		piece = piece_first(iter);
+		wanted = min(piece.length, length - done);
+		ret = user_mem_add_piece(user, limits, &piece, wanted, unbounded);
+		if (ret < 0)
+			break;
+		done += ret;
+		iov_iter_advance(iter, ret);
+		if (ret < wanted)
+			break;
+	}
+	if (!done)
+		return ret;
+	sg_mark_end(user->entries + user->mem.table.orig_nents - 1);
+	return done;
+}
+
+/**
+ * pciedma_user_mem_map() - map it for its device
+ * @user: filled
+ *
+ * That bounce buffers run out is usual, and no news for the log.
+ *
+ * Context: process.
+ * Return: 0 or an errno; then it goes back with pciedma_user_mem_unpin().
+ */
+int pciedma_user_mem_map(struct pciedma_user_mem *user)
+{
+	return dma_map_sgtable(user->mem.dev, &user->mem.table, user->mem.direction,
+			       DMA_ATTR_NO_WARN);
+}
+
+/**
+ * pciedma_user_mem_unmap() - the device is done with it
+ * @user: mapped, held by nobody
+ *
+ * What its owner has got back with an error must not change any more.
+ *
+ * Context: any.
+ */
+void pciedma_user_mem_unmap(struct pciedma_user_mem *user)
+{
+	dma_unmap_sgtable(user->mem.dev, &user->mem.table, user->mem.direction,
+			  user->synced ? DMA_ATTR_SKIP_CPU_SYNC : 0);
+}
+
+/**
+ * pciedma_user_mem_sync() - let the processor see what has arrived, although it stays mapped
+ * @user: its owner leaves it to the hardware
+ *
+ * Context: any.
+ */
+void pciedma_user_mem_sync(struct pciedma_user_mem *user)
+{
+	if (user->mem.direction == DMA_FROM_DEVICE)
+		dma_sync_sgtable_for_cpu(user->mem.dev, &user->mem.table, DMA_FROM_DEVICE);
+	user->synced = true;
+}
+
+/**
+ * pciedma_user_mem_unpin() - the pages go back
+ * @user:  not mapped
+ * @dirty: they are to be marked as changed: only if the caller may sleep
+ *
+ * Context: any, but see @dirty.
+ */
+void pciedma_user_mem_unpin(struct pciedma_user_mem *user, bool dirty)
+{
+	unsigned int i;
+
+	sg_unmark_end(user->entries + user->mem.table.orig_nents - 1);
+	if (user->pinned && dirty)
+		unpin_user_pages_dirty_lock(user->pages, user->num_pages,
+					    user->mem.direction == DMA_FROM_DEVICE);
+	else if (user->pinned)
+		unpin_user_pages(user->pages, user->num_pages);
+	for (i = 0; user->referenced && i < user->num_pages; i++)
+		put_page(user->pages[i]);
+	user->referenced = false;
+}
+
+/**
+ * pciedma_user_mem_unaccount() - the pages do not count as locked any more
+ * @user: filled by this process
+ *
+ * Context: process.
+ */
+void pciedma_user_mem_unaccount(struct pciedma_user_mem *user)
+{
+	if (user->accounted)
+		account_locked_vm(current->mm, user->num_pages, false);
+	user->accounted = false;
+}
+
+/**
+ * pciedma_user_mem_keep() - hold pages that only their request held
+ * @user: the hardware may use it for ever
+ *
+ * Context: any.
+ */
+void pciedma_user_mem_keep(struct pciedma_user_mem *user)
+{
+	unsigned int i;
+
+	if (user->pinned)
+		return;
+	for (i = 0; i < user->num_pages; i++)
+		get_page(user->pages[i]);
+	user->referenced = true;
+}
+
+static bool user_mem_gets_dirty(const struct pciedma_user_mem *user)
+{
+	return user->pinned && user->mem.direction == DMA_FROM_DEVICE;
+}
+
+/**
+ * pciedma_user_mem_dirty() - mark pages as changed before the device changes them
+ * @user: filled
+ *
+ * So that the end of the request need not sleep, as long as they stay so.
+ *
+ * Context: process.
+ */
+void pciedma_user_mem_dirty(struct pciedma_user_mem *user)
+{
+	unsigned int i;
+
+	if (!user_mem_gets_dirty(user))
+		return;
+	for (i = 0; i < user->num_pages; i++)
+		if (!PageDirty(user->pages[i]))
+			set_page_dirty_lock(user->pages[i]);
+}
+
+/**
+ * pciedma_user_mem_still_dirty() - whether the pages' mark has stayed
+ * @user: marked before
+ *
+ * Context: any.
+ * Return: false if they must be marked again, which sleeps.
+ */
+bool pciedma_user_mem_still_dirty(struct pciedma_user_mem *user)
+{
+	unsigned int i;
+
+	if (!user_mem_gets_dirty(user))
+		return true;
+	for (i = 0; i < user->num_pages; i++)
+		if (!PageDirty(user->pages[i]))
+			return false;
+	return true;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reads and writes of the data nodes.
+ */
+#include <linux/freezer.h>
+#include <linux/fs.h>
+
+#include <compat.h>
+
+#include "channel.h"
+
+/* How much of a call may move. Returns bytes, 0 at the end of the memory, or an errno. */
+static ssize_t transfer_limit(const struct pciedma_channel *channel,
+			      const struct pciedma_request *request, u64 position, size_t count)
+{
+	const struct pciedma_engine_desc *desc = request->engine->desc;
+	size_t left;
+	u32 rest;
+
+	if (count % max(desc->length_granularity, 1U))
+		return -EINVAL;
+	if (channel->kind == PCIEDMA_KIND_MESSAGE) {
+		if (count > desc->max_dma && request->direction == PCIEDMA_H2C)
+			return -EMSGSIZE;
+		return min_t(size_t, count, desc->max_dma);
+	}
+	div_u64_rem(position, max(desc->address_alignment, 1U), &rest);
+	if (rest)
+		return -EINVAL;
+	if (position < channel->size && channel->size - position >= count)
+		return count;
+	left = position < channel->size ? channel->size - position : 0;
+	left -= left % max(desc->length_granularity, 1U);
+	if (left)
+		return left;
+	return request->direction == PCIEDMA_C2H ? 0 : -ENOSPC;
+}
+
+/* io_uring's first attempt always says IOCB_NOWAIT. */
+static bool asks_for_nowait(struct kiocb *iocb)
+{
+	return (iocb->ki_flags & IOCB_NOWAIT) &&
+	       (is_sync_kiocb(iocb) || (iocb->ki_flags & IOCB_AIO_RW));
+}
+
+static bool lane_is_ready(struct pciedma_lane *lane)
+{
+	guard(spinlock_irqsave)(&lane->engine.lock);
+	return pciedma_queue_ready(&lane->queue);
+}
+
+static void request_init(struct pciedma_request *request, struct kiocb *iocb,
+			 struct pciedma_channel_file *cf)
+{
+	request->engine = &request->lane->engine;
+	request->waiter.file = cf;
+	request->open_file = cf;
+	request->backlog = pciedma_file_backlog(cf, request->lane);
+	request->files = current->files;
+	request->cancels = &cf->cancels;
+	request->cancels_seen = atomic_read(&cf->cancels);
+	scoped_guard(spinlock, &cf->lock) {
+		request->mode = iocb->ki_flags & IOCB_HIPRI ? PCIEDMA_WAIT_POLL : cf->mode;
+		request->timeout = cf->timeout_ns;
+	}
+	request->nonblock = !request->timeout || (iocb->ki_filp->f_flags & O_NONBLOCK) ||
+			    asks_for_nowait(iocb);
+	if (!request->timeout)
+		request->timeout = pciedma_engine_drain_bound_ns(request->engine);
+}
+
+/* The kernel cancels one request, which is alive as long as this runs. */
+static int channel_cancel_iocb(struct kiocb *iocb)
+{
+	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
+	enum pciedma_direction direction = iocb->ki_flags & IOCB_WRITE ? PCIEDMA_H2C : PCIEDMA_C2H;
+
+	pciedma_async_cancel_iocb(cf->channel->by_direction[direction], iocb);
+	return 0;
+}
+
+static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
+				struct iov_iter *iter)
+{
+	ssize_t ret;
+
+	pciedma_async_begin(iocb, channel_cancel_iocb);
+	ret = pciedma_async_submit(request, iocb, iter, false);
+	if (ret == -EAGAIN && (!request->nonblock || lane_is_ready(request->lane)))
+		ret = pciedma_postpone(request, iocb, iter);
+	return ret;
+}
+
+/*
+ * Pages of the kernel's own, such as splice() reads into, have been anybody's. If
+ * the card writes less than it says, user space must not see that.
+ */
+static void iter_clear(const struct iov_iter *iter)
+{
+	struct iov_iter rest = *iter;
+
+	iov_iter_zero(iov_iter_count(iter), &rest);
+}
+
+/* If the thread is to be frozen before all has moved, @freezes: then what is left has not begun. */
+static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
+			  enum pciedma_direction direction, bool *freezes)
+{
+	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
+	bool memory = cf->channel->kind == PCIEDMA_KIND_MEMORY;
+	struct pciedma_request request = {
+		.lane = cf->channel->by_direction[direction],
+		.direction = direction,
+	};
+	u64 address = memory ? iocb->ki_pos : 0;
+	ssize_t ret;
+
+	if (!iov_iter_count(iter))
+		return 0;
+	/* There is no place behind all that others have written. */
+	if (memory && direction == PCIEDMA_H2C && (iocb->ki_flags & IOCB_APPEND))
+		return -EOPNOTSUPP;
+	request_init(&request, iocb, cf);
+	ret = transfer_limit(cf->channel, &request, address, iov_iter_count(iter));
+	if (ret <= 0)
+		return ret;
+	iov_iter_truncate(iter, ret);
+	if (is_sync_kiocb(iocb) && direction == PCIEDMA_C2H && iov_iter_is_bvec(iter))
+		iter_clear(iter);
+	if (is_sync_kiocb(iocb))
+		ret = pciedma_sync_run(&request, iter, address);
+	else
+		ret = channel_async_rw(&request, iocb, iter);
+	if (ret > 0 && memory)
+		iocb->ki_pos += ret;
+	*freezes = request.freezes;
+	return ret == -EINTR ? -ERESTARTSYS : ret;
+}
+
+static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
+				enum pciedma_direction direction)
+{
+	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
+	struct pciedma_channel *channel = cf->channel;
+	ssize_t done = 0;
+	bool freezes;
+	ssize_t ret;
+
+	for (;;) {
+		freezes = false;
+		if (!pciedma_channel_enter(channel)) {
+			ret = -ENODEV;
+			break;
+		}
+		ret = channel_rw(iocb, iter, direction, &freezes);
+		if (ret == -EIOCBQUEUED)
+			return ret;
+		pciedma_channel_leave(channel);
+		if (ret > 0)
+			done += ret;
+		if (!freezes)
+			break;
+		try_to_freeze();
+	}
+	return done ?: ret;
+}
+
+/**
+ * pciedma_channel_read_iter() - move data from the card
+ * @iocb: the kernel's request
+ * @to:   where to
+ *
+ * Context: process.
+ * Return: bytes, -EIOCBQUEUED or an errno.
+ */
+ssize_t pciedma_channel_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	return channel_gated_rw(iocb, to, PCIEDMA_C2H);
+}
+
+/**
+ * pciedma_channel_write_iter() - move data to the card
+ * @iocb: the kernel's request
+ * @from: where from
+ *
+ * Context: process.
+ * Return: bytes, -EIOCBQUEUED or an errno.
+ */
+ssize_t pciedma_channel_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	return channel_gated_rw(iocb, from, PCIEDMA_H2C);
+}

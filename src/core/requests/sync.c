@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One synchronous call: cut into transfers, several of which are handed in ahead
+ * so that the engine never waits for the next one to be pinned and mapped.
+ */
+#include <linux/sched/signal.h>
+
+#include "request.h"
+
+static size_t copy_wanted(const struct pciedma_request *request, const struct iov_iter *iter)
+{
+	const struct pciedma_engine_desc *desc = request->engine->desc;
+	size_t wanted = min_t(size_t, iov_iter_count(iter), desc->buffer_size);
+
+	if (request->engine->kind == PCIEDMA_KIND_MESSAGE)
+		wanted = min_t(size_t, wanted, desc->max_dma);
+	return wanted;
+}
+
+static bool copy_may_be_cut(const struct pciedma_engine *engine)
+{
+	return engine->kind != PCIEDMA_KIND_MESSAGE &&
+	       engine->desc->length_granularity <= 1;
+}
+
+/*
+ * Memory that is not there is found out before the card is asked: for data that
+ * nobody could take, too. What is copied from is touched once, since it may be a
+ * device's.
+ */
+static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *transfer,
+		     struct iov_iter *iter)
+{
+	bool c2h = request->direction == PCIEDMA_C2H;
+	size_t wanted = copy_wanted(request, iter);
+	size_t length;
+
+	length = c2h ? wanted - fault_in_iov_iter_writeable(iter, wanted) :
+		       copy_from_iter(transfer->stage.buffer, wanted, iter);
+	if (!length || (length < wanted && !copy_may_be_cut(request->engine)))
+		return -EFAULT;
+	pciedma_transfer_stage(transfer, length);
+	if (c2h) {
+		/* If the card writes less than it says, that must not be an earlier caller's. */
+		memset(transfer->stage.buffer, 0, length);
+		transfer->iter = *iter;
+		iov_iter_advance(iter, length);
+	}
+	pciedma_stage_for_device(&transfer->stage, length, c2h ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
+	return 0;
+}
+
+/*
+ * User memory that cannot be pinned may be there all the same: a device's, a
+ * secret, a file's that must not be held for long. So may some that cannot be
+ * mapped, for want of bounce buffers. Both are copied after all.
+ */
+static int feed_direct(struct pciedma_request *request, struct pciedma_transfer *transfer,
+		       struct iov_iter *iter)
+{
+	size_t wanted = pciedma_user_mem_cut(iter, iov_iter_count(iter));
+	int ret;
+
+	ret = pciedma_transfer_fill(transfer, iter, wanted,
+				    request->timeout < 0 ||
+				    request->timeout > PCIEDMA_TIMEOUT_SHORT_NS);
+	if (ret == -EFAULT || ret == -EAGAIN)
+		return feed_copy(request, transfer, iter);
+	return ret;
+}
+
+/* Little pieces cost more to pin and map than to copy. */
+static bool direct_suits(struct pciedma_lane *lane, const struct iov_iter *iter)
+{
+	return lane->queue.direct && iov_iter_count(iter) / pciedma_user_mem_pieces(iter) >=
+	       READ_ONCE(lane->copy_threshold) &&
+	       pciedma_user_mem_possible(&lane->queue.limits, iter);
+}
+
+static void request_release(struct pciedma_transfer *transfer)
+{
+	pciedma_user_mem_unaccount(&transfer->user);
+	pciedma_transfer_release(transfer, true);
+}
+
+/* Under the engine's lock: its owner waits for it. */
+static void sync_finished(struct pciedma_transfer *transfer)
+{
+	complete(&transfer->finished);
+}
+
+static const struct pciedma_transfer_ops sync_transfer_ops = {
+	.finished = sync_finished,
+};
+
+static int feed_transfer(struct pciedma_request *request, struct pciedma_transfer *transfer,
+			 struct iov_iter *iter, u64 address)
+{
+	int ret;
+
+	transfer->ops = &sync_transfer_ops;
+	transfer->owner = request;
+	transfer->file = request->waiter.file;
+	transfer->direction = request->direction;
+	transfer->address = address;
+	if (direct_suits(request->lane, iter))
+		ret = feed_direct(request, transfer, iter);
+	else
+		ret = feed_copy(request, transfer, iter);
+	if (!ret) {
+		transfer->polled = pciedma_request_polls(request, transfer->length);
+		ret = pciedma_transfer_submit(&request->lane->queue, transfer);
+	}
+	return ret;
+}
+
+/* Returns 0, 1 if no further transfer is free, or why there is nothing more to hand in. */
+static int request_feed(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+{
+	struct pciedma_transfer *transfer;
+	int ret;
+
+	if (request->count) {
+		transfer = pciedma_transfer_try_acquire(&request->lane->queue);
+		if (!transfer)
+			return 1;
+	} else {
+		pciedma_request_start(request);
+		ret = pciedma_request_acquire(request);
+		if (ret)
+			return ret;
+		transfer = request->waiter.transfer;
+	}
+	ret = feed_transfer(request, transfer, iter, address);
+	if (ret) {
+		request_release(transfer);
+		return ret;
+	}
+	request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = transfer;
+	return 0;
+}
+
+/* Take back, the newest first, what the hardware has not begun. */
+static void request_take_back(struct pciedma_request *request)
+{
+	struct pciedma_transfer *transfer;
+
+	while (request->count) {
+		transfer = request->transfers[(request->first + request->count - 1) %
+					  PCIEDMA_MAX_BUFFERS];
+		if (!pciedma_transfer_cancel(&request->lane->queue, transfer))
+			return;
+		request->count--;
+		request_release(transfer);
+	}
+}
+
+/* Returns the bytes of a transfer that has ended, and that user space has now. */
+static ssize_t transfer_collect(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	size_t copied;
+
+	if (pciedma_transfer_is_direct(transfer) || request->direction == PCIEDMA_H2C ||
+	    !transfer->done)
+		return transfer->done;
+	pciedma_stage_for_cpu(&transfer->stage, transfer->done);
+	copied = copy_to_iter(transfer->stage.buffer, transfer->done, &transfer->iter);
+	return copied ?: -EFAULT;
+}
+
+/* Give up: what has not begun goes back, the rest is waited for by request_collect(). */
+static void request_give_up(struct pciedma_request *request, int reason)
+{
+	request->reason = reason;
+	request->end = reason;
+	request_take_back(request);
+}
+
+/* The first transfer that is not whole ends the call: nothing behind it counts. */
+static void request_break(struct pciedma_request *request, int error)
+{
+	if (request->broken)
+		return;
+	request->broken = true;
+	if (request->reason && request->reason != -EINTR)
+		error = request->reason;
+	error = error ?: request->reason ?: -EIO;
+	if (!request->reason)
+		request_give_up(request, error);
+	request->end = error;
+}
+
+/* End the oldest transfer; returns its bytes, as far as they count. */
+static size_t request_collect(struct pciedma_request *request)
+{
+	struct pciedma_transfer *transfer = request->transfers[request->first];
+	bool counts = !request->broken;
+	ssize_t ret;
+
+	ret = request->reason ?: pciedma_transfer_wait(request, transfer);
+	if (ret && !request->reason)
+		request_give_up(request, ret);
+	if (!request->count)
+		return 0;
+	if (ret)
+		pciedma_transfer_stop(request, transfer, ret);
+	request->first = (request->first + 1) % PCIEDMA_MAX_BUFFERS;
+	request->count--;
+	ret = transfer_collect(request, transfer);
+	if (ret != transfer->length)
+		request_break(request, ret < 0 ? ret : transfer->error);
+	request_release(transfer);
+	return counts && ret > 0 ? ret : 0;
+}
+
+/* Hand in as much as there are transfers for. */
+static void request_feed_all(struct pciedma_request *request, struct iov_iter *iter,
+			     u64 end_address)
+{
+	bool message = request->engine->kind == PCIEDMA_KIND_MESSAGE;
+	int ret = 0;
+
+	request->freezes = pciedma_request_freezes(request, iter);
+	while (!ret && !request->end && !request->freezes && iov_iter_count(iter) &&
+	       request->count < request->engine->desc->buffers) {
+		ret = request_feed(request, iter, end_address - iov_iter_count(iter));
+		if (message)
+			iov_iter_truncate(iter, 0);
+	}
+	if (ret < 0)
+		request->end = ret;
+}
+
+/**
+ * pciedma_request_count_timeout() - a request ends with ETIMEDOUT
+ * @request: the request
+ *
+ * Context: any; no lock held.
+ */
+void pciedma_request_count_timeout(struct pciedma_request *request)
+{
+	guard(spinlock_irqsave)(&request->engine->lock);
+	request->engine->stats[request->direction].timeouts++;
+}
+
+/**
+ * pciedma_sync_run() - run a request
+ * @request: engine, direction, file, cancels, mode, nonblock and timeout set
+ * @iter:    user memory, already cut to what may be moved
+ * @address: the card's address of the first byte
+ *
+ * If the thread is to be frozen, it ends with what is under way, @request->freezes.
+ *
+ * Context: process, inside the gate.
+ * Return: bytes that arrived; an errno if it is none.
+ */
+ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+{
+	u64 end_address = address + iov_iter_count(iter);
+	ssize_t done = 0;
+
+	do {
+		request_feed_all(request, iter, end_address);
+		if (!request->reason && pciedma_request_cancelled(request))
+			request_give_up(request, -ECANCELED);
+		if (!request->count)
+			break;
+		done += request_collect(request);
+		request->moved = done;
+		if (!request->reason && signal_pending(current) &&
+		    pciedma_request_gives_way(request))
+			request_give_up(request, -EINTR);
+		pciedma_request_start(request);
+	} while (request->count || (!request->end && iov_iter_count(iter)));
+	pciedma_request_return(request);
+	request->freezes &= !request->end && iov_iter_count(iter);
+
+	if (done)
+		return done;
+	if (request->end == -ETIMEDOUT)
+		pciedma_request_count_timeout(request);
+	return request->end;
+}
