@@ -18,13 +18,10 @@ WAYS = ["aio", "io_uring"]
 SLOW = "delay=200000"
 #: Requests that are not in the queue: an engine has all its transfers at work, and one more is taken up.
 AT_WORK = 9
-#: What the cost of many is compared with.
-FEW = [1000]
-#: The same of a process's exit, which costs more or less beside, so that only what grows with the number is seen: with
-#: the dearest of these. io_uring hands what ends then to the process in batches, or on 6.1 to a worker one by one; when
-#: the one takes turns with the other is the scheduler's affair (seen there: 76 to 100 % one by one, 1430 to 1670
-#: instructions for each, whatever their number).
-FEW_AT_EXIT = [4000, 8000]
+#: What the cost of many is compared with at a process's exit: the dearest of these. io_uring hands what ends then to
+#: the process in batches, or on 6.1 to a worker one by one; when the one takes turns with the other is the scheduler's
+#: affair (seen there: 76 to 100 % one by one, 1430 to 1670 instructions for each, whatever their number).
+AT_EXIT = [4000, 8000]
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +59,18 @@ class Costs:
 
 @pytest.mark.stock_kernel
 @pytest.mark.parametrize(
-    ("card", "way", "direction", "length", "end", "many"),
+    ("card", "way", "direction", "length", "end", "fews", "many"),
     [
-        ("edu", "aio", "read", 4096, "destroy", 65536), ("xdma", "aio", "write", 4096, "cancel", 8000),
-        ("capric", "aio", "write", 100, "exit", 32000), ("edu", "io_uring", "write", 4096, "exit", 32000),
+        ("edu", "aio", "read", 4096, "destroy", [1000], 65536), ("xdma", "aio", "write", 4096, "cancel", [8000], 65536),
+        ("capric", "aio", "write", 100, "exit", AT_EXIT, 32000),
+        ("edu", "io_uring", "write", 4096, "exit", AT_EXIT, 32000),
     ],
 )
 def test_ending_a_queued_request_costs_the_same_however_many_there_are(
-    counted: Lab, card: str, way: str, direction: str, length: int, end: str, many: int,
+    counted: Lab, card: str, way: str, direction: str, length: int, end: str, fews: list[int],
+    many: int,
 ) -> None:
     costs = Costs(counted, card, way=way, direction=direction, length=length, end=end)
-    fews = FEW_AT_EXIT if end == "exit" else FEW
     for _ in range(3):
         for count in (HARDLY_ANY, *fews):
             costs.sample(count, 5)
