@@ -19,7 +19,8 @@ import pciedma
 from pciedma_lab.guest import buffers, io_uring
 from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context, request
 
-#: In this time all that a process left ends, without anybody who looks whether it has.
+#: In this time all that a process left ends, without anybody who looks whether it has; and what the kernel does of it
+#: only after a while, such as giving memory back, which else would count for many requests and not for few.
 _UNTIL_ENDED_S = 0.5
 _AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -198,6 +199,7 @@ def instructions(path: str, way: str, direction: str, count: int, length: int, e
                     if end == "cancel":
                         channel.cancel()
                     flood.end()
+                    time.sleep(_UNTIL_ENDED_S)
 
                 executed = spinner.executed_ns(finish)
         _quiet(path)
