@@ -205,11 +205,23 @@ static void card_take_down(struct pciedma_card *card)
 	card_free_lanes(card);
 }
 
+/* Files may be open when the back end, and with it what it has said, has gone. */
+static void card_keep_descriptions(struct pciedma_card *card)
+{
+	struct pciedma_engine *engine;
+
+	pciedma_for_each_engine(card, engine) {
+		engine->own_desc = *engine->desc;
+		engine->desc = &engine->own_desc;
+	}
+}
+
 /* Everything between an identified card and one that works. */
 static int card_bring_up(struct pciedma_card *card)
 {
 	int ret;
 
+	card_keep_descriptions(card);
 	ret = card_set_dma_mask(card);
 	if (!ret)
 		ret = card_alloc_lanes(card);

@@ -14,6 +14,7 @@
 #include <linux/spinlock.h>
 
 #include "card.h"
+#include "rate.h"
 
 struct pciedma_source;
 
@@ -115,39 +116,12 @@ struct pciedma_cursor {
 };
 
 /**
- * struct pciedma_rate - how fast an engine is seen to be
- * @chunk:    most bytes of a segment, so that a slow card shows progress often enough: what it
- *            moves in a quarter of the drain bound; U32_MAX: no limit
- * @inflight: bytes that the hardware has
- * @moved:    bytes that arrived since the engine's last progress
- * @untold:   bytes handed over since the last segment whose end is told of
- */
-struct pciedma_rate {
-	u32 chunk;
-	u64 inflight;
-	u64 moved;
-	u32 untold;
-};
-
-/**
- * struct pciedma_health - whether an engine still works
- * @ailing:   it was stopped since a transfer last ended well
- * @told:     the log says that it fails
- * @failures: how often it was stopped since, or since a reset
- * @since:    when it was stopped for the first time of these
- */
-struct pciedma_health {
-	bool ailing;
-	bool told;
-	unsigned int failures;
-	ktime_t since;
-};
-
-/**
  * struct pciedma_engine - an engine
  * @card:          its card
  * @dev:           its channel's device, for the log
- * @desc:          what it is; NULL if the channel does not have it
+ * @desc:          what it is, a copy of its back end's, which may be unloaded while files are
+ *                 open; NULL if the channel does not have it
+ * @own_desc:      that copy
  * @kind:          what its channel is
  * @channel:       its channel's number
  * @index:         number on its card
@@ -182,6 +156,7 @@ struct pciedma_engine {
 	struct pciedma_card *card;
 	struct device *dev;
 	const struct pciedma_engine_desc *desc;
+	struct pciedma_engine_desc own_desc;
 	enum pciedma_kind kind;
 	unsigned int channel;
 	unsigned int index;
@@ -234,17 +209,5 @@ void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direct
 s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine);
 s64 pciedma_engine_drain_ns(struct pciedma_engine *engine);
 s64 pciedma_engine_patience_ns(struct pciedma_engine *engine, s64 timeout);
-
-/* rate.c */
-void pciedma_rate_init(struct pciedma_engine *engine);
-bool pciedma_rate_full(const struct pciedma_rate *rate);
-bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify);
-void pciedma_rate_learn(struct pciedma_engine *engine, ktime_t now);
-
-/* health.c */
-void pciedma_engine_failed(struct pciedma_engine *engine);
-void pciedma_engine_recovered(struct pciedma_engine *engine);
-void pciedma_engine_forgive(struct pciedma_engine *engine);
-const char *pciedma_engine_health(struct pciedma_engine *engine);
 
 #endif /* PCIEDMA_ENGINE_H */

@@ -19,9 +19,10 @@
 struct device;
 struct pciedma_mem;
 
-/* Most user memory of one piece, and the pages that it can lie in. */
+/* Most user memory of one piece. */
 #define PCIEDMA_USER_MEM_SIZE	SZ_2M
-#define PCIEDMA_USER_MEM_PAGES	(PCIEDMA_USER_MEM_SIZE / PAGE_SIZE + 1)
+/* Pages that so many bytes can lie in. */
+#define PCIEDMA_PAGES_OF(length)	((length) / PAGE_SIZE + 1)
 
 /**
  * struct pciedma_mem_ops - what a kind of memory does
@@ -80,8 +81,9 @@ struct pciedma_stage {
 /**
  * struct pciedma_user_mem - user's pages
  * @mem:        itself
- * @pages:      room for PCIEDMA_USER_MEM_PAGES
+ * @pages:      room for @max_pages
  * @entries:    room for as many entries of its table
+ * @max_pages:  most that it can have
  * @num_pages:  how many it has
  * @pinned:     they were pinned by us
  * @accounted:  they count against the limit of locked memory
@@ -92,6 +94,7 @@ struct pciedma_user_mem {
 	struct pciedma_mem mem;
 	struct page **pages;
 	struct scatterlist *entries;
+	unsigned int max_pages;
 	unsigned int num_pages;
 	bool pinned;
 	bool accounted;
@@ -114,7 +117,7 @@ void pciedma_stage_for_device(struct pciedma_stage *stage, size_t length,
 void pciedma_stage_for_cpu(struct pciedma_stage *stage, size_t length);
 
 /* user_mem.c */
-int pciedma_user_mem_alloc(struct pciedma_user_mem *user);
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user, unsigned int max_pages);
 void pciedma_user_mem_free(struct pciedma_user_mem *user);
 bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
 			       const struct iov_iter *iter);
@@ -131,5 +134,11 @@ void pciedma_user_mem_unaccount(struct pciedma_user_mem *user);
 void pciedma_user_mem_keep(struct pciedma_user_mem *user);
 void pciedma_user_mem_dirty(struct pciedma_user_mem *user);
 bool pciedma_user_mem_still_dirty(struct pciedma_user_mem *user);
+
+/* piece.c */
+bool pciedma_memory_is_there(const struct iov_iter *iter, size_t length,
+			     enum dma_data_direction direction);
+size_t pciedma_memory_touch(const struct iov_iter *iter, size_t length,
+			    enum dma_data_direction direction);
 
 #endif /* PCIEDMA_MEM_H */

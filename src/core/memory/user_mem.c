@@ -7,26 +7,29 @@
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include <compat.h>
 
-#include "mem.h"
+#include "piece.h"
 
 /**
  * pciedma_user_mem_alloc() - make room for user's pages
- * @user: where to put it
+ * @user:      where to put it
+ * @max_pages: for how many
  *
  * Context: process.
  * Return: 0 or -ENOMEM; then pciedma_user_mem_free() undoes what was done.
  */
-int pciedma_user_mem_alloc(struct pciedma_user_mem *user)
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user, unsigned int max_pages)
 {
-	user->pages = kvmalloc_array(PCIEDMA_USER_MEM_PAGES, sizeof(*user->pages), GFP_KERNEL);
-	user->entries = kvmalloc_array(PCIEDMA_USER_MEM_PAGES, sizeof(*user->entries), GFP_KERNEL);
+	user->pages = kvmalloc_array(max_pages, sizeof(*user->pages), GFP_KERNEL);
+	user->entries = kvmalloc_array(max_pages, sizeof(*user->entries), GFP_KERNEL);
 	if (!user->pages || !user->entries)
 		return -ENOMEM;
-	sg_init_table(user->entries, PCIEDMA_USER_MEM_PAGES);
+	user->max_pages = max_pages;
+	sg_init_table(user->entries, max_pages);
 	return 0;
 }
 
@@ -80,56 +83,6 @@ size_t pciedma_user_mem_pieces(const struct iov_iter *iter)
 	return count;
 }
 
-/* A contiguous piece of an iov_iter: of user's addresses, or of pages. */
-struct piece {
-	unsigned long address;
-	struct page *page;
-	size_t length;
-};
-
-static void piece_of_iovec(const struct iov_iter *iter, struct piece *piece)
-{
-	const struct iovec *iov = iter_iov(iter);
-	size_t skip = iter->iov_offset;
-
-	while (iov->iov_len == skip) {
-		iov++;
-		skip = 0;
-	}
-	piece->address = (unsigned long)iov->iov_base + skip;
-	piece->length = iov->iov_len - skip;
-}
-
-static void piece_of_bvec(const struct iov_iter *iter, struct piece *piece)
-{
-	const struct bio_vec *bvec = iter->bvec;
-	size_t skip = iter->iov_offset;
-
-	while (bvec->bv_len == skip) {
-		bvec++;
-		skip = 0;
-	}
-	skip += bvec->bv_offset;
-	piece->page = bvec->bv_page + (skip >> PAGE_SHIFT);
-	piece->address = offset_in_page(skip);
-	piece->length = bvec->bv_len + bvec->bv_offset - skip;
-}
-
-/* The first piece of an iterator that is not empty. */
-static struct piece piece_first(const struct iov_iter *iter)
-{
-	struct piece piece = { .length = iov_iter_count(iter) };
-
-	if (iov_iter_is_bvec(iter))
-		piece_of_bvec(iter, &piece);
-	else if (iter_is_ubuf(iter))
-		piece.address = (unsigned long)iter->ubuf + iter->iov_offset;
-	else
-		piece_of_iovec(iter, &piece);
-	piece.length = min(piece.length, iov_iter_count(iter));
-	return piece;
-}
-
 /**
  * pciedma_user_mem_cut() - how much of a request's memory is for one piece
  * @iter:   what is left of it
@@ -141,11 +94,11 @@ static struct piece piece_first(const struct iov_iter *iter)
  */
 size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length)
 {
-	struct piece piece;
+	struct pciedma_piece piece;
 
 	if (length <= PCIEDMA_USER_MEM_SIZE)
 		return length;
-	piece = piece_first(iter);
+	piece = pciedma_piece_first(iter);
 	return PCIEDMA_USER_MEM_SIZE - (piece.address & (PCIEDMA_USER_MEM_SIZE - 1));
 }
 
@@ -179,11 +132,14 @@ static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem
 
 static int user_mem_account(struct pciedma_user_mem *user, unsigned long pages)
 {
-	int ret = account_locked_vm(current->mm, pages, true);
+	u64 limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
 
-	if (!ret)
-		user->accounted = true;
-	return ret;
+	if (atomic64_add_return(pages, &current->mm->pinned_vm) > limit && !capable(CAP_IPC_LOCK)) {
+		atomic64_sub(pages, &current->mm->pinned_vm);
+		return -ENOMEM;
+	}
+	user->accounted = true;
+	return 0;
 }
 
 /* Kernels differ in how they say that pages are there, and are not to be pinned. */
@@ -192,15 +148,22 @@ static int pin_error(int error)
 	return error == -EEXIST || error == -EOPNOTSUPP || !error ? -EFAULT : error;
 }
 
-/* Pin pages of a piece; returns how many there are behind those it had. */
-static int user_mem_pin(struct pciedma_user_mem *user, const struct piece *piece, size_t length,
+/*
+ * Pin pages of a piece that are there; returns how many there are behind those it had. Who asks
+ * may hold what others wait for, and whoever has mmap_lock may wait for memory that never comes:
+ * so nothing is waited for here.
+ */
+static int user_mem_pin(struct pciedma_user_mem *user, const struct pciedma_piece *piece, size_t length,
 			bool unbounded)
 {
 	unsigned int flags = user->mem.direction == DMA_FROM_DEVICE ? FOLL_WRITE : 0;
-	unsigned int room = PCIEDMA_USER_MEM_PAGES - user->num_pages;
+	unsigned int room = user->max_pages - user->num_pages;
 	unsigned int count;
 	int ret;
 
+	if (mmap_lock_is_contended(current->mm))
+		return -EFAULT;
+	flags |= FOLL_NOFAULT;
 	count = min_t(size_t, DIV_ROUND_UP(offset_in_page(piece->address) + length, PAGE_SIZE),
 		      room);
 	if (unbounded) {
@@ -212,15 +175,15 @@ static int user_mem_pin(struct pciedma_user_mem *user, const struct piece *piece
 	ret = pin_user_pages_fast(piece->address & PAGE_MASK, count, flags,
 				  user->pages + user->num_pages);
 	if (unbounded && ret < (int)count)
-		account_locked_vm(current->mm, count - max(ret, 0), false);
+		atomic64_sub(count - max(ret, 0), &current->mm->pinned_vm);
 	return ret > 0 ? ret : pin_error(ret);
 }
 
 /* The pages of a kernel's own vector: somebody else keeps them for the request. */
-static int user_mem_take_pages(struct pciedma_user_mem *user, const struct piece *piece,
+static int user_mem_take_pages(struct pciedma_user_mem *user, const struct pciedma_piece *piece,
 			       size_t length)
 {
-	unsigned int room = PCIEDMA_USER_MEM_PAGES - user->num_pages;
+	unsigned int room = user->max_pages - user->num_pages;
 	int count, i;
 
 	count = min_t(size_t, DIV_ROUND_UP(piece->address + length, PAGE_SIZE), room);
@@ -232,7 +195,7 @@ static int user_mem_take_pages(struct pciedma_user_mem *user, const struct piece
 /* Returns the bytes of a piece that it has now, or an errno. */
 static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 				  const struct pciedma_mem_limits *limits,
-				  const struct piece *piece, size_t length, bool unbounded)
+				  const struct pciedma_piece *piece, size_t length, bool unbounded)
 {
 	size_t offset = offset_in_page(piece->address);
 	size_t done = 0;
@@ -260,15 +223,15 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
  * @length:    bytes wanted, at most what @iter has
  * @unbounded: it may be held for ever: count its pages against the limit of locked memory
  *
- * Context: process; faults pages in.
+ * Context: process; waits for nobody's memory.
  * Return: bytes that it has, fewer if it is full or the memory behind them cannot be pinned;
- * -EFAULT if none can: it is not there, or can only be copied; -ENOMEM beyond the limit.
+ * -EFAULT if none can: it is not there now, or can only be copied; -ENOMEM beyond the limit.
  */
 ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
 			      const struct pciedma_mem_limits *limits, struct iov_iter *iter,
 			      size_t length, bool unbounded)
 {
-	struct piece piece;
+	struct pciedma_piece piece;
 	size_t done = 0;
 	ssize_t ret = 0;
 	size_t wanted;
@@ -278,8 +241,8 @@ ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
 	user->num_pages = 0;
 	user->mem.table.sgl = user->entries;
 	user->mem.table.orig_nents = 0;
-	while (done < length && user->num_pages < PCIEDMA_USER_MEM_PAGES) {
-		piece = piece_first(iter);
+	while (done < length && user->num_pages < user->max_pages) {
+		piece = pciedma_piece_first(iter);
 		wanted = min(piece.length, length - done);
 		ret = user_mem_add_piece(user, limits, &piece, wanted, unbounded);
 		if (ret < 0)
@@ -368,7 +331,7 @@ void pciedma_user_mem_unpin(struct pciedma_user_mem *user, bool dirty)
 void pciedma_user_mem_unaccount(struct pciedma_user_mem *user)
 {
 	if (user->accounted)
-		account_locked_vm(current->mm, user->num_pages, false);
+		atomic64_sub(user->num_pages, &current->mm->pinned_vm);
 	user->accounted = false;
 }
 

@@ -64,47 +64,40 @@ static __poll_t card_poll(struct file *file, poll_table *wait)
 
 /**
  * pciedma_card_get_info() - PCIEDMA_IOC_CARD_INFO
- * @node:     the card
- * @argument: user space's struct pciedma_card_info
+ * @node: the card
+ * @info: its argument
  *
  * Context: process, inside the gate.
- * Return: 0, -EFAULT or -EINVAL.
+ * Return: 0 or -EINVAL.
  */
-long pciedma_card_get_info(struct pciedma_card_node *node, void __user *argument)
+long pciedma_card_get_info(struct pciedma_card_node *node, struct pciedma_card_info *info)
 {
 	const struct pciedma_card *card = &node->card;
 	struct pci_dev *pdev = card->pdev;
-	struct pciedma_card_info info;
 
-	if (copy_from_user(&info, argument, sizeof(info)))
-		return -EFAULT;
-	if (info.flags || memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+	if (info->flags || memchr_inv(info->reserved, 0, sizeof(info->reserved)))
 		return -EINVAL;
-	memset(&info, 0, sizeof(info));
-	info.abi_version = PCIEDMA_ABI_VERSION;
-	info.index = card->index;
-	info.channels = node->num_channels;
-	info.windows = node->windows->count;
-	info.event_lines = card->type->event_lines;
-	info.vendor = pdev->vendor;
-	info.device = pdev->device;
-	info.subsystem_vendor = pdev->subsystem_vendor;
-	info.subsystem_device = pdev->subsystem_device;
-	strscpy(info.name, card->type->name, sizeof(info.name));
-	strscpy(info.pci_address, pci_name(pdev), sizeof(info.pci_address));
-	strscpy(info.driver_version, PCIEDMA_VERSION, sizeof(info.driver_version));
-	return copy_to_user(argument, &info, sizeof(info)) ? -EFAULT : 0;
+	memset(info, 0, sizeof(*info));
+	info->abi_version = PCIEDMA_ABI_VERSION;
+	info->index = card->index;
+	info->channels = node->num_channels;
+	info->windows = node->windows->count;
+	info->event_lines = card->type->event_lines;
+	info->vendor = pdev->vendor;
+	info->device = pdev->device;
+	info->subsystem_vendor = pdev->subsystem_vendor;
+	info->subsystem_device = pdev->subsystem_device;
+	strscpy(info->name, card->type->name, sizeof(info->name));
+	strscpy(info->pci_address, pci_name(pdev), sizeof(info->pci_address));
+	strscpy(info->driver_version, PCIEDMA_VERSION, sizeof(info->driver_version));
+	return 0;
 }
 
-static long card_reset(struct file *file, void __user *argument)
+static long card_reset(struct file *file, const struct pciedma_reset *reset)
 {
-	struct pciedma_reset reset;
-
 	if (!(file->f_mode & FMODE_WRITE))
 		return -EBADF;
-	if (copy_from_user(&reset, argument, sizeof(reset)))
-		return -EFAULT;
-	if (memchr_inv(&reset, 0, sizeof(reset)))
+	if (memchr_inv(reset, 0, sizeof(*reset)))
 		return -EINVAL;
 	return pciedma_card_reset(&((struct pciedma_listener *)file->private_data)->card->card);
 }
@@ -113,28 +106,34 @@ static long card_ioctl(struct file *file, unsigned int command, unsigned long va
 {
 	struct pciedma_listener *listener = file->private_data;
 	struct pciedma_card_node *node = listener->card;
-	void __user *argument = (void __user *)value;
+	struct pciedma_ioctl ioctl;
 	long ret;
 
+	ret = pciedma_ioctl_begin(&ioctl, command, value);
+	if (ret)
+		return ret;
 	if (!pciedma_card_enter(&node->card))
 		return -ENODEV;
 	switch (command) {
 	case PCIEDMA_IOC_CARD_INFO:
-		ret = pciedma_card_get_info(node, argument);
+		ret = pciedma_card_get_info(node, &ioctl.argument.card_info);
 		break;
 	case PCIEDMA_IOC_RESET:
-		ret = card_reset(file, argument);
+		ret = card_reset(file, &ioctl.argument.reset);
 		break;
 	case PCIEDMA_IOC_SET_EVENTS:
-		ret = pciedma_listener_set(listener, argument);
+		ret = pciedma_listener_set(listener, &ioctl.argument.events);
 		break;
 	case PCIEDMA_IOC_GET_EVENTS:
-		ret = pciedma_listener_get(listener, argument);
+		ret = pciedma_listener_get(listener, &ioctl.argument.events);
 		break;
 	default:
 		ret = -ENOTTY;
 	}
 	pciedma_card_leave(&node->card);
+	ret = pciedma_ioctl_end(&ioctl, ret);
+	if (ret == -EFAULT && command == PCIEDMA_IOC_GET_EVENTS)
+		pciedma_listener_put_back(listener, ioctl.argument.events.lines);
 	return ret;
 }
 

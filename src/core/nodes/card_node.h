@@ -71,6 +71,26 @@ struct pciedma_card_node {
 	wait_queue_head_t poll_wait;
 };
 
+/**
+ * struct pciedma_ioctl - an ioctl under way
+ * @command:  which
+ * @user:     user space's argument
+ * @argument: core's copy of it
+ */
+struct pciedma_ioctl {
+	unsigned int command;
+	void __user *user;
+	union {
+		struct pciedma_card_info card_info;
+		struct pciedma_channel_info channel_info;
+		struct pciedma_window_info window_info;
+		struct pciedma_wait wait;
+		struct pciedma_cancel cancel;
+		struct pciedma_reset reset;
+		struct pciedma_events events;
+	} argument;
+};
+
 static inline struct pciedma_card_node *pciedma_card_node(struct pciedma_card *card)
 {
 	return container_of(card, struct pciedma_card_node, card);
@@ -82,6 +102,10 @@ void pciedma_nodes_exit(void);
 int pciedma_node_add(struct cdev *cdev, struct device *dev, const struct file_operations *fops);
 void pciedma_node_remove(struct cdev *cdev, struct device *dev);
 
+/* ioctl.c */
+int pciedma_ioctl_begin(struct pciedma_ioctl *ioctl, unsigned int command, unsigned long value);
+long pciedma_ioctl_end(struct pciedma_ioctl *ioctl, long ret);
+
 /* card_inode.c */
 struct inode *pciedma_inode_alloc(void);
 void pciedma_inode_free(struct inode *inode);
@@ -89,14 +113,15 @@ void pciedma_inode_free(struct inode *inode);
 /* card_node.c */
 extern const struct pciedma_card_user_ops pciedma_card_node_ops;
 int pciedma_card_register(struct pciedma_card_node *node);
-long pciedma_card_get_info(struct pciedma_card_node *node, void __user *argument);
+long pciedma_card_get_info(struct pciedma_card_node *node, struct pciedma_card_info *info);
 
 /* events.c */
 void pciedma_events_init(struct pciedma_card_events *events);
 void pciedma_listener_init(struct pciedma_listener *listener, struct pciedma_card_node *node);
 void pciedma_listener_exit(struct pciedma_listener *listener);
-long pciedma_listener_set(struct pciedma_listener *listener, void __user *argument);
-long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument);
+long pciedma_listener_set(struct pciedma_listener *listener, const struct pciedma_events *events);
+long pciedma_listener_get(struct pciedma_listener *listener, struct pciedma_events *events);
+void pciedma_listener_put_back(struct pciedma_listener *listener, u32 lines);
 ssize_t pciedma_listener_read(struct pciedma_listener *listener, u32 __user *lines, bool nonblock);
 bool pciedma_listener_fired(struct pciedma_listener *listener);
 bool pciedma_events_interrupt(struct pciedma_card *card);

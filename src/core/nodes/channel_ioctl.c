@@ -3,7 +3,6 @@
  * The ioctls of the data nodes.
  */
 #include <linux/fs.h>
-#include <linux/uaccess.h>
 
 #include "channel.h"
 
@@ -24,53 +23,39 @@ static void lane_info(const struct pciedma_lane *lane, struct pciedma_engine_inf
 	info->drain_ms = READ_ONCE(lane->engine.drain_ms);
 }
 
-static long channel_info(struct pciedma_channel *channel, void __user *argument)
+static long channel_info(struct pciedma_channel *channel, struct pciedma_channel_info *info)
 {
-	struct pciedma_channel_info info;
-
-	if (copy_from_user(&info, argument, sizeof(info)))
-		return -EFAULT;
-	if (info.flags || info.c2h.reserved || info.h2c.reserved ||
-	    memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+	if (info->flags || info->c2h.reserved || info->h2c.reserved ||
+	    memchr_inv(info->reserved, 0, sizeof(info->reserved)))
 		return -EINVAL;
-	memset(&info, 0, sizeof(info));
-	info.card = channel->node->card.index;
-	info.channel = channel->index;
-	info.kind = channel->kind;
-	info.size = channel->size;
-	lane_info(channel->by_direction[PCIEDMA_C2H], &info.c2h);
-	lane_info(channel->by_direction[PCIEDMA_H2C], &info.h2c);
-	return copy_to_user(argument, &info, sizeof(info)) ? -EFAULT : 0;
+	memset(info, 0, sizeof(*info));
+	info->card = channel->node->card.index;
+	info->channel = channel->index;
+	info->kind = channel->kind;
+	info->size = channel->size;
+	lane_info(channel->by_direction[PCIEDMA_C2H], &info->c2h);
+	lane_info(channel->by_direction[PCIEDMA_H2C], &info->h2c);
+	return 0;
 }
 
-static long channel_get_wait(struct pciedma_channel_file *cf, void __user *argument)
+static long channel_get_wait(struct pciedma_channel_file *cf, struct pciedma_wait *wait)
 {
-	struct pciedma_wait wait;
-
-	if (copy_from_user(&wait, argument, sizeof(wait)))
-		return -EFAULT;
-	if (memchr_inv(&wait, 0, sizeof(wait)))
+	if (memchr_inv(wait, 0, sizeof(*wait)))
 		return -EINVAL;
-	scoped_guard(spinlock, &cf->lock) {
-		wait.mode = cf->mode;
-		wait.timeout_ns = cf->timeout_ns;
-	}
-	return copy_to_user(argument, &wait, sizeof(wait)) ? -EFAULT : 0;
+	guard(spinlock)(&cf->lock);
+	wait->mode = cf->mode;
+	wait->timeout_ns = cf->timeout_ns;
+	return 0;
 }
 
-static long channel_set_wait(struct pciedma_channel_file *cf, void __user *argument)
+static long channel_set_wait(struct pciedma_channel_file *cf, const struct pciedma_wait *wait)
 {
-	struct pciedma_wait wait;
-
-	if (copy_from_user(&wait, argument, sizeof(wait)))
-		return -EFAULT;
-	if (wait.flags || memchr_inv(wait.reserved, 0, sizeof(wait.reserved)) ||
-	    wait.mode > PCIEDMA_WAIT_ADAPTIVE || wait.timeout_ns < PCIEDMA_TIMEOUT_NONE)
+	if (wait->flags || memchr_inv(wait->reserved, 0, sizeof(wait->reserved)) ||
+	    wait->mode > PCIEDMA_WAIT_ADAPTIVE || wait->timeout_ns < PCIEDMA_TIMEOUT_NONE)
 		return -EINVAL;
-	scoped_guard(spinlock, &cf->lock) {
-		cf->mode = wait.mode;
-		cf->timeout_ns = wait.timeout_ns;
-	}
+	guard(spinlock)(&cf->lock);
+	cf->mode = wait->mode;
+	cf->timeout_ns = wait->timeout_ns;
 	return 0;
 }
 
@@ -86,13 +71,9 @@ static void channel_cancel_direction(struct pciedma_channel_file *cf,
 	pciedma_async_cancel(lane, pciedma_file_backlog(cf, lane), cf, NULL);
 }
 
-static long channel_cancel(struct pciedma_channel_file *cf, void __user *argument)
+static long channel_cancel(struct pciedma_channel_file *cf, const struct pciedma_cancel *cancel)
 {
-	struct pciedma_cancel cancel;
-
-	if (copy_from_user(&cancel, argument, sizeof(cancel)))
-		return -EFAULT;
-	if (memchr_inv(&cancel, 0, sizeof(cancel)))
+	if (memchr_inv(cancel, 0, sizeof(*cancel)))
 		return -EINVAL;
 	atomic_inc(&cf->cancels);
 	channel_cancel_direction(cf, PCIEDMA_C2H);
@@ -113,30 +94,33 @@ long pciedma_channel_ioctl(struct file *file, unsigned int command, unsigned lon
 {
 	struct pciedma_channel_file *cf = file->private_data;
 	struct pciedma_channel *channel = cf->channel;
-	void __user *argument = (void __user *)value;
+	struct pciedma_ioctl ioctl;
 	long ret;
 
+	ret = pciedma_ioctl_begin(&ioctl, command, value);
+	if (ret)
+		return ret;
 	if (!pciedma_channel_enter(channel))
 		return -ENODEV;
 	switch (command) {
 	case PCIEDMA_IOC_CARD_INFO:
-		ret = pciedma_card_get_info(channel->node, argument);
+		ret = pciedma_card_get_info(channel->node, &ioctl.argument.card_info);
 		break;
 	case PCIEDMA_IOC_CHANNEL_INFO:
-		ret = channel_info(channel, argument);
+		ret = channel_info(channel, &ioctl.argument.channel_info);
 		break;
 	case PCIEDMA_IOC_GET_WAIT:
-		ret = channel_get_wait(cf, argument);
+		ret = channel_get_wait(cf, &ioctl.argument.wait);
 		break;
 	case PCIEDMA_IOC_SET_WAIT:
-		ret = channel_set_wait(cf, argument);
+		ret = channel_set_wait(cf, &ioctl.argument.wait);
 		break;
 	case PCIEDMA_IOC_CANCEL:
-		ret = channel_cancel(cf, argument);
+		ret = channel_cancel(cf, &ioctl.argument.cancel);
 		break;
 	default:
 		ret = -ENOTTY;
 	}
 	pciedma_channel_leave(channel);
-	return ret;
+	return pciedma_ioctl_end(&ioctl, ret);
 }

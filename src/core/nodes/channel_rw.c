@@ -7,6 +7,7 @@
 
 #include <compat.h>
 
+#include "../memory/fetch.h"
 #include "channel.h"
 
 /* How much of a call may move. Returns bytes, 0 at the end of the memory, or an errno. */
@@ -59,6 +60,7 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 	request->files = current->files;
 	request->cancels = &cf->cancels;
 	request->cancels_seen = atomic_read(&cf->cancels);
+	INIT_LIST_HEAD(&request->late);
 	scoped_guard(spinlock, &cf->lock) {
 		request->mode = iocb->ki_flags & IOCB_HIPRI ? PCIEDMA_WAIT_POLL : cf->mode;
 		request->timeout = cf->timeout_ns;
@@ -79,16 +81,45 @@ static int channel_cancel_iocb(struct kiocb *iocb)
 	return 0;
 }
 
-static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
-				struct iov_iter *iter)
+/* One attempt, inside the gate. Returns -EFAULT also if the memory is not there now. */
+static ssize_t async_try(struct pciedma_request *request, struct kiocb *iocb, struct iov_iter *iter,
+			 bool postpone)
 {
 	ssize_t ret;
 
-	pciedma_async_begin(iocb, channel_cancel_iocb);
+	if (!pciedma_card_enter(request->engine->card))
+		return -ENODEV;
 	ret = pciedma_async_submit(request, iocb, iter, false);
+	if (ret == -EFAULT && postpone)
+		ret = -EAGAIN;
 	if (ret == -EAGAIN && (!request->nonblock || lane_is_ready(request->lane)))
 		ret = pciedma_postpone(request, iocb, iter);
+	if (ret != -EIOCBQUEUED)
+		pciedma_card_leave(request->engine->card);
 	return ret;
+}
+
+/*
+ * Who submits touches memory that comes by itself. For other memory he must not wait: it may
+ * never come.
+ */
+static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *iocb,
+				struct iov_iter *iter)
+{
+	bool comes;
+	ssize_t ret;
+
+	pciedma_async_begin(iocb, channel_cancel_iocb);
+	ret = async_try(request, iocb, iter, false);
+	if (ret != -EFAULT)
+		return ret;
+	comes = pciedma_memory_comes(iter, pciedma_request_touch_length(iter));
+	if (comes) {
+		ret = pciedma_request_touch(request, iter);
+		if (ret)
+			return ret;
+	}
+	return async_try(request, iocb, iter, true);
 }
 
 /*
@@ -102,9 +133,49 @@ static void iter_clear(const struct iov_iter *iter)
 	iov_iter_zero(iov_iter_count(iter), &rest);
 }
 
-/* If the thread is to be frozen before all has moved, @freezes: then what is left has not begun. */
+/* One stay inside the gate. Returns bytes that user space has, or an errno. */
+static ssize_t sync_stay(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+{
+	ssize_t ret, has;
+
+	if (!pciedma_card_enter(request->engine->card))
+		return -ENODEV;
+	ret = pciedma_sync_run(request, iter, address);
+	pciedma_card_leave(request->engine->card);
+	if (ret <= 0 || list_empty(&request->late))
+		return ret;
+	has = pciedma_late_copy(request, ret, true);
+	request->missing &= has == ret;
+	request->untouched = iov_iter_count(iter);
+	return has ?: -EFAULT;
+}
+
+/* User memory is touched outside the gate: it may never come, which is its owner's affair. */
+static ssize_t channel_sync_rw(struct pciedma_request *request, struct iov_iter *iter, u64 address)
+{
+	ssize_t done = 0;
+	ssize_t ret;
+
+	request->missing = request->direction == PCIEDMA_C2H && user_backed_iter(iter) &&
+			   pciedma_request_copies(request, iter);
+	request->untouched = iov_iter_count(iter);
+	do {
+		ret = request->missing ? pciedma_request_touch(request, iter) : 0;
+		if (!ret)
+			ret = sync_stay(request, iter, address + done);
+		if (ret < 0)
+			break;
+		done += ret;
+		if (request->freezes)
+			try_to_freeze();
+	} while (request->freezes || request->missing);
+	if (!done && ret == -ETIMEDOUT && request->missing)
+		pciedma_request_count_timeout(request);
+	return done ?: ret;
+}
+
 static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
-			  enum pciedma_direction direction, bool *freezes)
+			  enum pciedma_direction direction)
 {
 	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
 	bool memory = cf->channel->kind == PCIEDMA_KIND_MEMORY;
@@ -115,6 +186,8 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 	u64 address = memory ? iocb->ki_pos : 0;
 	ssize_t ret;
 
+	if (percpu_ref_is_dying(&cf->channel->node->card.gate))
+		return -ENODEV;
 	if (!iov_iter_count(iter))
 		return 0;
 	/* There is no place behind all that others have written. */
@@ -125,44 +198,16 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 	if (ret <= 0)
 		return ret;
 	iov_iter_truncate(iter, ret);
-	if (is_sync_kiocb(iocb) && direction == PCIEDMA_C2H && iov_iter_is_bvec(iter))
+	if (!is_sync_kiocb(iocb)) {
+		request.untouched = ret;
+		return channel_async_rw(&request, iocb, iter);
+	}
+	if (direction == PCIEDMA_C2H && iov_iter_is_bvec(iter))
 		iter_clear(iter);
-	if (is_sync_kiocb(iocb))
-		ret = pciedma_sync_run(&request, iter, address);
-	else
-		ret = channel_async_rw(&request, iocb, iter);
+	ret = channel_sync_rw(&request, iter, address);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
-	*freezes = request.freezes;
 	return ret == -EINTR ? -ERESTARTSYS : ret;
-}
-
-static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
-				enum pciedma_direction direction)
-{
-	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
-	struct pciedma_channel *channel = cf->channel;
-	ssize_t done = 0;
-	bool freezes;
-	ssize_t ret;
-
-	for (;;) {
-		freezes = false;
-		if (!pciedma_channel_enter(channel)) {
-			ret = -ENODEV;
-			break;
-		}
-		ret = channel_rw(iocb, iter, direction, &freezes);
-		if (ret == -EIOCBQUEUED)
-			return ret;
-		pciedma_channel_leave(channel);
-		if (ret > 0)
-			done += ret;
-		if (!freezes)
-			break;
-		try_to_freeze();
-	}
-	return done ?: ret;
 }
 
 /**
@@ -175,7 +220,7 @@ static ssize_t channel_gated_rw(struct kiocb *iocb, struct iov_iter *iter,
  */
 ssize_t pciedma_channel_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
-	return channel_gated_rw(iocb, to, PCIEDMA_C2H);
+	return channel_rw(iocb, to, PCIEDMA_C2H);
 }
 
 /**
@@ -188,5 +233,5 @@ ssize_t pciedma_channel_read_iter(struct kiocb *iocb, struct iov_iter *to)
  */
 ssize_t pciedma_channel_write_iter(struct kiocb *iocb, struct iov_iter *from)
 {
-	return channel_gated_rw(iocb, from, PCIEDMA_H2C);
+	return channel_rw(iocb, from, PCIEDMA_H2C);
 }

@@ -67,35 +67,32 @@ void pciedma_listener_exit(struct pciedma_listener *listener)
 /**
  * pciedma_listener_set() - PCIEDMA_IOC_SET_EVENTS
  * @listener: who listens
- * @argument: user space's struct pciedma_events
+ * @events:   its argument
  *
  * Context: process, inside the gate.
- * Return: 0, -EFAULT, -EINVAL, -EOPNOTSUPP, or the eventfd's errno.
+ * Return: 0, -EINVAL, -EOPNOTSUPP, or the eventfd's errno.
  */
-long pciedma_listener_set(struct pciedma_listener *listener, void __user *argument)
+long pciedma_listener_set(struct pciedma_listener *listener, const struct pciedma_events *events)
 {
 	struct pciedma_card_node *node = listener->card;
 	struct eventfd_ctx *eventfd = NULL;
-	struct pciedma_events events;
 
-	if (copy_from_user(&events, argument, sizeof(events)))
-		return -EFAULT;
-	if (events.flags || memchr_inv(events.reserved, 0, sizeof(events.reserved)))
+	if (events->flags || memchr_inv(events->reserved, 0, sizeof(events->reserved)))
 		return -EINVAL;
 	if (!node->card.type->event_lines)
 		return -EOPNOTSUPP;
-	if (events.lines & ~GENMASK(node->card.type->event_lines - 1, 0))
+	if (events->lines & ~GENMASK(node->card.type->event_lines - 1, 0))
 		return -EINVAL;
-	if (events.eventfd >= 0) {
-		eventfd = eventfd_ctx_fdget(events.eventfd);
+	if (events->eventfd >= 0) {
+		eventfd = eventfd_ctx_fdget(events->eventfd);
 		if (IS_ERR(eventfd))
 			return PTR_ERR(eventfd);
 	}
 	scoped_guard(spinlock_irqsave, &node->events.lock) {
 		swap(listener->eventfd, eventfd);
-		listener->lines = events.lines;
+		listener->lines = events->lines;
 		listener->fired = 0;
-		events_arm(node, events.lines);
+		events_arm(node, events->lines);
 	}
 	if (eventfd)
 		eventfd_ctx_put(eventfd);
@@ -115,8 +112,14 @@ static u32 listener_take(struct pciedma_listener *listener)
 	return lines;
 }
 
-/* User space did not get to know of them after all. */
-static void listener_put_back(struct pciedma_listener *listener, u32 lines)
+/**
+ * pciedma_listener_put_back() - user space did not get to know of lines after all
+ * @listener: who listens
+ * @lines:    which have fired
+ *
+ * Context: process.
+ */
+void pciedma_listener_put_back(struct pciedma_listener *listener, u32 lines)
 {
 	scoped_guard(spinlock_irqsave, &listener->card->events.lock)
 		listener->fired |= lines & listener->lines;
@@ -126,25 +129,18 @@ static void listener_put_back(struct pciedma_listener *listener, u32 lines)
 /**
  * pciedma_listener_get() - PCIEDMA_IOC_GET_EVENTS
  * @listener: who listens
- * @argument: user space's struct pciedma_events
+ * @events:   its argument
  *
  * Context: process, inside the gate.
- * Return: 0, -EFAULT or -EINVAL.
+ * Return: 0 or -EINVAL.
  */
-long pciedma_listener_get(struct pciedma_listener *listener, void __user *argument)
+long pciedma_listener_get(struct pciedma_listener *listener, struct pciedma_events *events)
 {
-	struct pciedma_events events;
-
-	if (copy_from_user(&events, argument, sizeof(events)))
-		return -EFAULT;
-	if (memchr_inv(&events, 0, sizeof(events)))
+	if (memchr_inv(events, 0, sizeof(*events)))
 		return -EINVAL;
-	events.eventfd = -1;
-	events.lines = listener_take(listener);
-	if (!copy_to_user(argument, &events, sizeof(events)))
-		return 0;
-	listener_put_back(listener, events.lines);
-	return -EFAULT;
+	events->eventfd = -1;
+	events->lines = listener_take(listener);
+	return 0;
 }
 
 /**
@@ -181,7 +177,7 @@ ssize_t pciedma_listener_read(struct pciedma_listener *listener, u32 __user *lin
 	}
 	if (!put_user(fired, lines))
 		return sizeof(*lines);
-	listener_put_back(listener, fired);
+	pciedma_listener_put_back(listener, fired);
 	return -EFAULT;
 }
 

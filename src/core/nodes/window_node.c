@@ -187,48 +187,47 @@ static loff_t window_llseek(struct file *file, loff_t offset, int whence)
 	return fixed_size_llseek(file, offset, whence, window->size);
 }
 
-static long window_info(const struct pciedma_window *window, void __user *argument)
+static long window_info(const struct pciedma_window *window, struct pciedma_window_info *info)
 {
-	struct pciedma_window_info info;
-
-	if (copy_from_user(&info, argument, sizeof(info)))
-		return -EFAULT;
-	if (info.flags || memchr_inv(info.reserved, 0, sizeof(info.reserved)))
+	if (info->flags || memchr_inv(info->reserved, 0, sizeof(info->reserved)))
 		return -EINVAL;
-	memset(&info, 0, sizeof(info));
+	memset(info, 0, sizeof(*info));
 	if (window->mappable)
-		info.flags |= PCIEDMA_WINDOW_MAPPABLE;
+		info->flags |= PCIEDMA_WINDOW_MAPPABLE;
 	if (window->write_combining)
-		info.flags |= PCIEDMA_WINDOW_WRITE_COMBINING;
-	info.card = window->node->card.index;
-	info.window = window->index;
-	info.widths = window->widths;
-	info.size = window->size;
-	info.bar = window->bar;
-	strscpy(info.name, window->name, sizeof(info.name));
-	return copy_to_user(argument, &info, sizeof(info)) ? -EFAULT : 0;
+		info->flags |= PCIEDMA_WINDOW_WRITE_COMBINING;
+	info->card = window->node->card.index;
+	info->window = window->index;
+	info->widths = window->widths;
+	info->size = window->size;
+	info->bar = window->bar;
+	strscpy(info->name, window->name, sizeof(info->name));
+	return 0;
 }
 
 static long window_ioctl(struct file *file, unsigned int command, unsigned long value)
 {
 	struct pciedma_window *window = file->private_data;
-	void __user *argument = (void __user *)value;
+	struct pciedma_ioctl ioctl;
 	long ret;
 
+	ret = pciedma_ioctl_begin(&ioctl, command, value);
+	if (ret)
+		return ret;
 	if (!pciedma_card_enter(&window->node->card))
 		return -ENODEV;
 	switch (command) {
 	case PCIEDMA_IOC_CARD_INFO:
-		ret = pciedma_card_get_info(window->node, argument);
+		ret = pciedma_card_get_info(window->node, &ioctl.argument.card_info);
 		break;
 	case PCIEDMA_IOC_WINDOW_INFO:
-		ret = window_info(window, argument);
+		ret = window_info(window, &ioctl.argument.window_info);
 		break;
 	default:
 		ret = -ENOTTY;
 	}
 	pciedma_card_leave(&window->node->card);
-	return ret;
+	return pciedma_ioctl_end(&ioctl, ret);
 }
 
 const struct file_operations pciedma_window_fops = {

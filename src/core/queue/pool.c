@@ -4,28 +4,36 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/slab.h>
 
 #include "queue.h"
 
+/* A small transfer's user memory. */
+#define SMALL_SIZE	SZ_64K
+
 #define for_each_transfer(queue, transfer)					\
 	for ((transfer) = (queue)->transfers;					\
-	     (transfer) < (queue)->transfers + PCIEDMA_MAX_BUFFERS; (transfer)++)
+	     (transfer) < (queue)->transfers + (queue)->num; (transfer)++)
 
 static int transfer_alloc(struct pciedma_queue *queue, struct pciedma_transfer *transfer)
 {
 	struct pciedma_engine *engine = queue->engine;
-	int ret;
+	bool big = transfer - queue->transfers < engine->desc->buffers;
+	int ret = 0;
 
-	ret = pciedma_stage_alloc(&transfer->stage, queue->limits.dev, engine->desc->buffer_size,
-				  engine->dma_direction);
+	if (big)
+		ret = pciedma_stage_alloc(&transfer->stage, queue->limits.dev,
+					  engine->desc->buffer_size, engine->dma_direction);
 	if (!ret && queue->direct)
-		ret = pciedma_user_mem_alloc(&transfer->user);
+		ret = pciedma_user_mem_alloc(&transfer->user, PCIEDMA_PAGES_OF(big ?
+					     PCIEDMA_USER_MEM_SIZE : SMALL_SIZE));
 	if (ret)
 		return ret;
 	transfer->queue = queue;
+	transfer->size = big ? PCIEDMA_TRANSFER_BIG : PCIEDMA_TRANSFER_SMALL;
 	init_completion(&transfer->finished);
-	list_add_tail(&transfer->node, &queue->free);
-	queue->free_count++;
+	list_add_tail(&transfer->node, &queue->free[transfer->size]);
+	queue->num_free++;
 	return 0;
 }
 
@@ -54,13 +62,20 @@ static void queue_set_limits(struct pciedma_queue *queue)
  */
 int pciedma_transfers_alloc(struct pciedma_queue *queue)
 {
-	int ret = 0;
-	int i;
+	struct pciedma_transfer *transfer;
+	int ret;
 
 	queue_set_limits(queue);
-	for (i = 0; i < queue->engine->desc->buffers && !ret; i++)
-		ret = transfer_alloc(queue, &queue->transfers[i]);
-	return ret;
+	queue->num = queue->direct ? PCIEDMA_MAX_TRANSFERS : queue->engine->desc->buffers;
+	queue->transfers = kvcalloc(queue->num, sizeof(*queue->transfers), GFP_KERNEL);
+	if (!queue->transfers)
+		return -ENOMEM;
+	for_each_transfer(queue, transfer) {
+		ret = transfer_alloc(queue, transfer);
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 
 /**
@@ -75,38 +90,75 @@ void pciedma_transfers_free(struct pciedma_queue *queue)
 {
 	struct pciedma_transfer *transfer;
 
+	if (!queue->transfers)
+		return;
 	for_each_transfer(queue, transfer) {
 		if (!transfer->kept)
 			pciedma_stage_free(&transfer->stage);
 		pciedma_user_mem_free(&transfer->user);
 	}
+	kvfree(queue->transfers);
+	queue->transfers = NULL;
 }
 
-static struct pciedma_transfer *transfer_take_free(struct pciedma_queue *queue)
+/**
+ * pciedma_transfer_size() - what a transfer must have room for
+ * @queue: its queue
+ * @iter:  user memory that is left of the request, all of which the engine can work on
+ *
+ * Return: the size.
+ */
+enum pciedma_transfer_size pciedma_transfer_size(const struct pciedma_queue *queue,
+						 const struct iov_iter *iter)
+{
+	size_t pages = iov_iter_count(iter) / PAGE_SIZE + 2 * pciedma_user_mem_pieces(iter);
+
+	return queue->direct && pages <= PCIEDMA_PAGES_OF(SMALL_SIZE) ?
+		PCIEDMA_TRANSFER_SMALL : PCIEDMA_TRANSFER_BIG;
+}
+
+static struct pciedma_transfer *transfer_take_free(struct pciedma_queue *queue,
+						   enum pciedma_transfer_size size)
 {
 	struct pciedma_transfer *transfer;
 
 	lockdep_assert_held(&queue->engine->lock);
-	if (!list_empty(&queue->waiters) || list_empty(&queue->free))
+	transfer = list_first_entry_or_null(&queue->free[size], struct pciedma_transfer, node);
+	if (!transfer)
 		return NULL;
-	transfer = list_first_entry(&queue->free, struct pciedma_transfer, node);
 	transfer->state = PCIEDMA_TRANSFER_OWNED;
 	list_del(&transfer->node);
-	queue->free_count--;
+	queue->num_free--;
 	return transfer;
+}
+
+/* Those who wait get theirs in order: one that needs a big transfer is overtaken by nobody. */
+static void queue_grant(struct pciedma_queue *queue)
+{
+	struct pciedma_waiter *waiter, *next;
+
+	list_for_each_entry_safe(waiter, next, &queue->waiters, node) {
+		waiter->transfer = transfer_take_free(queue, waiter->size);
+		if (!waiter->transfer)
+			return;
+		list_del_init(&waiter->node);
+		complete(&waiter->granted);
+	}
 }
 
 /**
  * pciedma_transfer_try_acquire() - get a transfer if nobody waits for one
  * @queue: its queue
+ * @size:  what it must have room for
  *
  * Context: any.
  * Return: the transfer or NULL.
  */
-struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_queue *queue)
+struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_queue *queue,
+						      enum pciedma_transfer_size size)
 {
 	guard(spinlock_irqsave)(&queue->engine->lock);
-	return transfer_take_free(queue);
+	return list_empty(&queue->waiters) ? transfer_take_free(queue, size) : NULL;
 }
 
 /**
@@ -121,7 +173,9 @@ bool pciedma_transfer_ask(struct pciedma_queue *queue, struct pciedma_waiter *wa
 {
 	waiter->error = 0;
 	init_completion(&waiter->granted);
-	waiter->transfer = transfer_take_free(queue);
+	waiter->transfer = NULL;
+	if (list_empty(&queue->waiters))
+		waiter->transfer = transfer_take_free(queue, waiter->size);
 	if (waiter->transfer)
 		return true;
 	list_add_tail(&waiter->node, &queue->waiters);
@@ -143,6 +197,7 @@ int pciedma_transfer_unask(struct pciedma_queue *queue, struct pciedma_waiter *w
 	if (!waiter->transfer && !waiter->error) {
 		list_del(&waiter->node);
 		waiter->error = error;
+		queue_grant(queue); /* those behind may need less */
 	}
 	return waiter->error;
 }
@@ -167,25 +222,16 @@ void pciedma_waiters_refuse(struct pciedma_queue *queue, const void *file, int e
 		list_del_init(&waiter->node);
 		complete(&waiter->granted);
 	}
+	queue_grant(queue);
 }
 
-/* To the next who waits for one, else to the free list. */
 static void transfer_give(struct pciedma_queue *queue, struct pciedma_transfer *transfer)
 {
-	struct pciedma_waiter *next;
-
 	lockdep_assert_held(&queue->engine->lock);
-	next = list_first_entry_or_null(&queue->waiters, struct pciedma_waiter, node);
-	if (next) {
-		list_del_init(&next->node);
-		transfer->state = PCIEDMA_TRANSFER_OWNED;
-		next->transfer = transfer;
-		complete(&next->granted);
-		return;
-	}
 	transfer->state = PCIEDMA_TRANSFER_FREE;
-	list_add(&transfer->node, &queue->free);
-	queue->free_count++;
+	list_add(&transfer->node, &queue->free[transfer->size]);
+	queue->num_free++;
+	queue_grant(queue);
 }
 
 /* Nobody holds its memory any more. */
@@ -248,8 +294,8 @@ void pciedma_transfer_stage(struct pciedma_transfer *transfer, u32 length)
  * @unbounded: the transfer may be held for ever: count its pages against the limit of locked
  *             memory
  *
- * Context: process; faults pages in.
- * Return: 0; -EFAULT if the memory is not there, or can only be copied; -ENOMEM beyond the limit;
+ * Context: process; waits for nobody's memory.
+ * Return: 0; -EFAULT if the memory is not there now, or can only be copied; -ENOMEM beyond the limit;
  * -EAGAIN if it could not be mapped, for want of bounce buffers.
  */
 int pciedma_transfer_fill(struct pciedma_transfer *transfer, struct iov_iter *iter, size_t length,

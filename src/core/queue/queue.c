@@ -282,12 +282,15 @@ static const struct pciedma_source_ops queue_source_ops = {
 void pciedma_queue_init(struct pciedma_queue *queue, struct pciedma_engine *engine,
 			const struct pciedma_queue_ops *ops, wait_queue_head_t *poll_wait)
 {
+	enum pciedma_transfer_size size;
+
 	queue->source.ops = &queue_source_ops;
 	queue->engine = engine;
 	queue->ops = ops;
 	queue->poll_wait = poll_wait;
 	INIT_LIST_HEAD(&queue->list);
-	INIT_LIST_HEAD(&queue->free);
+	for (size = 0; size < PCIEDMA_TRANSFER_SIZES; size++)
+		INIT_LIST_HEAD(&queue->free[size]);
 	INIT_LIST_HEAD(&queue->waiters);
 	INIT_LIST_HEAD(&queue->kept);
 	INIT_LIST_HEAD(&queue->proven);
@@ -307,7 +310,7 @@ bool pciedma_queue_ready(struct pciedma_queue *queue)
 
 	return engine->state == PCIEDMA_ENGINE_RUN && !engine->failed &&
 	       !queue->ops->postpones(queue) && list_empty(&queue->waiters) &&
-	       queue->free_count == engine->desc->buffers;
+	       queue->num_free == queue->num;
 }
 
 /**

@@ -20,6 +20,8 @@
 #include "../memory/mem.h"
 
 #define PCIEDMA_MAX_BUFFERS	8
+/* Transfers of an engine that works on user memory: how deep its queue is. */
+#define PCIEDMA_MAX_TRANSFERS	256
 
 struct pciedma_transfer;
 
@@ -37,6 +39,18 @@ enum pciedma_transfer_state {
 };
 
 /**
+ * enum pciedma_transfer_size - what a transfer has room for
+ * @PCIEDMA_TRANSFER_SMALL: user memory in few pages; only where the engine works on that
+ * @PCIEDMA_TRANSFER_BIG:   user memory of 2 MiB, and memory of core's own to copy through
+ * @PCIEDMA_TRANSFER_SIZES: how many sizes there are
+ */
+enum pciedma_transfer_size {
+	PCIEDMA_TRANSFER_SMALL,
+	PCIEDMA_TRANSFER_BIG,
+	PCIEDMA_TRANSFER_SIZES,
+};
+
+/**
  * struct pciedma_transfer_ops - whom a transfer works for
  * @finished: it has left the queue: it has ended, or was cancelled; engine lock held
  */
@@ -48,6 +62,7 @@ struct pciedma_transfer_ops {
  * struct pciedma_transfer - a piece of memory that an engine works on
  * @node:       on the queue's free list, on the queue, or among what is kept
  * @queue:      its queue
+ * @size:       what it has room for
  * @state:      who has it
  * @kept:       it has ended, but the hardware is not proven to have left its memory
  * @held:       the hardware holds a reference to its memory
@@ -79,6 +94,7 @@ struct pciedma_transfer_ops {
 struct pciedma_transfer {
 	struct list_head node;
 	struct pciedma_queue *queue;
+	enum pciedma_transfer_size size;
 	enum pciedma_transfer_state state;
 	bool kept;
 	bool held;
@@ -112,6 +128,7 @@ struct pciedma_transfer {
  * struct pciedma_waiter - who waits for a transfer
  * @node:     on the queue's list
  * @file:     the open file, or the postponed request, for which it is
+ * @size:     what it must have room for
  * @transfer: granted
  * @error:    why none will be, or 0
  * @granted:  @transfer or @error was set
@@ -119,6 +136,7 @@ struct pciedma_transfer {
 struct pciedma_waiter {
 	struct list_head node;
 	const void *file;
+	enum pciedma_transfer_size size;
 	struct pciedma_transfer *transfer;
 	int error;
 	struct completion granted;
@@ -144,12 +162,13 @@ struct pciedma_queue_ops {
  * @poll_wait:  who polls for it to be ready
  * @list:       transfers handed in and not finished, in order
  * @next:       first of them with bytes that the hardware does not have, or NULL
- * @free:       free transfers
- * @free_count: how many
+ * @free:       free transfers of each size
+ * @num_free:   how many
  * @waiters:    who waits for one, in order
  * @kept:       those that have ended, and whose memory hardware may still use
  * @proven:     those of them that it has left meanwhile, to be let go of
  * @transfers:  all transfers
+ * @num:        how many
  * @next_id:    for their ids
  * @direct:     they can work on user memory
  * @limits:     what the engine asks of that
@@ -161,12 +180,13 @@ struct pciedma_queue {
 	wait_queue_head_t *poll_wait;
 	struct list_head list;
 	struct pciedma_transfer *next;
-	struct list_head free;
-	unsigned int free_count;
+	struct list_head free[PCIEDMA_TRANSFER_SIZES];
+	unsigned int num_free;
 	struct list_head waiters;
 	struct list_head kept;
 	struct list_head proven;
-	struct pciedma_transfer transfers[PCIEDMA_MAX_BUFFERS];
+	struct pciedma_transfer *transfers;
+	unsigned int num;
 	u32 next_id;
 	bool direct;
 	struct pciedma_mem_limits limits;
@@ -199,7 +219,10 @@ void pciedma_transfer_abort(struct pciedma_queue *queue, struct pciedma_transfer
 /* pool.c */
 int pciedma_transfers_alloc(struct pciedma_queue *queue);
 void pciedma_transfers_free(struct pciedma_queue *queue);
-struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_queue *queue);
+enum pciedma_transfer_size pciedma_transfer_size(const struct pciedma_queue *queue,
+						 const struct iov_iter *iter);
+struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_queue *queue,
+						      enum pciedma_transfer_size size);
 bool pciedma_transfer_ask(struct pciedma_queue *queue, struct pciedma_waiter *waiter);
 int pciedma_transfer_unask(struct pciedma_queue *queue, struct pciedma_waiter *waiter, int error);
 void pciedma_waiters_refuse(struct pciedma_queue *queue, const void *file, int error);

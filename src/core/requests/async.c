@@ -29,8 +29,10 @@ static void async_release(struct pciedma_async *async, bool may_sleep)
  */
 void pciedma_async_less(struct pciedma_async *async)
 {
-	if (!--async->pending)
-		list_move_tail(&async->node, &async->lane->done);
+	if (--async->pending)
+		return;
+	async->lane->at_work--;
+	list_move_tail(&async->node, &async->lane->done);
 }
 
 /* Under the engine's lock. An asynchronous request has ended when all of its transfers have. */
@@ -38,7 +40,8 @@ static void async_finished(struct pciedma_transfer *transfer)
 {
 	struct pciedma_async *async = transfer->owner;
 
-	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
+	if (async->pending > 1)
+		async->deadline = ktime_add_ns(ktime_get(), async->timeout);
 	pciedma_async_less(async);
 }
 
@@ -52,6 +55,7 @@ static struct pciedma_async *async_at(struct pciedma_lane *lane, struct pciedma_
 	struct pciedma_async *async = &lane->async[transfer - lane->queue.transfers];
 
 	async->lane = lane;
+	INIT_LIST_HEAD(&async->node);
 	INIT_LIST_HEAD(&async->transfers);
 	return async;
 }
@@ -98,8 +102,10 @@ static struct pciedma_async *lane_take(struct pciedma_lane *lane, struct list_he
 
 	guard(spinlock_irqsave)(&lane->engine.lock);
 	async = list_first_entry_or_null(list, struct pciedma_async, node);
-	if (async)
-		list_del_init(&async->node);
+	if (!async)
+		return NULL;
+	list_del_init(&async->node);
+	async->iocb->private = NULL; /* nobody can cancel it any more */
 	return async;
 }
 
@@ -148,8 +154,9 @@ void pciedma_async_complete_deferred(struct pciedma_lane *lane)
  * @cancel: how AIO cancels it
  *
  * Once, before it is submitted or postponed. From now on, and under its engine's
- * lock, its private pointer leads to what it is while it is postponed, is an
- * ERR_PTR if it was cancelled while nobody had it, and NULL otherwise.
+ * lock, its private pointer leads to what it is while it is postponed, and, marked,
+ * while the engine has it; is an ERR_PTR if it was cancelled while nobody had it, and
+ * NULL otherwise.
  *
  * Context: process.
  */
@@ -187,15 +194,18 @@ s64 pciedma_async_timeout(const struct pciedma_request *request)
 		min_t(s64, request->timeout, PCIEDMA_TIMEOUT_SHORT_NS);
 }
 
-/* Look after asynchronous requests before a time-out is over. Engine lock held. */
-static void watch_by(struct pciedma_lane *lane, s64 timeout)
+/* One more is at work: look after it before its time is over. Engine lock held. */
+static void lane_begins(struct pciedma_lane *lane, const struct pciedma_async *async)
 {
-	pciedma_work_within(&lane->watch,
-			    min(timeout, pciedma_engine_drain_bound_ns(&lane->engine)));
+	if (!lane->at_work++ || ktime_before(async->deadline, lane->sweep))
+		lane->sweep = async->deadline;
+	pciedma_work_within(&lane->watch, min(async->timeout,
+					      pciedma_engine_drain_bound_ns(&lane->engine)));
 }
 
 /* A transfer more, for a request that has some; an ERR_PTR if there is none. */
-static struct pciedma_transfer *async_acquire(struct pciedma_request *request, unsigned int has,
+static struct pciedma_transfer *async_acquire(struct pciedma_request *request,
+					      const struct iov_iter *iter, unsigned int has,
 					      bool wait)
 {
 	struct pciedma_transfer *transfer;
@@ -203,8 +213,10 @@ static struct pciedma_transfer *async_acquire(struct pciedma_request *request, u
 
 	if (has == request->engine->desc->buffers)
 		return ERR_PTR(-EAGAIN);
+	request->waiter.size = pciedma_transfer_size(&request->lane->queue, iter);
 	if (!wait) {
-		transfer = pciedma_transfer_try_acquire(&request->lane->queue);
+		transfer = pciedma_transfer_try_acquire(&request->lane->queue,
+							request->waiter.size);
 		return transfer ?: ERR_PTR(-EAGAIN);
 	}
 	ret = pciedma_request_acquire(request);
@@ -251,9 +263,8 @@ static int async_hand_in(const struct pciedma_request *request, struct pciedma_a
 		return engine->broken_error;
 	if (pciedma_async_cancelled(request, async->iocb))
 		return -ECANCELED;
-	watch_by(lane, async->timeout);
-	async->iocb->private = NULL; /* it may have been postponed */
-	list_add_tail(&async->node, &lane->asyncs);
+	lane_begins(lane, async);
+	async->iocb->private = (void *)((unsigned long)async | PCIEDMA_PRIVATE_ASYNC);
 	list_for_each_entry(transfer, &async->transfers, sibling) {
 		async->pending++;
 		pciedma_queue_add(&lane->queue, transfer);
@@ -268,7 +279,6 @@ static int async_start(struct pciedma_request *request, struct pciedma_async *as
 	async->iocb = iocb;
 	async->file = request->open_file;
 	async->files = request->files;
-	async->pending = 0;
 	async->error = 0;
 	async->timeout = pciedma_async_timeout(request);
 	async->deadline = ktime_add_ns(ktime_get(), async->timeout);
@@ -297,7 +307,8 @@ static int async_may_begin(struct pciedma_request *request)
  *
  * Context: process, inside the gate.
  * Return: -EIOCBQUEUED; -EAGAIN if there is no room for all of it, ever if
- * @wait, or if it suits a synchronous call better; another errno.
+ * @wait, or if it suits a synchronous call better; -EFAULT if its memory was not
+ * touched, and is not there; another errno.
  */
 int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 			 struct iov_iter *iter, bool wait)
@@ -317,7 +328,7 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 	    iov_iter_count(iter) > (u64)request->engine->desc->buffers * PCIEDMA_USER_MEM_SIZE)
 		return -EAGAIN;
 	for (has = 0; !ret && iov_iter_count(iter); has++) {
-		transfer = async_acquire(request, has, wait);
+		transfer = async_acquire(request, iter, has, wait);
 		ret = IS_ERR(transfer) ? PTR_ERR(transfer) :
 				       async_add(request, &async, transfer, iter,
 						 end_address - iov_iter_count(iter));
@@ -326,8 +337,8 @@ int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
 		ret = async_start(request, async, iocb);
 	if (!ret)
 		return -EIOCBQUEUED;
-	if (ret == -EFAULT) /* what can only be copied needs a synchronous call */
-		ret = -EAGAIN;
+	if (ret == -EFAULT && pciedma_request_touched(request, iter))
+		ret = -EAGAIN; /* what can only be copied needs a synchronous call */
 	*iter = before;
 	if (async)
 		async_release(async, true);

@@ -18,26 +18,33 @@ static void backlog_ends(struct pciedma_lane *lane, struct pciedma_backlog *back
 	mod_delayed_work(pciedma_workqueue, &lane->ender, 0);
 }
 
-/* One that is not taken up shall end; what was the first reason stays. */
-static void postponed_to_end(struct pciedma_postponed *postponed, int error)
+/**
+ * pciedma_postponed_to_end() - a request that is not taken up shall end
+ * @postponed: the request
+ * @error:     why; the first reason stays
+ *
+ * Context: engine lock held.
+ */
+void pciedma_postponed_to_end(struct pciedma_postponed *postponed, int error)
 {
 	struct pciedma_backlog *backlog = postponed->request.backlog;
 
 	if (postponed->error)
 		return;
 	postponed->error = error;
+	if (postponed->fetch && !pciedma_postponed_leave(postponed))
+		return; /* its memory has just come: that ends it */
 	pciedma_postponed_unlink(postponed);
 	list_add_tail(&postponed->node, &backlog->ending);
 	backlog_ends(postponed->request.lane, backlog);
 }
 
-/* The one that is taken up shall end: its wait for pages does at once. */
+/* The one that is taken up shall end. */
 static void taken_up_end(struct pciedma_lane *lane, int error)
 {
 	if (!lane->taken_up->error)
 		lane->taken_up->error = error;
 	atomic_inc(&lane->taken_up->cancels);
-	pciedma_postponed_kill(lane);
 }
 
 static void taken_up_cancel(struct pciedma_lane *lane)
@@ -61,13 +68,15 @@ void pciedma_postponed_cancel(struct pciedma_lane *lane, struct pciedma_postpone
 	if (postponed == lane->taken_up)
 		taken_up_cancel(lane);
 	else
-		postponed_to_end(postponed, -ECANCELED);
+		pciedma_postponed_to_end(postponed, -ECANCELED);
 }
 
 /* All that wait shall end; each is told why when its turn comes. */
 static void backlog_end_all(struct pciedma_lane *lane, struct pciedma_backlog *backlog)
 {
 	guard(spinlock_irqsave)(&lane->engine.lock);
+	if (backlog->missing)
+		pciedma_postponed_to_end(backlog->missing, -ECANCELED);
 	if (list_empty(&backlog->waiting))
 		return;
 	list_splice_tail_init(&backlog->waiting, &backlog->ending);
@@ -89,7 +98,7 @@ static bool backlog_sift(struct pciedma_lane *lane, struct pciedma_backlog *back
 		postponed = list_entry(backlog->sift_next, struct pciedma_postponed, node);
 		backlog->sift_next = postponed->node.next;
 		if (postponed->request.files == files)
-			postponed_to_end(postponed, -ECANCELED);
+			pciedma_postponed_to_end(postponed, -ECANCELED);
 	}
 	if (backlog->sift_next != &backlog->waiting)
 		return true;
@@ -101,8 +110,11 @@ static void backlog_end_of_process(struct pciedma_lane *lane, struct pciedma_bac
 				   const void *files)
 {
 	guard(mutex)(&backlog->sift_lock);
-	scoped_guard(spinlock_irqsave, &lane->engine.lock)
+	scoped_guard(spinlock_irqsave, &lane->engine.lock) {
+		if (backlog->missing && backlog->missing->request.files == files)
+			pciedma_postponed_to_end(backlog->missing, -ECANCELED);
 		backlog->sift_next = backlog->waiting.next;
+	}
 	while (backlog_sift(lane, backlog, files))
 		cond_resched();
 }
@@ -160,7 +172,7 @@ static s64 deadlines_watch(struct pciedma_lane *lane)
 		return left;
 	postponed = container_of(node, struct pciedma_postponed, deadline);
 	pciedma_postponed_untime(postponed);
-	postponed_to_end(postponed, atomic_read(postponed->file_cancels) ==
+	pciedma_postponed_to_end(postponed, atomic_read(postponed->file_cancels) ==
 			 postponed->file_cancels_seen ? -ETIMEDOUT : -ECANCELED);
 	return 0;
 }
@@ -202,7 +214,8 @@ void pciedma_postponed_end_work(struct work_struct *work)
 	struct pciedma_postponed *postponed;
 
 	while ((postponed = postponed_next_end(lane))) {
-		pciedma_postponed_end(postponed, postponed->error ?: -ECANCELED);
+		pciedma_postponed_end(postponed,
+				      postponed->done ?: postponed->error ?: -ECANCELED);
 		cond_resched();
 	}
 }

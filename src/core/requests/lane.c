@@ -2,6 +2,8 @@
 /*
  * Lanes: an engine, its queue, and what stands behind that.
  */
+#include <linux/slab.h>
+
 #include "request.h"
 
 /* Below it the copy is cheaper than pinning and mapping (make bench). */
@@ -62,12 +64,13 @@ void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait)
 	engine->drain_ms = engine->desc->drain_ms;
 	pciedma_rate_init(engine);
 	pciedma_queue_init(&lane->queue, engine, &lane_queue_ops, poll_wait);
-	INIT_LIST_HEAD(&lane->asyncs);
+	INIT_LIST_HEAD(&lane->stopping);
 	INIT_LIST_HEAD(&lane->done);
 	INIT_LIST_HEAD(&lane->deferred);
 	INIT_DELAYED_WORK(&lane->watch, pciedma_async_watch);
 	INIT_LIST_HEAD(&lane->turns);
 	INIT_LIST_HEAD(&lane->end_turns);
+	INIT_LIST_HEAD(&lane->missing);
 	timerqueue_init_head(&lane->deadlines);
 	INIT_DELAYED_WORK(&lane->ender, pciedma_postponed_end_work);
 	lane->copy_threshold = COPY_THRESHOLD;
@@ -90,7 +93,10 @@ int pciedma_lane_alloc(struct pciedma_lane *lane)
 		ret = pciedma_taker_create(lane);
 	if (!ret)
 		ret = pciedma_transfers_alloc(&lane->queue);
-	return ret;
+	if (ret)
+		return ret;
+	lane->async = kvcalloc(lane->queue.num, sizeof(*lane->async), GFP_KERNEL);
+	return lane->async ? 0 : -ENOMEM;
 }
 
 /**
@@ -103,6 +109,8 @@ void pciedma_lane_free(struct pciedma_lane *lane)
 {
 	pciedma_taker_destroy(lane);
 	cancel_delayed_work_sync(&lane->watch);
+	kvfree(lane->async);
+	lane->async = NULL;
 	pciedma_transfers_free(&lane->queue);
 	pciedma_engine_free(&lane->engine);
 }

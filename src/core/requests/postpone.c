@@ -3,8 +3,7 @@
  * Asynchronous requests that find no room when they are submitted, or that an
  * engine cannot have all at once: a thread of the engine takes them up, open
  * file by open file in turn and in each file's order, in the address space of
- * whoever submitted them. There it may wait for pages that never come, and
- * whoever ends the request kills that wait.
+ * whoever submitted them. It waits for nobody's memory: see missing.c.
  */
 #include <linux/fs.h>
 #include <linux/kthread.h>
@@ -44,7 +43,7 @@ bool pciedma_backlog_has(const struct pciedma_request *request)
 	const struct pciedma_postponed *taken_up = request->lane->taken_up;
 
 	lockdep_assert_held(&request->engine->lock);
-	return !list_empty(&request->backlog->waiting) ||
+	return !list_empty(&request->backlog->waiting) || request->backlog->missing ||
 	       (taken_up && taken_up->request.backlog == request->backlog);
 }
 
@@ -79,14 +78,48 @@ static struct pciedma_postponed *postponed_alloc(const struct pciedma_request *r
 	postponed->file_cancels_seen = request->cancels_seen;
 	postponed->request = *request;
 	postponed->request.waiter.file = postponed;
+	INIT_LIST_HEAD(&postponed->request.late);
+	INIT_WORK(&postponed->came, pciedma_postponed_came);
 	postponed->request.cancels = &postponed->cancels;
 	postponed->request.cancels_seen = 0;
 	postponed->request.nonblock = false;
 	postponed->request.timeout = pciedma_async_timeout(request);
 	pciedma_request_start(&postponed->request);
 	timerqueue_init(&postponed->deadline);
-	postponed->deadline.expires = postponed->request.deadline;
 	return postponed;
+}
+
+/**
+ * pciedma_backlog_turn() - a backlog has its turn while one of its requests may be taken up
+ * @lane:    its lane
+ * @backlog: the backlog
+ *
+ * Context: engine lock held.
+ */
+void pciedma_backlog_turn(struct pciedma_lane *lane, struct pciedma_backlog *backlog)
+{
+	bool wants = !list_empty(&backlog->waiting) && !backlog->missing;
+
+	if (!wants)
+		list_del_init(&backlog->turn);
+	else if (list_empty(&backlog->turn))
+		list_add_tail(&backlog->turn, &lane->turns);
+}
+
+/**
+ * pciedma_postponed_time() - a request has its deadline in the lane
+ * @postponed: the request
+ *
+ * Context: engine lock held.
+ */
+void pciedma_postponed_time(struct pciedma_postponed *postponed)
+{
+	struct pciedma_lane *lane = postponed->request.lane;
+
+	postponed->deadline.expires = postponed->request.deadline;
+	if (timerqueue_add(&lane->deadlines, &postponed->deadline))
+		pciedma_work_within(&lane->ender, ktime_to_ns(ktime_sub(
+				    postponed->deadline.expires, ktime_get())));
 }
 
 /* Returns 0, or why it must not begin any more. */
@@ -103,11 +136,9 @@ static int postponed_queue(const struct pciedma_request *request,
 	if (pciedma_async_cancelled(request, postponed->iocb))
 		return -ECANCELED;
 	postponed->iocb->private = postponed;
-	if (list_empty(&backlog->waiting))
-		list_add_tail(&backlog->turn, &lane->turns);
 	list_add_tail(&postponed->node, &backlog->waiting);
-	if (timerqueue_add(&lane->deadlines, &postponed->deadline))
-		pciedma_work_within(&lane->ender, postponed->request.timeout);
+	pciedma_backlog_turn(lane, backlog);
+	pciedma_postponed_time(postponed);
 	kthread_queue_work(lane->taker, &lane->take_up);
 	return 0;
 }
@@ -157,19 +188,60 @@ void pciedma_postponed_end(struct pciedma_postponed *postponed, ssize_t ret)
 	iocb->ki_complete(iocb, ret);
 }
 
-static ssize_t postponed_carry_out(struct pciedma_postponed *postponed)
+/* As a call does it, which copies what cannot be pinned. Returns bytes or an errno. */
+static ssize_t postponed_run(struct pciedma_postponed *postponed)
 {
 	struct pciedma_request *request = &postponed->request;
 	bool memory = request->engine->kind == PCIEDMA_KIND_MEMORY;
+	ssize_t ret, has;
+
+	ret = pciedma_sync_run(request, &postponed->iter,
+			       memory ? postponed->iocb->ki_pos + postponed->done : 0);
+	if (ret > 0 && !list_empty(&request->late)) {
+		has = pciedma_late_copy(request, ret, false);
+		request->missing &= has == ret;
+		ret = has ?: -EFAULT;
+	}
+	if (ret > 0)
+		postponed->done += ret;
+	return postponed->done ?: ret;
+}
+
+/* Returns its result, if its memory is not missing. */
+static ssize_t postponed_try(struct pciedma_postponed *postponed)
+{
+	struct pciedma_request *request = &postponed->request;
 	ssize_t ret;
 
+	request->missing = false;
+	if (postponed->done)
+		return postponed_run(postponed);
 	ret = pciedma_async_submit(request, postponed->iocb, &postponed->iter, true);
+	if (ret == -EAGAIN)
+		return postponed_run(postponed);
 	if (ret == -ETIMEDOUT)
 		pciedma_request_count_timeout(request);
-	if (ret == -EAGAIN)
-		ret = pciedma_sync_run(request, &postponed->iter,
-				       memory ? postponed->iocb->ki_pos : 0);
+	request->missing = ret == -EFAULT;
 	return ret;
+}
+
+/* Returns its result; -EINPROGRESS if its memory is missing, and may not come by itself. */
+static ssize_t postponed_carry_out(struct pciedma_postponed *postponed)
+{
+	struct pciedma_request *request = &postponed->request;
+	struct iov_iter *iter = &postponed->iter;
+	ssize_t ret;
+
+	for (;;) {
+		ret = postponed_try(postponed);
+		if (!request->missing)
+			return ret;
+		if (!pciedma_memory_comes(iter, pciedma_request_touch_length(iter)))
+			return -EINPROGRESS;
+		ret = pciedma_request_touch(request, iter);
+		if (ret)
+			return postponed->done ?: ret;
+	}
 }
 
 /* The address space is let go of elsewhere: its end waits for requests that may wait for us. */
@@ -203,8 +275,7 @@ void pciedma_postponed_unlink(struct pciedma_postponed *postponed)
 	if (backlog->sift_next == &postponed->node)
 		backlog->sift_next = postponed->node.next;
 	list_del_init(&postponed->node);
-	if (list_empty(&backlog->waiting))
-		list_del_init(&backlog->turn);
+	pciedma_backlog_turn(postponed->request.lane, backlog);
 	if (list_empty(&backlog->ending))
 		list_del_init(&backlog->end_turn);
 }
@@ -234,14 +305,13 @@ s64 pciedma_taken_up_left(struct pciedma_lane *lane)
 	       2 * pciedma_engine_drain_bound_ns(&lane->engine);
 }
 
-/* The next to be taken up. A kill was meant for the one before. */
+/* The next to be taken up. */
 static struct pciedma_postponed *postponed_next(struct pciedma_lane *lane)
 {
 	struct pciedma_postponed *postponed;
 	struct pciedma_backlog *backlog;
 
 	guard(spinlock_irqsave)(&lane->engine.lock);
-	flush_signals(current);
 	backlog = list_first_entry_or_null(&lane->turns, struct pciedma_backlog, turn);
 	if (!backlog)
 		return NULL;
@@ -254,7 +324,7 @@ static struct pciedma_postponed *postponed_next(struct pciedma_lane *lane)
 	return postponed;
 }
 
-/* Killed waits end with one errno or another: returns the reason for the kill. */
+/* One that was to end may do so with one errno or another: returns why it was to. */
 static ssize_t postponed_result(struct pciedma_lane *lane,
 				const struct pciedma_postponed *postponed, ssize_t ret)
 {
@@ -285,9 +355,13 @@ static void postponed_work(struct kthread_work *work)
 	struct pciedma_postponed *postponed;
 	ssize_t ret;
 
-	allow_kernel_signal(SIGKILL);
 	while ((postponed = postponed_next(lane))) {
-		ret = postponed_put_down(lane, postponed, postponed_carry_out_for(postponed));
+		ret = postponed_carry_out_for(postponed);
+		if (ret == -EINPROGRESS)
+			ret = pciedma_postponed_miss(postponed);
+		if (ret == -EINPROGRESS)
+			continue;
+		ret = postponed_put_down(lane, postponed, ret);
 		if (ret == -EIOCBQUEUED)
 			postponed_free(postponed);
 		else
@@ -331,16 +405,18 @@ void pciedma_taker_destroy(struct pciedma_lane *lane)
 }
 
 /**
- * pciedma_postponed_kill() - end the wait for pages of the request that is taken up
+ * pciedma_postponed_kill() - the engine is broken: nobody waits for memory any longer
  * @lane: the lane
  *
  * Context: engine lock held.
  */
 void pciedma_postponed_kill(struct pciedma_lane *lane)
 {
+	struct pciedma_postponed *postponed, *next;
+
 	lockdep_assert_held(&lane->engine.lock);
-	if (lane->taken_up)
-		send_sig(SIGKILL, lane->taker->task, 1);
+	list_for_each_entry_safe(postponed, next, &lane->missing, node)
+		pciedma_postponed_to_end(postponed, lane->engine.broken_error);
 }
 
 /**

@@ -5,6 +5,7 @@
 #ifndef PCIEDMA_POSTPONE_H
 #define PCIEDMA_POSTPONE_H
 
+#include "../memory/fetch.h"
 #include "request.h"
 
 /**
@@ -22,6 +23,10 @@
  * @file_cancels_seen: what it was when the request came
  * @cancels:  it shall end, although it is taken up
  * @error:    why it shall end, or 0
+ * @done:     bytes that have moved
+ * @fetch:    what makes its memory come, while it is on lane->missing
+ * @came:     it has come
+ * @came_early: before @fetch was set
  */
 struct pciedma_postponed {
 	struct list_head node;
@@ -35,11 +40,26 @@ struct pciedma_postponed {
 	int file_cancels_seen;
 	atomic_t cancels;
 	int error;
+	ssize_t done;
+	struct pciedma_fetch *fetch;
+	struct work_struct came;
+	bool came_early;
 };
 
+/* postpone.c */
+void pciedma_backlog_turn(struct pciedma_lane *lane, struct pciedma_backlog *backlog);
+void pciedma_postponed_time(struct pciedma_postponed *postponed);
 void pciedma_postponed_end(struct pciedma_postponed *postponed, ssize_t ret);
 void pciedma_postponed_unlink(struct pciedma_postponed *postponed);
 void pciedma_postponed_untime(struct pciedma_postponed *postponed);
 s64 pciedma_taken_up_left(struct pciedma_lane *lane);
+
+/* ender.c */
+void pciedma_postponed_to_end(struct pciedma_postponed *postponed, int error);
+
+/* missing.c */
+void pciedma_postponed_came(struct work_struct *work);
+ssize_t pciedma_postponed_miss(struct pciedma_postponed *postponed);
+bool pciedma_postponed_leave(struct pciedma_postponed *postponed);
 
 #endif /* PCIEDMA_POSTPONE_H */

@@ -25,13 +25,14 @@
 
 /**
  * struct pciedma_async - an asynchronous request that the engine has
- * @node:      on lane->asyncs; on lane->done or ->deferred once @pending is 0
+ * @node:      on lane->stopping while it is to end early; on lane->done or ->deferred once
+ *             @pending is 0
  * @lane:      its lane
  * @iocb:      the kernel's request
  * @file:      the open file that it came by, for CANCEL
  * @files:     the process's table of files, for its exit
  * @transfers: its transfers, in order
- * @pending:   how many of them have not finished
+ * @pending:   how many of them have not finished; 0 if it is not at work
  * @error:     why it is to end early, or 0
  * @timeout:   nanoseconds without progress
  * @deadline:  when they are over
@@ -54,12 +55,15 @@ struct pciedma_async {
  * @engine:         the engine
  * @queue:          its transfers
  * @async:          asynchronous requests, each at the place of its first transfer
- * @asyncs:         those that have not ended
- * @done:           those that have, to be completed
+ * @at_work:        how many have not ended
+ * @stopping:       those of them that are to end early, and have begun
+ * @done:           those that have ended, to be completed
  * @deferred:       those of them whose completion sleeps
  * @watch:          looks after them
+ * @sweep:          when the first of them may have to be stopped
  * @turns:          backlogs with postponed requests, in the order of their turns to be taken up
  * @end_turns:      those with requests that are to end, in the order of their turns
+ * @missing:        postponed requests whose memory is not there
  * @deadlines:      of postponed requests that are not taken up
  * @ender:          ends those that are to end, or whose time is over
  * @taken_up:       the postponed request that @taker has, or NULL
@@ -74,13 +78,16 @@ struct pciedma_async {
 struct pciedma_lane {
 	struct pciedma_engine engine;
 	struct pciedma_queue queue;
-	struct pciedma_async async[PCIEDMA_MAX_BUFFERS];
-	struct list_head asyncs;
+	struct pciedma_async *async;
+	unsigned int at_work;
+	struct list_head stopping;
 	struct list_head done;
 	struct list_head deferred;
 	struct delayed_work watch;
+	ktime_t sweep;
 	struct list_head turns;
 	struct list_head end_turns;
+	struct list_head missing;
 	struct timerqueue_head deadlines;
 	struct delayed_work ender;
 	struct pciedma_postponed *taken_up;
@@ -94,7 +101,8 @@ struct pciedma_lane {
 /**
  * struct pciedma_backlog - postponed requests of one open file for one engine
  * @waiting:   those that wait to be taken up, in order
- * @turn:      on lane->turns while there are some
+ * @turn:      on lane->turns while one of them may be taken up
+ * @missing:   the one before them whose memory is not there, or NULL
  * @ending:    those that are to end
  * @end_turn:  on lane->end_turns while there are some
  * @sift_lock: one walk over @waiting at a time
@@ -105,6 +113,7 @@ struct pciedma_lane {
 struct pciedma_backlog {
 	struct list_head waiting;
 	struct list_head turn;
+	struct pciedma_postponed *missing;
 	struct list_head ending;
 	struct list_head end_turn;
 	struct mutex sift_lock; /* one walk over waiting at a time */
@@ -129,12 +138,18 @@ struct pciedma_backlog {
  * @end:          why nothing more is handed in: the result if nothing moves
  * @reason:       why what was handed in is not waited for any longer, or 0
  * @broken:       a transfer was not whole
+ * @copies:       what comes next can only be copied
+ * @missing:      what comes next was not there: it is to be touched outside the gate
+ * @untouched:    bytes at the end of its memory that were not touched
+ * @touches:      how often in a row that which is next was touched
  * @mode:         enum pciedma_wait_mode
  * @nonblock:     EAGAIN instead of queueing
  * @timeout:      nanoseconds without progress; negative: no bound
  * @deadline:     when they are over
+ * @collected:    bytes that have moved since it was last inside the gate
  * @moved:        something has
  * @notified:     work was left with the calling thread, which it does when the call returns
+ * @late:         what could not be copied to user memory inside the gate
  * @freezes:      the calling thread is to be frozen: hand in nothing more
  * @stop_since:   when it was seen that the calling thread is to stop, or 0
  */
@@ -154,15 +169,24 @@ struct pciedma_request {
 	int end;
 	int reason;
 	bool broken;
+	bool copies;
+	bool missing;
+	size_t untouched;
+	unsigned int touches;
 	u32 mode;
 	bool nonblock;
 	s64 timeout;
 	ktime_t deadline;
+	size_t collected;
 	bool moved;
 	bool notified;
+	struct list_head late;
 	bool freezes;
 	ktime_t stop_since;
 };
+
+/* In a kiocb's private pointer: it is a struct pciedma_async's, not a postponed request's. */
+#define PCIEDMA_PRIVATE_ASYNC	1UL
 
 /* CANCEL was asked since the request began. */
 static inline bool pciedma_request_cancelled(const struct pciedma_request *request)
@@ -175,6 +199,14 @@ void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait);
 int pciedma_lane_alloc(struct pciedma_lane *lane);
 void pciedma_lane_free(struct pciedma_lane *lane);
 struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);
+
+/* touch.c */
+bool pciedma_request_touched(const struct pciedma_request *request, const struct iov_iter *iter);
+size_t pciedma_request_touch_length(const struct iov_iter *iter);
+int pciedma_request_touch(struct pciedma_request *request, const struct iov_iter *iter);
+int pciedma_late_add(struct pciedma_request *request, const void *data, size_t length,
+		     const struct iov_iter *iter, size_t place);
+size_t pciedma_late_copy(struct pciedma_request *request, size_t done, bool may_wait);
 
 /* signals.c */
 bool pciedma_request_gives_way(struct pciedma_request *request);
@@ -193,6 +225,7 @@ int pciedma_transfer_stop(struct pciedma_request *request, struct pciedma_transf
 
 /* sync.c */
 void pciedma_request_count_timeout(struct pciedma_request *request);
+bool pciedma_request_copies(const struct pciedma_request *request, const struct iov_iter *iter);
 ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* async.c */

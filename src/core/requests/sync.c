@@ -23,10 +23,36 @@ static bool copy_may_be_cut(const struct pciedma_engine *engine)
 	       engine->desc->length_granularity <= 1;
 }
 
+/* What is next is not there now: leave the gate to touch it, unless that was in vain. */
+static int feed_miss(struct pciedma_request *request)
+{
+	request->missing = true;
+	return 1;
+}
+
+/* How much of what is wanted next was touched. */
+static size_t copy_touched(const struct pciedma_request *request, const struct iov_iter *iter,
+			   size_t wanted)
+{
+	if (!user_backed_iter(iter))
+		return wanted;
+	return min(wanted, iov_iter_count(iter) - min(request->untouched, iov_iter_count(iter)));
+}
+
+/* What is copied from is read once, if it is there, since it may be a device's. */
+static size_t copy_in(struct pciedma_transfer *transfer, size_t wanted, struct iov_iter *iter)
+{
+	size_t length;
+
+	pagefault_disable();
+	length = copy_from_iter(transfer->stage.buffer, wanted, iter);
+	pagefault_enable();
+	return length;
+}
+
 /*
  * Memory that is not there is found out before the card is asked: for data that
- * nobody could take, too. What is copied from is touched once, since it may be a
- * device's.
+ * nobody could take, too. Returns 0, 1 if it is to be touched first, or an errno.
  */
 static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		     struct iov_iter *iter)
@@ -35,10 +61,12 @@ static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *t
 	size_t wanted = copy_wanted(request, iter);
 	size_t length;
 
-	length = c2h ? wanted - fault_in_iov_iter_writeable(iter, wanted) :
-		       copy_from_iter(transfer->stage.buffer, wanted, iter);
-	if (!length || (length < wanted && !copy_may_be_cut(request->engine)))
-		return -EFAULT;
+	length = c2h ? copy_touched(request, iter, wanted) : copy_in(transfer, wanted, iter);
+	if (length < wanted && (!length || !copy_may_be_cut(request->engine))) {
+		if (!c2h)
+			iov_iter_revert(iter, length);
+		return feed_miss(request);
+	}
 	pciedma_transfer_stage(transfer, length);
 	if (c2h) {
 		/* If the card writes less than it says, that must not be an earlier caller's. */
@@ -53,7 +81,8 @@ static int feed_copy(struct pciedma_request *request, struct pciedma_transfer *t
 /*
  * User memory that cannot be pinned may be there all the same: a device's, a
  * secret, a file's that must not be held for long. So may some that cannot be
- * mapped, for want of bounce buffers. Both are copied after all.
+ * mapped, for want of bounce buffers. Both are copied after all, by a big
+ * transfer: returns 1 if this one is not, or if the memory is to be touched first.
  */
 static int feed_direct(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		       struct iov_iter *iter)
@@ -64,9 +93,12 @@ static int feed_direct(struct pciedma_request *request, struct pciedma_transfer 
 	ret = pciedma_transfer_fill(transfer, iter, wanted,
 				    request->timeout < 0 ||
 				    request->timeout > PCIEDMA_TIMEOUT_SHORT_NS);
-	if (ret == -EFAULT || ret == -EAGAIN)
-		return feed_copy(request, transfer, iter);
-	return ret;
+	if (ret != -EFAULT && ret != -EAGAIN)
+		return ret;
+	if (ret == -EFAULT && !pciedma_request_touched(request, iter))
+		return feed_miss(request);
+	request->copies = true;
+	return transfer->size == PCIEDMA_TRANSFER_BIG ? feed_copy(request, transfer, iter) : 1;
 }
 
 /* Little pieces cost more to pin and map than to copy. */
@@ -75,6 +107,18 @@ static bool direct_suits(struct pciedma_lane *lane, const struct iov_iter *iter)
 	return lane->queue.direct && iov_iter_count(iter) / pciedma_user_mem_pieces(iter) >=
 	       READ_ONCE(lane->copy_threshold) &&
 	       pciedma_user_mem_possible(&lane->queue.limits, iter);
+}
+
+/**
+ * pciedma_request_copies() - whether what comes next of a request will be copied
+ * @request: the request
+ * @iter:    what is left of its memory
+ *
+ * Return: true if so.
+ */
+bool pciedma_request_copies(const struct pciedma_request *request, const struct iov_iter *iter)
+{
+	return request->copies || !direct_suits(request->lane, iter);
 }
 
 static void request_release(struct pciedma_transfer *transfer)
@@ -103,41 +147,56 @@ static int feed_transfer(struct pciedma_request *request, struct pciedma_transfe
 	transfer->file = request->waiter.file;
 	transfer->direction = request->direction;
 	transfer->address = address;
-	if (direct_suits(request->lane, iter))
-		ret = feed_direct(request, transfer, iter);
-	else
+	if (pciedma_request_copies(request, iter))
 		ret = feed_copy(request, transfer, iter);
+	else
+		ret = feed_direct(request, transfer, iter);
 	if (!ret) {
+		request->copies = false;
 		transfer->polled = pciedma_request_polls(request, transfer->length);
 		ret = pciedma_transfer_submit(&request->lane->queue, transfer);
 	}
 	return ret;
 }
 
-/* Returns 0, 1 if no further transfer is free, or why there is nothing more to hand in. */
+/* Get a transfer for what comes next. Returns 0, 1 if none is free, or an errno. */
+static int request_get(struct pciedma_request *request, const struct iov_iter *iter)
+{
+	struct pciedma_waiter *waiter = &request->waiter;
+
+	waiter->size = PCIEDMA_TRANSFER_BIG;
+	if (!pciedma_request_copies(request, iter))
+		waiter->size = pciedma_transfer_size(&request->lane->queue, iter);
+	if (!request->count) {
+		pciedma_request_start(request);
+		return pciedma_request_acquire(request);
+	}
+	waiter->transfer = pciedma_transfer_try_acquire(&request->lane->queue, waiter->size);
+	return !waiter->transfer;
+}
+
+/*
+ * Returns 0; 1 if no further transfer is free, or the memory is to be touched; or why there is
+ * nothing more to hand in.
+ */
 static int request_feed(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
 	struct pciedma_transfer *transfer;
 	int ret;
 
-	if (request->count) {
-		transfer = pciedma_transfer_try_acquire(&request->lane->queue);
-		if (!transfer)
-			return 1;
-	} else {
-		pciedma_request_start(request);
-		ret = pciedma_request_acquire(request);
+	do {
+		ret = request_get(request, iter);
 		if (ret)
 			return ret;
 		transfer = request->waiter.transfer;
-	}
-	ret = feed_transfer(request, transfer, iter, address);
-	if (ret) {
-		request_release(transfer);
-		return ret;
-	}
-	request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = transfer;
-	return 0;
+		ret = feed_transfer(request, transfer, iter, address);
+		if (ret)
+			request_release(transfer);
+	} while (ret > 0 && !request->missing);
+	if (!ret)
+		request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] =
+			transfer;
+	return ret;
 }
 
 /* Take back, the newest first, what the hardware has not begun. */
@@ -155,17 +214,31 @@ static void request_take_back(struct pciedma_request *request)
 	}
 }
 
-/* Returns the bytes of a transfer that has ended, and that user space has now. */
-static ssize_t transfer_collect(struct pciedma_request *request, struct pciedma_transfer *transfer)
+/* User memory may have gone since it was touched: then its data are kept for later. */
+static ssize_t copy_out(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
 	size_t copied;
+	int ret;
 
+	pciedma_stage_for_cpu(&transfer->stage, transfer->done);
+	pagefault_disable();
+	copied = copy_to_iter(transfer->stage.buffer, transfer->done, &transfer->iter);
+	pagefault_enable();
+	if (copied == transfer->done)
+		return copied;
+	ret = pciedma_late_add(request, transfer->stage.buffer + copied, transfer->done - copied,
+			       &transfer->iter, request->collected + copied);
+	request->missing = true;
+	return ret ?: transfer->done;
+}
+
+/* Returns the bytes of a transfer that has ended. */
+static ssize_t transfer_collect(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
 	if (pciedma_transfer_is_direct(transfer) || request->direction == PCIEDMA_H2C ||
 	    !transfer->done)
 		return transfer->done;
-	pciedma_stage_for_cpu(&transfer->stage, transfer->done);
-	copied = copy_to_iter(transfer->stage.buffer, transfer->done, &transfer->iter);
-	return copied ?: -EFAULT;
+	return copy_out(request, transfer);
 }
 
 /* Give up: what has not begun goes back, the rest is waited for by request_collect(). */
@@ -221,10 +294,11 @@ static void request_feed_all(struct pciedma_request *request, struct iov_iter *i
 	int ret = 0;
 
 	request->freezes = pciedma_request_freezes(request, iter);
-	while (!ret && !request->end && !request->freezes && iov_iter_count(iter) &&
+	while (!ret && !request->end && !request->freezes && !request->missing &&
+	       iov_iter_count(iter) &&
 	       request->count < request->engine->desc->buffers) {
 		ret = request_feed(request, iter, end_address - iov_iter_count(iter));
-		if (message)
+		if (message && !ret)
 			iov_iter_truncate(iter, 0);
 	}
 	if (ret < 0)
@@ -249,7 +323,8 @@ void pciedma_request_count_timeout(struct pciedma_request *request)
  * @iter:    user memory, already cut to what may be moved
  * @address: the card's address of the first byte
  *
- * If the thread is to be frozen, it ends with what is under way, @request->freezes.
+ * If the thread is to be frozen, it ends with what is under way, @request->freezes; if memory is
+ * not there, too, @request->missing. What it could not copy is in @request->late then.
  *
  * Context: process, inside the gate.
  * Return: bytes that arrived; an errno if it is none.
@@ -257,16 +332,16 @@ void pciedma_request_count_timeout(struct pciedma_request *request)
 ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address)
 {
 	u64 end_address = address + iov_iter_count(iter);
-	ssize_t done = 0;
 
+	request->collected = 0;
 	do {
 		request_feed_all(request, iter, end_address);
 		if (!request->reason && pciedma_request_cancelled(request))
 			request_give_up(request, -ECANCELED);
 		if (!request->count)
 			break;
-		done += request_collect(request);
-		request->moved = done;
+		request->collected += request_collect(request);
+		request->moved |= request->collected;
 		if (!request->reason && signal_pending(current) &&
 		    pciedma_request_gives_way(request))
 			request_give_up(request, -EINTR);
@@ -274,9 +349,9 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 	} while (request->count || (!request->end && iov_iter_count(iter)));
 	pciedma_request_return(request);
 	request->freezes &= !request->end && iov_iter_count(iter);
-
-	if (done)
-		return done;
+	request->missing &= !request->end && iov_iter_count(iter);
+	if (request->collected)
+		return request->collected;
 	if (request->end == -ETIMEDOUT)
 		pciedma_request_count_timeout(request);
 	return request->end;

@@ -26,7 +26,7 @@ _AIO_MAX = Path("/proc/sys/fs/aio-max-nr")
 _CGROUPS = Path("/sys/fs/cgroup")
 #: More places in memory than requests that are served at a time, in cache lines of their own: DMA_API_DEBUG takes two
 #: mappings of one line for a mistake.
-_PLACES = 64
+_PLACES = 320
 _CACHE_LINE = 64
 
 

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What is learned of an engine from how its transfers go: how fast it is, and whether it works.
+ */
+#ifndef PCIEDMA_RATE_H
+#define PCIEDMA_RATE_H
+
+#include <linux/ktime.h>
+#include <linux/types.h>
+
+struct pciedma_engine;
+
+/**
+ * struct pciedma_rate - how fast an engine is seen to be
+ * @chunk:    most bytes of a segment, so that a slow card shows progress often enough: what it
+ *            moves in a quarter of the drain bound; U32_MAX: no limit
+ * @inflight: bytes that the hardware has
+ * @moved:    bytes that arrived since the engine's last progress
+ * @untold:   bytes handed over since the last segment whose end is told of
+ */
+struct pciedma_rate {
+	u32 chunk;
+	u64 inflight;
+	u64 moved;
+	u32 untold;
+};
+
+/**
+ * struct pciedma_health - whether an engine still works
+ * @ailing:   it was stopped since a transfer last ended well
+ * @told:     the log says that it fails
+ * @failures: how often it was stopped since, or since a reset
+ * @since:    when it was stopped for the first time of these
+ */
+struct pciedma_health {
+	bool ailing;
+	bool told;
+	unsigned int failures;
+	ktime_t since;
+};
+
+/* rate.c */
+void pciedma_rate_init(struct pciedma_engine *engine);
+bool pciedma_rate_full(const struct pciedma_rate *rate);
+bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify);
+void pciedma_rate_learn(struct pciedma_engine *engine, ktime_t now);
+
+/* health.c */
+void pciedma_engine_failed(struct pciedma_engine *engine);
+void pciedma_engine_recovered(struct pciedma_engine *engine);
+void pciedma_engine_forgive(struct pciedma_engine *engine);
+const char *pciedma_engine_health(struct pciedma_engine *engine);
+
+#endif /* PCIEDMA_RATE_H */
