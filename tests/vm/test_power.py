@@ -44,14 +44,14 @@ def machine() -> Iterator[Lab]:
         yield lab
 
 
-def through_a_suspend(lab: Lab) -> dict[str, Any]:
-    """Have reads under way while the guest is suspended, and return what they led to."""
+def through_a_suspend(lab: Lab, target: str, **options: Any) -> dict[str, Any]:
+    """Have requests under way while the guest is suspended; returns what they led to, as *target* says."""
 
     def times_closed() -> int:
         return lab.vm.guest.console.read_text(errors="replace").count(PORT_CLOSED)
 
     before, end = times_closed(), time.monotonic() + 120 * lab.vm.patience
-    process = lab.start("memory:during", path=lab.memory, action=["sh", "-c", SUSPEND])
+    process = lab.start(target, action=["sh", "-c", SUSPEND], **options)
     while not process.done and time.monotonic() < end:
         if times_closed() > before:
             lab.vm.reconnect()
@@ -66,7 +66,7 @@ def test_suspend_ends_what_hangs_and_what_waits_goes_on(lab: Lab, fault: str) ->
     lab.there_and_back(lengths=[100])
     lab.call("memory:begun", path=lab.memory, way="io_uring")
     lab.xdma.control.set_fault(fault)
-    found = through_a_suspend(lab)
+    found = through_a_suspend(lab, "memory:during", path=lab.memory)
     assert found.pop("status") == 0
     assert set(found) == {"sync", "aio", "io_uring"}
     assert set(found.values()) <= {"EIO", 65536}

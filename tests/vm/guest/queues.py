@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
-import mmap
 import os
-import struct
 import threading
 import time
 from collections import Counter
@@ -17,12 +14,10 @@ from typing import Any
 
 import pciedma
 from pciedma_lab.guest import buffers, io_uring
-from pciedma_lab.guest.buffers import Buffer
 from pciedma_lab.guest.libc_calls import pread
 from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context, Iocb
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_USERFAULTFD, _UFFDIO_API, _UFFDIO_REGISTER = 323, 0xC018AA3F, 0xC020AA00  # <linux/userfaultfd.h>
+from .slow_memory import not_coming
 
 
 class _Aio:
@@ -146,30 +141,13 @@ def nonblocking(path: str, way: str, depth: int = 20, length: int = 65536) -> di
         return _names(queue.wait(depth))
 
 
-@contextmanager
-def _not_coming(area: Buffer, present: int = 0) -> Iterator[None]:
-    """Let the pages behind *present* bytes never come: they belong to a userfaultfd that nobody serves."""
-    fd = _libc.syscall(_USERFAULTFD, os.O_CLOEXEC)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), "userfaultfd")
-    try:
-        area.mapping.madvise(mmap.MADV_DONTNEED)
-        ctypes.memset(area.address, 0, present)
-        fcntl.ioctl(fd, _UFFDIO_API, struct.pack("=QQQ", 0xAA, 0, 0))
-        rest = area.address + present, area.length - present
-        fcntl.ioctl(fd, _UFFDIO_REGISTER, struct.pack("=QQQQ", *rest, 1, 0))
-        yield
-    finally:
-        os.close(fd)
-
-
 def stuck(path: str, end: str, timeout_s: float = 20.0) -> str:
     """Read into memory whose pages never come; *end* as of ended(), and "" to wait for what else happens.
 
     The request is longer than all transfers together.
     """
     area = buffers.small_pages(32 << 20)
-    with _not_coming(area), pciedma.Channel(path) as channel, _queue("aio", 1) as queue:
+    with not_coming(area), pciedma.Channel(path) as channel, _queue("aio", 1) as queue:
         assert isinstance(queue, _Aio)
         channel.timeout_s = timeout_s
         queue.submit("read", channel.fileno(), area.address, area.length, 0, 0)
@@ -195,7 +173,7 @@ def beside_one_that_is_away(path: str) -> dict[str, Any]:
             results.append(pread(channel.fileno(), area.address, area.length, 0))
 
     thread = threading.Thread(target=away)
-    with _not_coming(area, 12 << 20):
+    with not_coming(area, 12 << 20):
         thread.start()
         time.sleep(1)
         with pciedma.Channel(path) as channel:
