@@ -76,8 +76,9 @@ unsigned int pciedma_engine_inflight(const struct pciedma_engine *engine)
 
 static bool engine_full(const struct pciedma_engine *engine)
 {
-	return pciedma_engine_inflight(engine) == engine->desc->segments ||
-	       pciedma_rate_full(&engine->rate);
+	u32 inflight = pciedma_engine_inflight(engine);
+
+	return inflight == engine->desc->segments || pciedma_rate_full(&engine->rate, inflight);
 }
 
 static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 number)

@@ -11,6 +11,8 @@
 
 /* Chunks that a slow engine is given at a time; together what it moves in the drain bound. */
 #define CHUNKS		4
+/* However short they are: each may take its time. */
+#define SLOW_SEGMENTS	32
 /* Of an engine that is not known yet: 0.1 MB/s are enough for it within a second. */
 #define CHUNK_FIRST	SZ_64K
 /* From this on it is no limit; and no chunk is shorter than that. */
@@ -47,14 +49,16 @@ void pciedma_rate_init(struct pciedma_engine *engine)
 
 /**
  * pciedma_rate_full() - whether an engine has as much as it moves in the drain bound
- * @rate: its rate
+ * @rate:     its rate
+ * @segments: how many it has
  *
  * Context: engine lock held.
  * Return: true if so; false if it is fast.
  */
-bool pciedma_rate_full(const struct pciedma_rate *rate)
+bool pciedma_rate_full(const struct pciedma_rate *rate, u32 segments)
 {
-	return rate_is_slow(rate) && rate->inflight >= CHUNKS * (u64)rate->chunk;
+	return rate_is_slow(rate) && (segments >= SLOW_SEGMENTS ||
+				      rate->inflight >= CHUNKS * (u64)rate->chunk);
 }
 
 /**

@@ -41,7 +41,7 @@ struct pciedma_health {
 
 /* rate.c */
 void pciedma_rate_init(struct pciedma_engine *engine);
-bool pciedma_rate_full(const struct pciedma_rate *rate);
+bool pciedma_rate_full(const struct pciedma_rate *rate, u32 segments);
 bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify);
 void pciedma_rate_learn(struct pciedma_engine *engine, ktime_t now);
 

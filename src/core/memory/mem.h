@@ -119,6 +119,7 @@ void pciedma_stage_for_cpu(struct pciedma_stage *stage, size_t length);
 /* user_mem.c */
 int pciedma_user_mem_alloc(struct pciedma_user_mem *user, unsigned int max_pages);
 void pciedma_user_mem_free(struct pciedma_user_mem *user);
+bool pciedma_user_mem_pinnable(const struct iov_iter *iter);
 bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
 			       const struct iov_iter *iter);
 size_t pciedma_user_mem_pieces(const struct iov_iter *iter);

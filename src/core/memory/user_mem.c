@@ -48,6 +48,17 @@ void pciedma_user_mem_free(struct pciedma_user_mem *user)
 }
 
 /**
+ * pciedma_user_mem_pinnable() - whether memory has pages that can be held
+ * @iter: the memory
+ *
+ * Return: true if so.
+ */
+bool pciedma_user_mem_pinnable(const struct iov_iter *iter)
+{
+	return user_backed_iter(iter) || iov_iter_is_bvec(iter);
+}
+
+/**
  * pciedma_user_mem_possible() - whether memory can be used as it is
  * @limits: what the engine asks of it
  * @iter:   the memory
@@ -57,7 +68,7 @@ void pciedma_user_mem_free(struct pciedma_user_mem *user)
 bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
 			       const struct iov_iter *iter)
 {
-	if (!user_backed_iter(iter) && !iov_iter_is_bvec(iter))
+	if (!pciedma_user_mem_pinnable(iter))
 		return false;
 	return limits->alignment == 1 || !(iov_iter_alignment(iter) & (limits->alignment - 1));
 }
@@ -153,8 +164,8 @@ static int pin_error(int error)
  * may hold what others wait for, and whoever has mmap_lock may wait for memory that never comes:
  * so nothing is waited for here.
  */
-static int user_mem_pin(struct pciedma_user_mem *user, const struct pciedma_piece *piece, size_t length,
-			bool unbounded)
+static int user_mem_pin(struct pciedma_user_mem *user, const struct pciedma_piece *piece,
+			size_t length, bool unbounded)
 {
 	unsigned int flags = user->mem.direction == DMA_FROM_DEVICE ? FOLL_WRITE : 0;
 	unsigned int room = user->max_pages - user->num_pages;

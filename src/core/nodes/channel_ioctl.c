@@ -68,7 +68,7 @@ static void channel_cancel_direction(struct pciedma_channel_file *cf,
 		return;
 	scoped_guard(spinlock_irqsave, &lane->engine.lock)
 		pciedma_transfers_cancel(&lane->queue, direction, cf);
-	pciedma_async_cancel(lane, pciedma_file_backlog(cf, lane), cf, NULL);
+	pciedma_aio_cancel(lane, pciedma_file_backlog(cf, lane), cf, NULL);
 }
 
 static long channel_cancel(struct pciedma_channel_file *cf, const struct pciedma_cancel *cancel)

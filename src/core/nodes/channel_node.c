@@ -166,7 +166,7 @@ static int channel_flush(struct file *file, fl_owner_t id)
 	for (i = 0; i < PCIEDMA_DIRECTIONS; i++) {
 		lane = cf->channel->by_direction[i];
 		if (lane)
-			pciedma_async_cancel(lane, pciedma_file_backlog(cf, lane), cf, id);
+			pciedma_aio_cancel(lane, pciedma_file_backlog(cf, lane), cf, id);
 	}
 	pciedma_channel_leave(cf->channel);
 	return 0;

@@ -77,7 +77,7 @@ static int channel_cancel_iocb(struct kiocb *iocb)
 	struct pciedma_channel_file *cf = iocb->ki_filp->private_data;
 	enum pciedma_direction direction = iocb->ki_flags & IOCB_WRITE ? PCIEDMA_H2C : PCIEDMA_C2H;
 
-	pciedma_async_cancel_iocb(cf->channel->by_direction[direction], iocb);
+	pciedma_aio_cancel_iocb(cf->channel->by_direction[direction], iocb);
 	return 0;
 }
 
@@ -89,7 +89,7 @@ static ssize_t async_try(struct pciedma_request *request, struct kiocb *iocb, st
 
 	if (!pciedma_card_enter(request->engine->card))
 		return -ENODEV;
-	ret = pciedma_async_submit(request, iocb, iter, false);
+	ret = pciedma_aio_submit(request, iocb, iter, false);
 	if (ret == -EFAULT && postpone)
 		ret = -EAGAIN;
 	if (ret == -EAGAIN && (!request->nonblock || lane_is_ready(request->lane)))
@@ -109,7 +109,7 @@ static ssize_t channel_async_rw(struct pciedma_request *request, struct kiocb *i
 	bool comes;
 	ssize_t ret;
 
-	pciedma_async_begin(iocb, channel_cancel_iocb);
+	pciedma_aio_begin(iocb, channel_cancel_iocb);
 	ret = async_try(request, iocb, iter, false);
 	if (ret != -EFAULT)
 		return ret;

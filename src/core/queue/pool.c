@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A queue's transfers: who has which, their memory, and what hardware may still use of it.
+ * A queue's transfers: who has which, and who waits for one.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
@@ -24,7 +24,7 @@ static int transfer_alloc(struct pciedma_queue *queue, struct pciedma_transfer *
 	if (big)
 		ret = pciedma_stage_alloc(&transfer->stage, queue->limits.dev,
 					  engine->desc->buffer_size, engine->dma_direction);
-	if (!ret && queue->direct)
+	if (!ret && (queue->direct || !big))
 		ret = pciedma_user_mem_alloc(&transfer->user, PCIEDMA_PAGES_OF(big ?
 					     PCIEDMA_USER_MEM_SIZE : SMALL_SIZE));
 	if (ret)
@@ -66,7 +66,7 @@ int pciedma_transfers_alloc(struct pciedma_queue *queue)
 	int ret;
 
 	queue_set_limits(queue);
-	queue->num = queue->direct ? PCIEDMA_MAX_TRANSFERS : queue->engine->desc->buffers;
+	queue->num = queue->engine->desc->buffers + PCIEDMA_MAX_TRANSFERS;
 	queue->transfers = kvcalloc(queue->num, sizeof(*queue->transfers), GFP_KERNEL);
 	if (!queue->transfers)
 		return -ENOMEM;
@@ -75,7 +75,7 @@ int pciedma_transfers_alloc(struct pciedma_queue *queue)
 		if (ret)
 			return ret;
 	}
-	return 0;
+	return pciedma_doors_alloc(queue);
 }
 
 /**
@@ -92,6 +92,7 @@ void pciedma_transfers_free(struct pciedma_queue *queue)
 
 	if (!queue->transfers)
 		return;
+	pciedma_doors_free(queue);
 	for_each_transfer(queue, transfer) {
 		if (!transfer->kept)
 			pciedma_stage_free(&transfer->stage);
@@ -234,8 +235,13 @@ static void transfer_give(struct pciedma_queue *queue, struct pciedma_transfer *
 	queue_grant(queue);
 }
 
-/* Nobody holds its memory any more. */
-static void transfer_free(struct pciedma_transfer *transfer)
+/**
+ * pciedma_transfer_free() - nobody holds a transfer's memory any more
+ * @transfer: the transfer
+ *
+ * Context: any.
+ */
+void pciedma_transfer_free(struct pciedma_transfer *transfer)
 {
 	struct pciedma_queue *queue = transfer->queue;
 	bool ready;
@@ -247,178 +253,4 @@ static void transfer_free(struct pciedma_transfer *transfer)
 	}
 	if (ready && wq_has_sleeper(queue->poll_wait))
 		wake_up_interruptible(queue->poll_wait);
-}
-
-static void transfer_stage_release(struct pciedma_mem *mem, bool may_sleep)
-{
-	transfer_free(container_of(mem, struct pciedma_transfer, stage.mem));
-}
-
-static const struct pciedma_mem_ops transfer_stage_ops = {
-	.release = transfer_stage_release,
-};
-
-/* If it may not sleep, its pages are still marked as changed. */
-static void transfer_user_release(struct pciedma_mem *mem, bool may_sleep)
-{
-	struct pciedma_transfer *transfer = container_of(mem, struct pciedma_transfer, user.mem);
-
-	pciedma_user_mem_unmap(&transfer->user);
-	pciedma_user_mem_unpin(&transfer->user, may_sleep);
-	transfer_free(transfer);
-}
-
-static const struct pciedma_mem_ops transfer_user_ops = {
-	.release = transfer_user_release,
-};
-
-/**
- * pciedma_transfer_stage() - let a transfer work on memory of core's own
- * @transfer: owned by the caller, without memory
- * @length:   bytes that it moves
- *
- * Context: any.
- */
-void pciedma_transfer_stage(struct pciedma_transfer *transfer, u32 length)
-{
-	pciedma_stage_use(&transfer->stage, &transfer_stage_ops, length);
-	transfer->mem = &transfer->stage.mem;
-	transfer->length = length;
-}
-
-/**
- * pciedma_transfer_fill() - let a transfer work on user memory
- * @transfer:  owned by the caller, without memory, its direction set
- * @iter:      the memory; is advanced if it goes well
- * @length:    bytes wanted, at most what @iter has
- * @unbounded: the transfer may be held for ever: count its pages against the limit of locked
- *             memory
- *
- * Context: process; waits for nobody's memory.
- * Return: 0; -EFAULT if the memory is not there now, or can only be copied; -ENOMEM beyond the limit;
- * -EAGAIN if it could not be mapped, for want of bounce buffers.
- */
-int pciedma_transfer_fill(struct pciedma_transfer *transfer, struct iov_iter *iter, size_t length,
-			  bool unbounded)
-{
-	const struct pciedma_mem_limits *limits = &transfer->queue->limits;
-	struct pciedma_user_mem *user = &transfer->user;
-	struct iov_iter before = *iter;
-	ssize_t ret;
-
-	pciedma_mem_init(&user->mem, &transfer_user_ops, limits->dev,
-			 transfer->direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE);
-	ret = pciedma_user_mem_fill(user, limits, iter, length, unbounded);
-	if (ret < 0)
-		return ret;
-	if (!pciedma_user_mem_map(user)) {
-		transfer->mem = &user->mem;
-		transfer->length = ret;
-		return 0;
-	}
-	pciedma_user_mem_unaccount(user);
-	pciedma_user_mem_unpin(user, true);
-	*iter = before;
-	return -EAGAIN;
-}
-
-/* What its owner gets back although hardware may still write to it must not change any more. */
-static void transfer_sync_kept(struct pciedma_transfer *transfer)
-{
-	guard(spinlock_irqsave)(&transfer->queue->engine->lock);
-	if (transfer->kept && pciedma_transfer_is_direct(transfer))
-		pciedma_user_mem_sync(&transfer->user);
-	transfer->state = PCIEDMA_TRANSFER_FREE;
-}
-
-/**
- * pciedma_transfer_release() - let go of a transfer and its memory
- * @transfer:  owned by the caller
- * @may_sleep: the caller may; otherwise its pages are still marked as changed
- *
- * It goes to the next who waits for one, as soon as the hardware has let go, too.
- *
- * Context: any.
- */
-void pciedma_transfer_release(struct pciedma_transfer *transfer, bool may_sleep)
-{
-	if (!transfer->mem) {
-		transfer_free(transfer);
-		return;
-	}
-	if (READ_ONCE(transfer->kept)) /* what is not when it has ended will not be */
-		transfer_sync_kept(transfer);
-	pciedma_mem_put(transfer->mem, may_sleep);
-}
-
-static s64 transfer_bytes(const struct pciedma_transfer *transfer)
-{
-	return pciedma_transfer_is_direct(transfer) ?
-		transfer->user.num_pages * PAGE_SIZE : transfer->stage.size;
-}
-
-/**
- * pciedma_transfer_keep() - a transfer has ended, but hardware may still use its memory
- * @transfer: the transfer
- *
- * Context: engine lock held.
- */
-void pciedma_transfer_keep(struct pciedma_transfer *transfer)
-{
-	struct pciedma_queue *queue = transfer->queue;
-
-	lockdep_assert_held(&queue->engine->lock);
-	transfer->kept = true;
-	if (pciedma_transfer_is_direct(transfer))
-		pciedma_user_mem_keep(&transfer->user);
-	list_add_tail(&transfer->node, &queue->kept);
-	queue->engine->kept++;
-	atomic64_add(transfer_bytes(transfer), &queue->engine->card->quarantined);
-}
-
-/**
- * pciedma_transfers_proven() - the hardware has left all memory
- * @queue: the queue
- *
- * Then pciedma_transfers_let_go() must be called.
- *
- * Context: engine lock held.
- */
-void pciedma_transfers_proven(struct pciedma_queue *queue)
-{
-	struct pciedma_transfer *transfer;
-
-	list_for_each_entry(transfer, &queue->kept, node) {
-		WRITE_ONCE(transfer->kept, false);
-		queue->engine->kept--;
-		atomic64_sub(transfer_bytes(transfer), &queue->engine->card->quarantined);
-	}
-	list_splice_tail_init(&queue->kept, &queue->proven);
-}
-
-static struct pciedma_transfer *queue_take_proven(struct pciedma_queue *queue)
-{
-	struct pciedma_transfer *transfer;
-
-	guard(spinlock_irqsave)(&queue->engine->lock);
-	transfer = list_first_entry_or_null(&queue->proven, struct pciedma_transfer, node);
-	if (transfer) {
-		list_del(&transfer->node);
-		transfer->held = false;
-	}
-	return transfer;
-}
-
-/**
- * pciedma_transfers_let_go() - the hardware lets go of what it was proven to have left
- * @queue: the queue
- *
- * Context: process.
- */
-void pciedma_transfers_let_go(struct pciedma_queue *queue)
-{
-	struct pciedma_transfer *transfer;
-
-	while ((transfer = queue_take_proven(queue)))
-		pciedma_mem_put(transfer->mem, true);
 }

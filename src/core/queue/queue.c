@@ -124,7 +124,10 @@ static void queue_finish(struct pciedma_queue *queue, struct pciedma_transfer *t
 static void transfer_rewind(struct pciedma_transfer *transfer, u32 taken)
 {
 	transfer->taken = taken;
+	transfer->sg_taken = 0;
 	transfer->inflight = 0;
+	if (!transfer->mem) /* it has none until it gets a door */
+		return;
 	transfer->sg = transfer->mem->table.sgl;
 	while (taken && taken >= sg_dma_len(transfer->sg)) {
 		taken -= sg_dma_len(transfer->sg);
@@ -159,6 +162,8 @@ static bool queue_next(struct pciedma_source *source, u32 limit, struct pciedma_
 	struct pciedma_engine *engine = queue->engine;
 	struct pciedma_transfer *transfer = queue->next;
 
+	if (!transfer->mem && !pciedma_door_open(queue, transfer))
+		return false;
 	if (!transfer->held) {
 		transfer->held = true;
 		pciedma_mem_get(transfer->mem);
@@ -291,6 +296,7 @@ void pciedma_queue_init(struct pciedma_queue *queue, struct pciedma_engine *engi
 	INIT_LIST_HEAD(&queue->list);
 	for (size = 0; size < PCIEDMA_TRANSFER_SIZES; size++)
 		INIT_LIST_HEAD(&queue->free[size]);
+	INIT_LIST_HEAD(&queue->doors);
 	INIT_LIST_HEAD(&queue->waiters);
 	INIT_LIST_HEAD(&queue->kept);
 	INIT_LIST_HEAD(&queue->proven);

@@ -4,6 +4,7 @@
  */
 #include <linux/slab.h>
 
+#include "op.h"
 #include "request.h"
 
 /* Below it the copy is cheaper than pinning and mapping (make bench). */
@@ -29,7 +30,7 @@ struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine)
 
 static void lane_settled(struct pciedma_queue *queue)
 {
-	pciedma_async_complete(to_lane(queue));
+	pciedma_ops_complete(to_lane(queue));
 }
 
 static void lane_fail(struct pciedma_queue *queue)
@@ -67,7 +68,7 @@ void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait)
 	INIT_LIST_HEAD(&lane->stopping);
 	INIT_LIST_HEAD(&lane->done);
 	INIT_LIST_HEAD(&lane->deferred);
-	INIT_DELAYED_WORK(&lane->watch, pciedma_async_watch);
+	INIT_DELAYED_WORK(&lane->watch, pciedma_ops_watch);
 	INIT_LIST_HEAD(&lane->turns);
 	INIT_LIST_HEAD(&lane->end_turns);
 	INIT_LIST_HEAD(&lane->missing);
@@ -95,8 +96,8 @@ int pciedma_lane_alloc(struct pciedma_lane *lane)
 		ret = pciedma_transfers_alloc(&lane->queue);
 	if (ret)
 		return ret;
-	lane->async = kvcalloc(lane->queue.num, sizeof(*lane->async), GFP_KERNEL);
-	return lane->async ? 0 : -ENOMEM;
+	lane->op = kvcalloc(lane->queue.num, sizeof(*lane->op), GFP_KERNEL);
+	return lane->op ? 0 : -ENOMEM;
 }
 
 /**
@@ -109,8 +110,8 @@ void pciedma_lane_free(struct pciedma_lane *lane)
 {
 	pciedma_taker_destroy(lane);
 	cancel_delayed_work_sync(&lane->watch);
-	kvfree(lane->async);
-	lane->async = NULL;
+	kvfree(lane->op);
+	lane->op = NULL;
 	pciedma_transfers_free(&lane->queue);
 	pciedma_engine_free(&lane->engine);
 }

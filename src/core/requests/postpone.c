@@ -83,7 +83,7 @@ static struct pciedma_postponed *postponed_alloc(const struct pciedma_request *r
 	postponed->request.cancels = &postponed->cancels;
 	postponed->request.cancels_seen = 0;
 	postponed->request.nonblock = false;
-	postponed->request.timeout = pciedma_async_timeout(request);
+	postponed->request.timeout = pciedma_aio_timeout(request);
 	pciedma_request_start(&postponed->request);
 	timerqueue_init(&postponed->deadline);
 	return postponed;
@@ -115,11 +115,11 @@ void pciedma_backlog_turn(struct pciedma_lane *lane, struct pciedma_backlog *bac
 void pciedma_postponed_time(struct pciedma_postponed *postponed)
 {
 	struct pciedma_lane *lane = postponed->request.lane;
+	s64 left = ktime_to_ns(ktime_sub(postponed->request.deadline, ktime_get()));
 
 	postponed->deadline.expires = postponed->request.deadline;
 	if (timerqueue_add(&lane->deadlines, &postponed->deadline))
-		pciedma_work_within(&lane->ender, ktime_to_ns(ktime_sub(
-				    postponed->deadline.expires, ktime_get())));
+		pciedma_work_within(&lane->ender, left);
 }
 
 /* Returns 0, or why it must not begin any more. */
@@ -133,7 +133,7 @@ static int postponed_queue(const struct pciedma_request *request,
 	guard(spinlock_irqsave)(&engine->lock);
 	if (engine->state == PCIEDMA_ENGINE_BROKEN)
 		return engine->broken_error;
-	if (pciedma_async_cancelled(request, postponed->iocb))
+	if (pciedma_aio_cancelled(request, postponed->iocb))
 		return -ECANCELED;
 	postponed->iocb->private = postponed;
 	list_add_tail(&postponed->node, &backlog->waiting);
@@ -216,7 +216,7 @@ static ssize_t postponed_try(struct pciedma_postponed *postponed)
 	request->missing = false;
 	if (postponed->done)
 		return postponed_run(postponed);
-	ret = pciedma_async_submit(request, postponed->iocb, &postponed->iter, true);
+	ret = pciedma_aio_submit(request, postponed->iocb, &postponed->iter, true);
 	if (ret == -EAGAIN)
 		return postponed_run(postponed);
 	if (ret == -ETIMEDOUT)

@@ -3,122 +3,20 @@
  * Requests: who asks for data to be moved, and waits for it, in a call or not.
  *
  * Life times
- *   lane            part of its channel, from probe to the last close
- *   request         on the stack of the call that made it
- *   async request   of the lane, as many as there are transfers, from when it is handed in until
- *                   it ends; before that, if it found no room, an allocation of its own
- *   backlog         part of its open file, which each request holds open until it ends
+ *   lane       part of its channel, from probe to the last close
+ *   request    on the stack of the call that made it; an asynchronous one is an op (op.h) once
+ *              the engine has it, and before that, if it found no room, an allocation of its own
+ *   backlog    part of its open file, which each request holds open until it ends
  */
 #ifndef PCIEDMA_REQUEST_H
 #define PCIEDMA_REQUEST_H
 
-#include <linux/kthread.h>
-#include <linux/timerqueue.h>
 #include <linux/uio.h>
 
-#include "../queue/queue.h"
+#include "lane.h"
 
-/* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
-#define PCIEDMA_PACES		32
 /* A time-out up to this is short: so long pages may be held and count against no limit. */
 #define PCIEDMA_TIMEOUT_SHORT_NS	(60 * NSEC_PER_SEC)
-
-/**
- * struct pciedma_async - an asynchronous request that the engine has
- * @node:      on lane->stopping while it is to end early; on lane->done or ->deferred once
- *             @pending is 0
- * @lane:      its lane
- * @iocb:      the kernel's request
- * @file:      the open file that it came by, for CANCEL
- * @files:     the process's table of files, for its exit
- * @transfers: its transfers, in order
- * @pending:   how many of them have not finished; 0 if it is not at work
- * @error:     why it is to end early, or 0
- * @timeout:   nanoseconds without progress
- * @deadline:  when they are over
- */
-struct pciedma_async {
-	struct list_head node;
-	struct pciedma_lane *lane;
-	struct kiocb *iocb;
-	const void *file;
-	const void *files;
-	struct list_head transfers;
-	unsigned int pending;
-	int error;
-	s64 timeout;
-	ktime_t deadline;
-};
-
-/**
- * struct pciedma_lane - an engine with its queue, and with the requests behind it
- * @engine:         the engine
- * @queue:          its transfers
- * @async:          asynchronous requests, each at the place of its first transfer
- * @at_work:        how many have not ended
- * @stopping:       those of them that are to end early, and have begun
- * @done:           those that have ended, to be completed
- * @deferred:       those of them whose completion sleeps
- * @watch:          looks after them
- * @sweep:          when the first of them may have to be stopped
- * @turns:          backlogs with postponed requests, in the order of their turns to be taken up
- * @end_turns:      those with requests that are to end, in the order of their turns
- * @missing:        postponed requests whose memory is not there
- * @deadlines:      of postponed requests that are not taken up
- * @ender:          ends those that are to end, or whose time is over
- * @taken_up:       the postponed request that @taker has, or NULL
- * @taker:          the thread that takes them up
- * @take_up:        its work
- * @copy_threshold: bytes of a request below which it is copied although it need not be
- * @spin_us:        microseconds beyond which adaptive waiting does not poll
- * @pace:           recent durations of each class of length, nanoseconds
- *
- * All but @copy_threshold, @spin_us and @pace is under the engine's lock.
- */
-struct pciedma_lane {
-	struct pciedma_engine engine;
-	struct pciedma_queue queue;
-	struct pciedma_async *async;
-	unsigned int at_work;
-	struct list_head stopping;
-	struct list_head done;
-	struct list_head deferred;
-	struct delayed_work watch;
-	ktime_t sweep;
-	struct list_head turns;
-	struct list_head end_turns;
-	struct list_head missing;
-	struct timerqueue_head deadlines;
-	struct delayed_work ender;
-	struct pciedma_postponed *taken_up;
-	struct kthread_worker *taker;
-	struct kthread_work take_up;
-	u32 copy_threshold;
-	u32 spin_us;
-	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
-};
-
-/**
- * struct pciedma_backlog - postponed requests of one open file for one engine
- * @waiting:   those that wait to be taken up, in order
- * @turn:      on lane->turns while one of them may be taken up
- * @missing:   the one before them whose memory is not there, or NULL
- * @ending:    those that are to end
- * @end_turn:  on lane->end_turns while there are some
- * @sift_lock: one walk over @waiting at a time
- * @sift_next: where that goes on, or NULL
- *
- * All under the engine's lock but @sift_lock.
- */
-struct pciedma_backlog {
-	struct list_head waiting;
-	struct list_head turn;
-	struct pciedma_postponed *missing;
-	struct list_head ending;
-	struct list_head end_turn;
-	struct mutex sift_lock; /* one walk over waiting at a time */
-	struct list_head *sift_next;
-};
 
 /**
  * struct pciedma_request - one call, while it is under way
@@ -185,20 +83,14 @@ struct pciedma_request {
 	ktime_t stop_since;
 };
 
-/* In a kiocb's private pointer: it is a struct pciedma_async's, not a postponed request's. */
-#define PCIEDMA_PRIVATE_ASYNC	1UL
+/* In a kiocb's private pointer: it is an op, not a postponed request's. */
+#define PCIEDMA_PRIVATE_OP	1UL
 
 /* CANCEL was asked since the request began. */
 static inline bool pciedma_request_cancelled(const struct pciedma_request *request)
 {
 	return atomic_read(request->cancels) != request->cancels_seen;
 }
-
-/* lane.c */
-void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait);
-int pciedma_lane_alloc(struct pciedma_lane *lane);
-void pciedma_lane_free(struct pciedma_lane *lane);
-struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);
 
 /* touch.c */
 bool pciedma_request_touched(const struct pciedma_request *request, const struct iov_iter *iter);
@@ -228,21 +120,15 @@ void pciedma_request_count_timeout(struct pciedma_request *request);
 bool pciedma_request_copies(const struct pciedma_request *request, const struct iov_iter *iter);
 ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
-/* async.c */
-void pciedma_async_begin(struct kiocb *iocb, int (*cancel)(struct kiocb *iocb));
-int pciedma_async_submit(struct pciedma_request *request, struct kiocb *iocb,
-			 struct iov_iter *iter, bool wait);
-bool pciedma_async_cancelled(const struct pciedma_request *request, const struct kiocb *iocb);
-s64 pciedma_async_timeout(const struct pciedma_request *request);
-void pciedma_async_complete(struct pciedma_lane *lane);
-void pciedma_async_complete_deferred(struct pciedma_lane *lane);
-void pciedma_async_less(struct pciedma_async *async);
-
-/* async_watch.c */
-void pciedma_async_cancel_iocb(struct pciedma_lane *lane, struct kiocb *iocb);
-void pciedma_async_cancel(struct pciedma_lane *lane, struct pciedma_backlog *backlog,
-			  const void *file, const void *files);
-void pciedma_async_watch(struct work_struct *work);
+/* aio.c */
+void pciedma_aio_begin(struct kiocb *iocb, int (*cancel)(struct kiocb *iocb));
+int pciedma_aio_submit(struct pciedma_request *request, struct kiocb *iocb, struct iov_iter *iter,
+		       bool wait);
+bool pciedma_aio_cancelled(const struct pciedma_request *request, const struct kiocb *iocb);
+s64 pciedma_aio_timeout(const struct pciedma_request *request);
+void pciedma_aio_cancel_iocb(struct pciedma_lane *lane, struct kiocb *iocb);
+void pciedma_aio_cancel(struct pciedma_lane *lane, struct pciedma_backlog *backlog,
+			const void *file, const void *files);
 
 /* postpone.c */
 void pciedma_backlog_init(struct pciedma_backlog *backlog);

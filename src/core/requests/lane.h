@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Lanes: an engine with its queue, and what stands behind that.
+ */
+#ifndef PCIEDMA_LANE_H
+#define PCIEDMA_LANE_H
+
+#include <linux/kthread.h>
+#include <linux/timerqueue.h>
+
+#include "../queue/queue.h"
+
+/* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
+#define PCIEDMA_PACES		32
+
+/**
+ * struct pciedma_lane - an engine with its queue, and with the requests behind it
+ * @engine:         the engine
+ * @queue:          its transfers
+ * @op:             requests that the engine has, each at the place of its first transfer
+ * @at_work:        how many of them have not ended
+ * @stopping:       those of them that are to end early, and have begun
+ * @done:           those that have ended, to be completed
+ * @deferred:       those of them whose completion sleeps
+ * @watch:          looks after them
+ * @sweep:          when the first of them may have to be stopped
+ * @turns:          backlogs with postponed requests, in the order of their turns to be taken up
+ * @end_turns:      those with requests that are to end, in the order of their turns
+ * @missing:        postponed requests whose memory is not there
+ * @deadlines:      of postponed requests that are not taken up
+ * @ender:          ends those that are to end, or whose time is over
+ * @taken_up:       the postponed request that @taker has, or NULL
+ * @taker:          the thread that takes them up
+ * @take_up:        its work
+ * @copy_threshold: bytes of a request below which it is copied although it need not be
+ * @spin_us:        microseconds beyond which adaptive waiting does not poll
+ * @pace:           recent durations of each class of length, nanoseconds
+ *
+ * All but @copy_threshold, @spin_us and @pace is under the engine's lock.
+ */
+struct pciedma_lane {
+	struct pciedma_engine engine;
+	struct pciedma_queue queue;
+	struct pciedma_op *op;
+	unsigned int at_work;
+	struct list_head stopping;
+	struct list_head done;
+	struct list_head deferred;
+	struct delayed_work watch;
+	ktime_t sweep;
+	struct list_head turns;
+	struct list_head end_turns;
+	struct list_head missing;
+	struct timerqueue_head deadlines;
+	struct delayed_work ender;
+	struct pciedma_postponed *taken_up;
+	struct kthread_worker *taker;
+	struct kthread_work take_up;
+	u32 copy_threshold;
+	u32 spin_us;
+	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
+};
+
+/**
+ * struct pciedma_backlog - postponed requests of one open file for one engine
+ * @waiting:   those that wait to be taken up, in order
+ * @turn:      on lane->turns while one of them may be taken up
+ * @missing:   the one before them whose memory is not there, or NULL
+ * @ending:    those that are to end
+ * @end_turn:  on lane->end_turns while there are some
+ * @sift_lock: one walk over @waiting at a time
+ * @sift_next: where that goes on, or NULL
+ *
+ * All under the engine's lock but @sift_lock.
+ */
+struct pciedma_backlog {
+	struct list_head waiting;
+	struct list_head turn;
+	struct pciedma_postponed *missing;
+	struct list_head ending;
+	struct list_head end_turn;
+	struct mutex sift_lock; /* one walk over waiting at a time */
+	struct list_head *sift_next;
+};
+
+/* lane.c */
+void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait);
+int pciedma_lane_alloc(struct pciedma_lane *lane);
+void pciedma_lane_free(struct pciedma_lane *lane);
+struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);
+
+#endif /* PCIEDMA_LANE_H */
