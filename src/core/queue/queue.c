@@ -148,7 +148,7 @@ static void transfer_take(struct pciedma_transfer *transfer, u32 limit,
 	segment->direction = transfer->direction;
 	transfer->taken += segment->length;
 	transfer->sg_taken += segment->length;
-	segment->notify = transfer->taken == transfer->length;
+	segment->notify = transfer->taken == transfer->length && !transfer->quiet;
 	if (segment->length == left) {
 		transfer->sg = sg_next(transfer->sg);
 		transfer->sg_taken = 0;

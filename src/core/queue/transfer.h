@@ -63,6 +63,7 @@ struct pciedma_transfer_ops {
  * @held:       the hardware holds a reference to its memory
  * @polled:     its owner looks for the end itself
  * @cancelled:  its owner shall give up
+ * @quiet:      its end need not be told of: another follows, whose end is
  * @waits_turn: its owner sleeps until it is the oldest, to poll then
  * @ended:      a segment was short or failed: nothing more of it is started
  * @direction:  which way its data goes
@@ -96,6 +97,7 @@ struct pciedma_transfer {
 	bool kept;
 	bool held;
 	bool polled;
+	bool quiet;
 	bool cancelled;
 	bool waits_turn;
 	bool ended;

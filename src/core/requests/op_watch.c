@@ -8,6 +8,8 @@
 
 /* Requests that are looked at before others get the lock. */
 #define SWEEP_AT_ONCE	32
+/* How often an engine is looked at while some are to end early. */
+#define STOPPING_LOOK_NS	(10 * (s64)NSEC_PER_MSEC)
 
 static enum pciedma_direction op_direction(const struct pciedma_op *op)
 {
@@ -183,9 +185,16 @@ static void lane_watch(struct pciedma_lane *lane)
 		return;
 	left = list_empty(&lane->stopping) ? 0 : lane_recover(lane);
 	if (left > 0)
-		delay = min(delay, left);
+		delay = min3(delay, left, STOPPING_LOOK_NS);
 	left = ktime_to_ns(ktime_sub(lane->sweep, ktime_get()));
 	pciedma_work_within(&lane->watch, min(delay, max(left, 0)));
+}
+
+/* What is to end early may have nothing that tells of its end. */
+static bool lane_stops(struct pciedma_lane *lane)
+{
+	guard(spinlock_irqsave)(&lane->engine.lock);
+	return !list_empty(&lane->stopping);
 }
 
 static bool engine_hangs(struct pciedma_engine *engine)
@@ -213,6 +222,8 @@ void pciedma_ops_watch(struct work_struct *work)
 
 	pciedma_ops_complete_deferred(lane);
 	watch_look(&lane->engine);
+	if (lane_stops(lane))
+		pciedma_engine_look(&lane->engine);
 	lane_sweep(lane);
 	lane_watch(lane);
 	pciedma_ops_complete(lane);

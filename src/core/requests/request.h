@@ -33,6 +33,9 @@
  * @transfers:    handed in and not yet taken back, in order, from @first
  * @first:        the oldest
  * @count:        how many
+ * @ready:        the newest of them, if it is not handed in yet, or NULL
+ * @told:         how many of the others an interrupt tells of
+ * @quiet:        how many in a row were handed in of whose end none does
  * @end:          why nothing more is handed in: the result if nothing moves
  * @reason:       why what was handed in is not waited for any longer, or 0
  * @broken:       a transfer was not whole
@@ -64,6 +67,9 @@ struct pciedma_request {
 	struct pciedma_transfer *transfers[PCIEDMA_MAX_BUFFERS];
 	unsigned int first;
 	unsigned int count;
+	struct pciedma_transfer *ready;
+	unsigned int told;
+	unsigned int quiet;
 	int end;
 	int reason;
 	bool broken;

@@ -7,6 +7,9 @@
 
 #include "request.h"
 
+/* Of a long call, one transfer of so many is told of: the others keep the engine at work. */
+#define TOLD_EACH	4
+
 static size_t copy_wanted(const struct pciedma_request *request, const struct iov_iter *iter)
 {
 	const struct pciedma_engine_desc *desc = request->engine->desc;
@@ -151,12 +154,51 @@ static int feed_transfer(struct pciedma_request *request, struct pciedma_transfe
 		ret = feed_copy(request, transfer, iter);
 	else
 		ret = feed_direct(request, transfer, iter);
-	if (!ret) {
+	if (!ret)
 		request->copies = false;
-		transfer->polled = pciedma_request_polls(request, transfer->length);
-		ret = pciedma_transfer_submit(&request->lane->queue, transfer);
-	}
 	return ret;
+}
+
+/* Let the engine have the transfer that is ready. Returns 0 or an errno; then it is released. */
+static int request_hand_in(struct pciedma_request *request, bool quiet)
+{
+	struct pciedma_transfer *transfer = request->ready;
+	int ret;
+
+	request->ready = NULL;
+	request->quiet = quiet ? request->quiet + 1 : 0;
+	request->told += !quiet;
+	transfer->quiet = quiet;
+	transfer->polled = pciedma_request_polls(request, transfer->length);
+	ret = pciedma_transfer_submit(&request->lane->queue, transfer);
+	if (!ret)
+		return 0;
+	request->count--;
+	request_release(transfer);
+	return ret;
+}
+
+/* Whether transfers are kept ready: where there are few the engine would have nothing to do. */
+static bool request_keeps_ready(const struct pciedma_request *request)
+{
+	return request->count > 1 && request->engine->desc->buffers > TOLD_EACH;
+}
+
+/*
+ * A transfer more is ready, so that the one before it may be quiet: this one will follow. Who has
+ * nothing under way is not kept waiting.
+ */
+static int request_add(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	int ret = 0;
+
+	if (request->ready)
+		ret = request_hand_in(request, request->quiet + 1 < TOLD_EACH);
+	request->ready = transfer;
+	request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] = transfer;
+	if (ret || request_keeps_ready(request))
+		return ret;
+	return request_hand_in(request, false);
 }
 
 /* Get a transfer for what comes next. Returns 0, 1 if none is free, or an errno. */
@@ -193,10 +235,7 @@ static int request_feed(struct pciedma_request *request, struct iov_iter *iter, 
 		if (ret)
 			request_release(transfer);
 	} while (ret > 0 && !request->missing);
-	if (!ret)
-		request->transfers[(request->first + request->count++) % PCIEDMA_MAX_BUFFERS] =
-			transfer;
-	return ret;
+	return ret ?: request_add(request, transfer);
 }
 
 /* Take back, the newest first, what the hardware has not begun. */
@@ -204,12 +243,18 @@ static void request_take_back(struct pciedma_request *request)
 {
 	struct pciedma_transfer *transfer;
 
+	if (request->ready) {
+		request->count--;
+		request_release(request->ready);
+		request->ready = NULL;
+	}
 	while (request->count) {
 		transfer = request->transfers[(request->first + request->count - 1) %
 					  PCIEDMA_MAX_BUFFERS];
 		if (!pciedma_transfer_cancel(&request->lane->queue, transfer))
 			return;
 		request->count--;
+		request->told -= !transfer->quiet;
 		request_release(transfer);
 	}
 }
@@ -279,11 +324,19 @@ static size_t request_collect(struct pciedma_request *request)
 		pciedma_transfer_stop(request, transfer, ret);
 	request->first = (request->first + 1) % PCIEDMA_MAX_BUFFERS;
 	request->count--;
+	request->told -= !transfer->quiet;
 	ret = transfer_collect(request, transfer);
 	if (ret != transfer->length)
 		request_break(request, ret < 0 ? ret : transfer->error);
 	request_release(transfer);
 	return counts && ret > 0 ? ret : 0;
+}
+
+/* Whether what is ready may wait for the next: what is under way will be told of. */
+static bool request_waits(const struct pciedma_request *request, const struct iov_iter *iter)
+{
+	return request->told && !request->end && !request->freezes && !request->missing &&
+	       iov_iter_count(iter);
 }
 
 /* Hand in as much as there are transfers for. */
@@ -302,6 +355,11 @@ static void request_feed_all(struct pciedma_request *request, struct iov_iter *i
 			iov_iter_truncate(iter, 0);
 	}
 	if (ret < 0)
+		request->end = ret;
+	if (!request->ready || (!ret && request_waits(request, iter)))
+		return;
+	ret = request_hand_in(request, false);
+	if (ret < 0 && !request->end)
 		request->end = ret;
 }
 

@@ -320,7 +320,7 @@ static bool wait_drain(struct pciedma_request *request, struct pciedma_transfer 
 		}
 		if (left <= 0)
 			return false;
-		if (!transfer->polled) {
+		if (!transfer->polled && !transfer->quiet) {
 			wait_for_completion_timeout(&transfer->finished,
 						    nsecs_to_jiffies(left) + 1);
 			continue;
