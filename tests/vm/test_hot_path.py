@@ -53,6 +53,19 @@ def test_capric_polled_message_costs_four_writes(lab: Lab) -> None:
     assert counters["mmio_writes"] <= 4 * counters["starts"]
 
 
+@pytest.mark.parametrize("mode", ["INTERRUPT", "ADAPTIVE"])
+def test_long_request_interrupts_once_for_several_windows(lab: Lab, mode: str) -> None:
+    """Of 2 MiB each; and none of their ends is found by a look."""
+    mib = 64
+    options = {"path": lab.memory, "length": mib << 20, "wait_mode": mode, "spin_us": 0}
+    with lab.drain_bound("xdma", 10_000):
+        lab.call("waiting:reads", count=1, **options)
+        lab.xdma.control.counters(reset=True)
+        found = lab.call("waiting:reads", count=3, **options)
+        assert (found["moved"], found["looks"]) == ([mib << 20], 0)
+    assert lab.xdma.control.counters()["interrupts"] <= 3 * (mib / (4 * 2) + 2)
+
+
 def test_messages_allocate_nothing_in_our_modules(lab: Lab) -> None:
     found = lab.call("tracing:allocations", path=lab.data, count=200)
     assert found["seen"] > 0, "the trace saw no allocation at all"

@@ -24,4 +24,18 @@ def test_interrupt_that_is_switched_on_late_is_not_lost(
     options = {"count": count, "length": 4096, "wait_mode": wait_mode, "spin_us": SPIN_US}
     with lab.drain_bound("xdma", 3000):  # a busy host delays interrupts, too
         found = lab.call("waiting:reads", 300, path=lab.memory, **options)
+    misses = found.pop("poll_misses")
+    print(f"{misses} of {count} polled in vain")
     assert found == {"moved": [4096], "looks": 0}
+    assert (misses > 0) == (wait_mode == "ADAPTIVE")  # else nobody has stopped spinning
+
+
+@pytest.mark.parametrize("latency_us", [300, 1500])
+def test_adaptive_waiting_seldom_polls_in_vain_where_latency_is_constant(lab: Lab, latency_us: int) -> None:
+    """Also when it has changed from what was usual."""
+    options = {"path": lab.memory, "length": 4096, "wait_mode": "ADAPTIVE", "spin_us": SPIN_US}
+    lab.call("waiting:reads", count=100, **options)
+    lab.xdma.control.set_fault(f"delay={latency_us}")
+    found = lab.call("waiting:reads", count=1000, **options)
+    print(f"{found['poll_misses']} of 1000 polled in vain")
+    assert (found["moved"], found["poll_misses"] <= 100) == ([4096], True)

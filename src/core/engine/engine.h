@@ -97,6 +97,7 @@ struct pciedma_flight {
  * @timeouts:  requests that ended with ETIMEDOUT
  * @halts:     times that the engine was halted
  * @looks:     ends that were found by looking because no interrupt told of them
+ * @poll_misses: waits that polled in vain, and slept after all
  * @copied:    those of @bytes that went through a DMA buffer
  */
 struct pciedma_stats {
@@ -106,6 +107,7 @@ struct pciedma_stats {
 	u64 timeouts;
 	u64 halts;
 	u64 looks;
+	u64 poll_misses;
 	u64 copied;
 };
 

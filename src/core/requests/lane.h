@@ -14,6 +14,18 @@
 #define PCIEDMA_PACES		32
 
 /**
+ * struct pciedma_pace - how long transfers of a class of lengths take
+ * @ns:      recent durations, nanoseconds; 0 while none is known
+ * @misses:  how many are not polled for after the next that is polled for in vain
+ * @skips:   how many of them are left
+ */
+struct pciedma_pace {
+	u32 ns;
+	u16 misses;
+	u16 skips;
+};
+
+/**
  * struct pciedma_lane - an engine with its queue, and with the requests behind it
  * @engine:         the engine
  * @queue:          its transfers
@@ -34,7 +46,7 @@
  * @take_up:        its work
  * @copy_threshold: bytes of a request below which it is copied although it need not be
  * @spin_us:        microseconds beyond which adaptive waiting does not poll
- * @pace:           recent durations of each class of length, nanoseconds
+ * @pace:           how long each class of lengths takes
  *
  * All but @copy_threshold, @spin_us and @pace is under the engine's lock.
  */
@@ -58,7 +70,7 @@ struct pciedma_lane {
 	struct kthread_work take_up;
 	u32 copy_threshold;
 	u32 spin_us;
-	u32 pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
+	struct pciedma_pace pace[PCIEDMA_DIRECTIONS][PCIEDMA_PACES];
 };
 
 /**

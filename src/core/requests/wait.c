@@ -12,6 +12,10 @@
 /* Who polls, and whose turn it is not, looks all the same after such a time without progress. */
 #define TURN_MS		100
 
+/* How many transfers of a class are not polled for after one that was in vain. */
+#define SKIPS_MIN	16
+#define SKIPS_MAX	64
+
 /* Longest sleep between two looks at a card whose interrupt may be lost. */
 #define LOOK_MAX_JIFFIES	(2 * HZ)
 
@@ -102,7 +106,7 @@ int pciedma_request_acquire(struct pciedma_request *request)
 				      ret < 0 ? ret : -ETIMEDOUT);
 }
 
-static u32 *request_pace(struct pciedma_request *request, u32 length)
+static struct pciedma_pace *request_pace(struct pciedma_request *request, u32 length)
 {
 	return &request->lane->pace[request->direction][ilog2(length)];
 }
@@ -118,29 +122,54 @@ static u32 spin_limit_ns(struct pciedma_lane *lane)
  * @length:  bytes of the transfer
  *
  * Adaptive waiting does if the last transfers of such a length did not take
- * long, and if it can still change its mind.
+ * long, if it can still change its mind, and if it was not wrong lately.
  *
  * Return: true if so.
  */
 bool pciedma_request_polls(struct pciedma_request *request, u32 length)
 {
-	u32 pace = READ_ONCE(*request_pace(request, length));
+	struct pciedma_pace *pace = request_pace(request, length);
+	u32 ns = READ_ONCE(pace->ns);
+	u16 skips = READ_ONCE(pace->skips);
 
 	if (request->mode != PCIEDMA_WAIT_ADAPTIVE)
 		return request->mode == PCIEDMA_WAIT_POLL;
-	return !request->engine->desc->irq_at_start && pace &&
-	       pace <= spin_limit_ns(request->lane);
+	if (request->engine->desc->irq_at_start || !ns || ns > spin_limit_ns(request->lane))
+		return false;
+	if (skips)
+		WRITE_ONCE(pace->skips, skips - 1);
+	return !skips;
+}
+
+/* Polling costs what sleeping does and more, if that follows: then it is left for a while. */
+static void pace_miss(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	struct pciedma_pace *pace = request_pace(request, transfer->length);
+	u16 misses = clamp(2 * READ_ONCE(pace->misses), SKIPS_MIN, SKIPS_MAX);
+
+	WRITE_ONCE(pace->misses, misses);
+	WRITE_ONCE(pace->skips, misses);
+	guard(spinlock_irqsave)(&request->engine->lock);
+	request->engine->stats[request->direction].poll_misses++;
+}
+
+static void pace_hit(struct pciedma_request *request, struct pciedma_transfer *transfer)
+{
+	struct pciedma_pace *pace = request_pace(request, transfer->length);
+
+	if (unlikely(READ_ONCE(pace->misses)))
+		WRITE_ONCE(pace->misses, READ_ONCE(pace->misses) / 2);
 }
 
 /* A moving average of an eighth. */
 static void pace_learn(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	u32 *pace = request_pace(request, transfer->length);
+	struct pciedma_pace *pace = request_pace(request, transfer->length);
 	s64 took = ktime_to_ns(ktime_sub(ktime_get(), transfer->since));
-	u32 old = READ_ONCE(*pace);
+	u32 old = READ_ONCE(pace->ns);
 
 	took = clamp_t(s64, took, 1, U32_MAX / 8);
-	WRITE_ONCE(*pace, old ? old - old / 8 + (u32)took / 8 : (u32)took);
+	WRITE_ONCE(pace->ns, old ? old - old / 8 + (u32)took / 8 : (u32)took);
 }
 
 static bool transfer_finished(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
@@ -270,11 +299,16 @@ static int wait_in_turn(struct pciedma_request *request, struct pciedma_transfer
 /* Poll for twice the time that such transfers take, then sleep after all. */
 static int wait_adaptively(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	u32 pace = READ_ONCE(*request_pace(request, transfer->length));
+	u32 pace = READ_ONCE(request_pace(request, transfer->length)->ns);
 	int ret = -EAGAIN;
 
-	if (pciedma_transfer_is_oldest(&request->lane->queue, transfer))
+	if (pciedma_transfer_is_oldest(&request->lane->queue, transfer)) {
 		ret = wait_polling(request, transfer, ktime_add_ns(ktime_get(), 2ULL * pace));
+		if (ret == -EAGAIN)
+			pace_miss(request, transfer);
+		else if (!ret)
+			pace_hit(request, transfer);
+	}
 	if (ret != -EAGAIN)
 		return ret;
 	pciedma_transfer_arm(&request->lane->queue, transfer);

@@ -9,11 +9,15 @@ import pciedma
 from pciedma_lab.guest import buffers
 
 
+def _counts(folder: Path) -> dict[str, int]:
+    return {name: int((folder / name).read_text()) for name in ("looks", "poll_misses")}
+
+
 def reads(path: str, count: int, length: int, wait_mode: str, spin_us: int) -> dict[str, Any]:
     """Read again and again by a wait mode, adaptive waiting spinning for so long; returns how the ends were found."""
     folder = Path("/sys/class/pciedma") / Path(path).name / "c2h"
     spin = (folder / "spin_us").read_text()
-    looks = int((folder / "looks").read_text())
+    before = _counts(folder)
     moved = set()
     (folder / "spin_us").write_text(str(spin_us))
     try:
@@ -24,4 +28,5 @@ def reads(path: str, count: int, length: int, wait_mode: str, spin_us: int) -> d
                 moved.add(channel.readinto(buffer.view, 0))
     finally:
         (folder / "spin_us").write_text(spin)
-    return {"moved": sorted(moved), "looks": int((folder / "looks").read_text()) - looks}
+    counts = {name: count - before[name] for name, count in _counts(folder).items()}
+    return {"moved": sorted(moved), **counts}
