@@ -224,7 +224,6 @@ static int report(struct pciedma_engine *engine, u32 count)
 {
 	struct xdma_engine *priv = pciedma_engine_priv(engine);
 	u32 done = (count - priv->tail) & RECORD_COUNT;
-	u32 i;
 
 	if (((priv->tail - count) & RECORD_COUNT) <= XDMA_RING_LENGTH)
 		return 0;
@@ -233,8 +232,7 @@ static int report(struct pciedma_engine *engine, u32 count)
 		return -EIO;
 	}
 	priv->tail += done;
-	for (i = 0; i < done; i++)
-		pciedma_segment_done(engine, PCIEDMA_SEGMENT_WHOLE, 0);
+	pciedma_segments_done(engine, done);
 	return done;
 }
 

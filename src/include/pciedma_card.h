@@ -259,6 +259,7 @@ void *pciedma_engine_memory(struct pciedma_engine *engine, dma_addr_t *dma);
 #define PCIEDMA_SEGMENT_WHOLE	U32_MAX	/* all bytes of a segment arrived */
 bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *segment);
 void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error);
+void pciedma_segments_done(struct pciedma_engine *engine, u32 count);
 void pciedma_engine_fail(struct pciedma_engine *engine, int error);
 
 /**

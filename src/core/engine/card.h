@@ -64,11 +64,15 @@ struct pciedma_card_user_ops {
  * struct pciedma_vector - an interrupt vector of a card
  * @card:  the card
  * @index: its number
+ * @engines: those that it serves
+ * @num_engines: how many
  * @name:  what /proc/interrupts shows
  */
 struct pciedma_vector {
 	struct pciedma_card *card;
 	unsigned int index;
+	struct pciedma_engine *engines[PCIEDMA_MAX_ENGINES];
+	unsigned int num_engines;
 	char name[32];
 };
 

@@ -15,15 +15,6 @@ static const struct pciedma_card_ops *engine_ops(struct pciedma_engine *engine)
 	return pciedma_ops(engine->card);
 }
 
-/*
- * The size of the ring of segments that the hardware has: a power of two, so that it goes on
- * when their numbers wrap.
- */
-static unsigned int engine_flights(const struct pciedma_engine *engine)
-{
-	return roundup_pow_of_two(engine->desc->segments);
-}
-
 /**
  * pciedma_engine_alloc() - allocate an engine's ring of segments and its back end's memory
  * @engine: the engine
@@ -33,9 +24,13 @@ static unsigned int engine_flights(const struct pciedma_engine *engine)
  */
 int pciedma_engine_alloc(struct pciedma_engine *engine)
 {
-	engine->flights = kvcalloc(engine_flights(engine), sizeof(*engine->flights), GFP_KERNEL);
+	/* A power of two, so that the ring goes on when the numbers of segments wrap. */
+	u32 flights = roundup_pow_of_two(engine->desc->segments);
+
+	engine->flights = kvcalloc(flights, sizeof(*engine->flights), GFP_KERNEL);
 	if (!engine->flights)
 		return -ENOMEM;
+	engine->flight_mask = flights - 1;
 	engine->flight_head = FIRST_FLIGHT;
 	engine->flight_tail = FIRST_FLIGHT;
 	if (!engine->desc->memory_size)
@@ -78,12 +73,13 @@ static bool engine_full(const struct pciedma_engine *engine)
 {
 	u32 inflight = pciedma_engine_inflight(engine);
 
-	return inflight == engine->desc->segments || pciedma_rate_full(&engine->rate, inflight);
+	return inflight == engine->desc->segments ||
+	       (pciedma_rate_is_slow(&engine->rate) && pciedma_rate_full(&engine->rate, inflight));
 }
 
 static struct pciedma_flight *engine_flight(struct pciedma_engine *engine, u32 number)
 {
-	return &engine->flights[number & (engine_flights(engine) - 1)];
+	return &engine->flights[number & engine->flight_mask];
 }
 
 /**
@@ -128,7 +124,10 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	}
 	flight->length = segment->length;
 	WRITE_ONCE(engine->flight_head, engine->flight_head + 1);
-	segment->notify = pciedma_rate_start(&engine->rate, segment->length, segment->notify);
+	engine->rate.inflight += segment->length;
+	if (pciedma_rate_is_slow(&engine->rate))
+		segment->notify = pciedma_rate_start(&engine->rate, segment->length,
+						     segment->notify);
 	return true;
 }
 EXPORT_SYMBOL_GPL(pciedma_cursor_next);
@@ -157,9 +156,48 @@ void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 	bytes = min(bytes, flight->length);
 	engine->rate.inflight -= flight->length;
 	engine->rate.moved += bytes;
-	engine->source->ops->done(engine->source, flight->item, flight->length, bytes, error);
+	engine->source->ops->done(engine->source, flight->item, 1, flight->length, bytes, error);
 }
 EXPORT_SYMBOL_GPL(pciedma_segment_done);
+
+/* As many of the oldest segments as belong to one item, at most @count. Returns their number. */
+static u32 segments_done_of_item(struct pciedma_engine *engine, u32 count)
+{
+	u32 tail = engine->flight_tail;
+	struct pciedma_flight *flight = engine_flight(engine, tail);
+	void *item = flight->item;
+	u32 bytes = 0;
+	u32 i = 0;
+
+	do {
+		bytes += flight->length;
+		flight = engine_flight(engine, tail + ++i);
+	} while (i < count && flight->item == item);
+	WRITE_ONCE(engine->flight_tail, tail + i);
+	engine->rate.inflight -= bytes;
+	engine->rate.moved += bytes;
+	engine->source->ops->done(engine->source, item, i, bytes, bytes, 0);
+	return i;
+}
+
+/**
+ * pciedma_segments_done() - the oldest segments with the hardware have ended, and all is well
+ * @engine: their engine
+ * @count:  how many; all bytes of each have arrived
+ *
+ * They must have been acknowledged to the card, so that the next may start.
+ *
+ * Context: inside reap.
+ */
+void pciedma_segments_done(struct pciedma_engine *engine, u32 count)
+{
+	lockdep_assert_held(&engine->lock);
+	if (WARN_ON_ONCE(count > pciedma_engine_inflight(engine)))
+		count = pciedma_engine_inflight(engine);
+	while (count)
+		count -= segments_done_of_item(engine, count);
+}
+EXPORT_SYMBOL_GPL(pciedma_segments_done);
 
 /**
  * pciedma_engine_drop_flights() - the hardware has no segment any more

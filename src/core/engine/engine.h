@@ -46,8 +46,12 @@ struct pciedma_source_ops {
 	 */
 	bool (*next)(struct pciedma_source *source, u32 limit, struct pciedma_segment *segment,
 		     void **item);
-	/** @done: A segment of @length bytes has ended, after @bytes of them. */
-	void (*done)(struct pciedma_source *source, void *item, u32 length, u32 bytes, int error);
+	/**
+	 * @done: The next @segments of an item, of @length bytes together, have ended, after
+	 * @bytes of them. More than one only if all is well.
+	 */
+	void (*done)(struct pciedma_source *source, void *item, u32 segments, u32 length,
+		     u32 bytes, int error);
 	/**
 	 * @rewind: The engine was halted alone and reads idle; what had begun has been
 	 * reported. The rest is given again from where it is, but for what is to end.
@@ -139,6 +143,7 @@ struct pciedma_cursor {
  *                 may be started before recovery
  * @unknown:       during recovery the card could not say how far it came
  * @flights:       ring of segments that the hardware has
+ * @flight_mask:   their number less 1
  * @flight_head:   number of segments ever started
  * @flight_tail:   number of segments ever finished
  * @busy_since:    last start of an idle engine, or last progress
@@ -174,6 +179,7 @@ struct pciedma_engine {
 	bool failed;
 	bool unknown;
 	struct pciedma_flight *flights;
+	u32 flight_mask;
 	u32 flight_head;
 	u32 flight_tail;
 	ktime_t busy_since;

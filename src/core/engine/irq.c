@@ -24,13 +24,13 @@ static bool vector_look_once(struct pciedma_vector *vector, struct pciedma_engin
 {
 	struct pciedma_engine *engine;
 	bool again = false;
+	unsigned int i;
 	int ret;
 
-	pciedma_for_each_engine(vector->card, engine) {
+	for (i = 0; i < vector->num_engines; i++) {
+		engine = vector->engines[i];
 		if (engine == *last)
 			return again;
-		if (pciedma_engine_vector(engine) != vector->index)
-			continue;
 		ret = pciedma_engine_look(engine);
 		if (!ret)
 			continue;
@@ -50,11 +50,11 @@ static irqreturn_t vector_handler(int irq, void *data)
 	struct pciedma_vector *vector = data;
 	struct pciedma_card *card = vector->card;
 	bool ours = pciedma_card_uses_messages(card);
-	struct pciedma_engine *engine;
 	struct pciedma_engine *last = NULL;
 	int rounds = HARD_ROUNDS;
 	bool again = true;
 	int found = 0;
+	unsigned int i;
 
 	if (card->type->event_lines && vector->index == card->event_vector)
 		ours |= card->user_ops->interrupt(card);
@@ -66,9 +66,8 @@ static irqreturn_t vector_handler(int irq, void *data)
 	if (found)
 		return IRQ_HANDLED;
 
-	pciedma_for_each_engine(card, engine)
-		if (pciedma_engine_vector(engine) == vector->index)
-			ours |= pciedma_engine_stray(engine);
+	for (i = 0; i < vector->num_engines; i++)
+		ours |= pciedma_engine_stray(vector->engines[i]);
 	return ours ? IRQ_HANDLED : IRQ_NONE;
 }
 
@@ -122,24 +121,34 @@ static const char *engine_suffix(const struct pciedma_engine *engine)
 	return engine->direction == PCIEDMA_C2H ? "-c2h" : "-h2c";
 }
 
+static void vector_init(struct pciedma_vector *vector, struct pciedma_card *card,
+			unsigned int index)
+{
+	struct pciedma_engine *engine;
+
+	vector->card = card;
+	vector->index = index;
+	vector->num_engines = 0;
+	pciedma_for_each_engine(card, engine)
+		if (pciedma_engine_vector(engine) == index)
+			vector->engines[vector->num_engines++] = engine;
+}
+
 /* What /proc/interrupts shows: pciedma0-c0-c2h, pciedma0-events; pciedma0 if several share it. */
 static void vector_name(struct pciedma_vector *vector)
 {
 	struct pciedma_card *card = vector->card;
 	bool events = card->type->event_lines && vector->index == card->event_vector;
 	const char *node = dev_name(&card->dev);
-	struct pciedma_engine *engine;
-	unsigned int users = events;
+	struct pciedma_engine *engine = vector->engines[0];
 
-	snprintf(vector->name, sizeof(vector->name), "%s%s", node, events ? "-events" : "");
-	pciedma_for_each_engine(card, engine) {
-		if (pciedma_engine_vector(engine) != vector->index)
-			continue;
+	if (events && !vector->num_engines)
+		snprintf(vector->name, sizeof(vector->name), "%s-events", node);
+	else if (!events && vector->num_engines == 1)
 		snprintf(vector->name, sizeof(vector->name), "%s-c%u%s", node,
 			 engine->channel, engine_suffix(engine));
-		if (users++)
-			snprintf(vector->name, sizeof(vector->name), "%s", node);
-	}
+	else
+		snprintf(vector->name, sizeof(vector->name), "%s", node);
 }
 
 /**
@@ -158,8 +167,7 @@ int pciedma_irq_request(struct pciedma_card *card)
 
 	for (i = 0; i < card->num_vectors; i++) {
 		vector = &card->vectors[i];
-		vector->card = card;
-		vector->index = i;
+		vector_init(vector, card, i);
 		vector_name(vector);
 		ret = request_threaded_irq(pci_irq_vector(pdev, i), vector_handler, vector_thread,
 					   IRQF_SHARED, vector->name, vector);

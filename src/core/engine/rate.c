@@ -21,11 +21,6 @@
 /* Longer drain bounds do not make longer chunks. */
 #define BOUND_NS	(16 * (s64)NSEC_PER_SEC)
 
-static bool rate_is_slow(const struct pciedma_rate *rate)
-{
-	return rate->chunk != U32_MAX;
-}
-
 /* A message is never cut, nor memory if nobody knows where. */
 static bool engine_divides(const struct pciedma_engine *engine)
 {
@@ -48,34 +43,32 @@ void pciedma_rate_init(struct pciedma_engine *engine)
 }
 
 /**
- * pciedma_rate_full() - whether an engine has as much as it moves in the drain bound
+ * pciedma_rate_full() - whether a slow engine has as much as it moves in the drain bound
  * @rate:     its rate
  * @segments: how many it has
  *
  * Context: engine lock held.
- * Return: true if so; false if it is fast.
+ * Return: true if so.
  */
 bool pciedma_rate_full(const struct pciedma_rate *rate, u32 segments)
 {
-	return rate_is_slow(rate) && (segments >= SLOW_SEGMENTS ||
-				      rate->inflight >= CHUNKS * (u64)rate->chunk);
+	return segments >= SLOW_SEGMENTS || rate->inflight >= CHUNKS * (u64)rate->chunk;
 }
 
 /**
- * pciedma_rate_start() - an engine gets a segment
+ * pciedma_rate_start() - a slow engine gets a segment
  * @rate:   its rate
  * @length: the segment's bytes
  * @notify: its end is told of anyhow
  *
  * Context: engine lock held.
- * Return: whether its end is to be told of, since a slow engine shall get more
- * before it has nothing to do.
+ * Return: whether its end is to be told of, since it shall get more before it has
+ * nothing to do.
  */
 bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify)
 {
-	rate->inflight += length;
 	rate->untold += length;
-	notify |= rate_is_slow(rate) && rate->untold >= rate->chunk;
+	notify |= rate->untold >= rate->chunk;
 	if (notify)
 		rate->untold = 0;
 	return notify;
@@ -104,11 +97,11 @@ void pciedma_rate_learn(struct pciedma_engine *engine, ktime_t now)
 	s64 quarter, took;
 	u64 bytes;
 
-	if (!busy && !rate_is_slow(rate))
+	if (!busy && !pciedma_rate_is_slow(rate))
 		return;
 	took = max_t(s64, ktime_to_ns(ktime_sub(now, engine->busy_since)), 1);
 	quarter = min_t(s64, pciedma_engine_drain_bound_ns(engine), BOUND_NS) / CHUNKS;
-	if (rate_is_slow(rate) && rate->moved * quarter >= 2 * took * (u64)rate->chunk) {
+	if (pciedma_rate_is_slow(rate) && rate->moved * quarter >= 2 * took * (u64)rate->chunk) {
 		rate_set_chunk(rate, div64_u64(rate->moved * quarter, took));
 	} else if (busy && took > 2 * quarter && engine_divides(engine)) {
 		bytes = rate->moved + pciedma_engine_oldest_length(engine);

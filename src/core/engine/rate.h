@@ -39,6 +39,12 @@ struct pciedma_health {
 	ktime_t since;
 };
 
+/* An engine that is known to be fast needs no limits. */
+static inline bool pciedma_rate_is_slow(const struct pciedma_rate *rate)
+{
+	return rate->chunk != U32_MAX;
+}
+
 /* rate.c */
 void pciedma_rate_init(struct pciedma_engine *engine);
 bool pciedma_rate_full(const struct pciedma_rate *rate, u32 segments);

@@ -141,15 +141,16 @@ static void transfer_take(struct pciedma_transfer *transfer, u32 limit,
 			  struct pciedma_segment *segment)
 {
 	u32 left = sg_dma_len(transfer->sg) - transfer->sg_taken;
+	u32 length = min(left, limit);
 
 	segment->dma = sg_dma_address(transfer->sg) + transfer->sg_taken;
 	segment->address = transfer->address + transfer->taken;
-	segment->length = min(left, limit);
+	segment->length = length;
 	segment->direction = transfer->direction;
-	transfer->taken += segment->length;
-	transfer->sg_taken += segment->length;
+	transfer->taken += length;
+	transfer->sg_taken += length;
 	segment->notify = transfer->taken == transfer->length && !transfer->quiet;
-	if (segment->length == left) {
+	if (length == left && transfer->taken < transfer->length) {
 		transfer->sg = sg_next(transfer->sg);
 		transfer->sg_taken = 0;
 	}
@@ -180,12 +181,13 @@ static bool queue_next(struct pciedma_source *source, u32 limit, struct pciedma_
 	return true;
 }
 
-static void queue_done(struct pciedma_source *source, void *item, u32 length, u32 bytes, int error)
+static void queue_done(struct pciedma_source *source, void *item, u32 segments, u32 length,
+		       u32 bytes, int error)
 {
 	struct pciedma_queue *queue = to_queue(source);
 	struct pciedma_transfer *transfer = item;
 
-	transfer->inflight--;
+	transfer->inflight -= segments;
 	transfer->done += bytes;
 	if (error && !transfer->error) /* else it was to end: that is its caller's reason */
 		transfer->error = error;
@@ -340,7 +342,6 @@ void pciedma_queue_add(struct pciedma_queue *queue, struct pciedma_transfer *tra
 	transfer->ended = false;
 	transfer->cancelled = false;
 	transfer->waits_turn = false;
-	transfer->since = ktime_get();
 	transfer->state = PCIEDMA_TRANSFER_QUEUED;
 	reinit_completion(&transfer->finished);
 	list_add_tail(&transfer->node, &queue->list);

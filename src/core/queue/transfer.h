@@ -85,7 +85,7 @@ struct pciedma_transfer_ops {
  * @done:       bytes known to have arrived
  * @inflight:   segments with the hardware
  * @error:      0 or the errno to report if @done is 0
- * @since:      when it was handed in
+ * @since:      when it was handed in, for who wants to know
  * @finished:   completed, under the engine's lock, when it leaves the queue or is cancelled
  * @sibling:    in the order of an asynchronous request
  */

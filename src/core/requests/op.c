@@ -156,6 +156,8 @@ static struct pciedma_op *lane_take(struct pciedma_lane *lane, struct list_head 
 {
 	struct pciedma_op *op;
 
+	if (list_empty_careful(list)) /* who adds to it looks after that */
+		return NULL;
 	guard(spinlock_irqsave)(&lane->engine.lock);
 	op = list_first_entry_or_null(list, struct pciedma_op, node);
 	if (!op)

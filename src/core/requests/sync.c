@@ -170,6 +170,8 @@ static int request_hand_in(struct pciedma_request *request, bool quiet)
 	request->told += !quiet;
 	transfer->quiet = quiet;
 	transfer->polled = pciedma_request_polls(request, transfer->length);
+	if (request->mode == PCIEDMA_WAIT_ADAPTIVE)
+		transfer->since = ktime_get();
 	ret = pciedma_transfer_submit(&request->lane->queue, transfer);
 	if (!ret)
 		return 0;
@@ -392,7 +394,7 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 	u64 end_address = address + iov_iter_count(iter);
 
 	request->collected = 0;
-	do {
+	for (;;) {
 		request_feed_all(request, iter, end_address);
 		if (!request->reason && pciedma_request_cancelled(request))
 			request_give_up(request, -ECANCELED);
@@ -403,8 +405,10 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 		if (!request->reason && signal_pending(current) &&
 		    pciedma_request_gives_way(request))
 			request_give_up(request, -EINTR);
+		if (!request->count && (request->end || !iov_iter_count(iter)))
+			break;
 		pciedma_request_start(request);
-	} while (request->count || (!request->end && iov_iter_count(iter)));
+	}
 	pciedma_request_return(request);
 	request->freezes &= !request->end && iov_iter_count(iter);
 	request->missing &= !request->end && iov_iter_count(iter);
