@@ -119,6 +119,8 @@ static const char *type_mistake(const struct pciedma_card_type *type)
 	return ops_mistake(type);
 }
 
+static_assert(!offsetof(struct pciedma_driver, contract)); /* for ever: see there */
+
 /**
  * __pciedma_driver_register() - register a back end; see module_pciedma_driver()
  * @driver: the back end
@@ -126,13 +128,20 @@ static const char *type_mistake(const struct pciedma_card_type *type)
  * @ids:    more ids, or NULL
  *
  * Context: process.
- * Return: 0; -EINVAL after a log line if the back end or @ids is wrong; another errno.
+ * Return: 0; after a log line -ENOEXEC if the back end was built for another contract, -EINVAL
+ * if it or @ids is wrong; another errno.
  */
 int __pciedma_driver_register(struct pciedma_driver *driver, struct module *owner, const char *ids)
 {
-	const char *mistake = type_mistake(driver->type);
+	const char *mistake;
 	int ret = 0;
 
+	if (driver->contract != PCIEDMA_CONTRACT) { /* nothing else in it may be looked at */
+		pr_err("pciedma: %s was built for contract %u, the driver has %u: build it anew\n",
+		       module_name(owner), driver->contract, PCIEDMA_CONTRACT);
+		return -ENOEXEC;
+	}
+	mistake = type_mistake(driver->type);
 	if (mistake) {
 		pr_err("pciedma: bad description of %s: %s\n", driver->pci.name, mistake);
 		return -EINVAL;

@@ -12,6 +12,19 @@
 
 #include <uapi/pciedma.h>
 
+/**
+ * PCIEDMA_CONTRACT - number of what the modules of core and of a back end agree on
+ *
+ * Each back end has it compiled in, and core takes none with another, also where the kernel does
+ * not compare the versions of symbols (CONFIG_MODVERSIONS, which Debian's newest lack).
+ *
+ * It is raised by one with each change after which a module that was compiled before would not
+ * work: to a struct here, at its end too, to an enumeration, to a function's arguments; when core
+ * calls an operation in other circumstances, or expects more of it. It stays with a new function,
+ * and with one that is merely mended.
+ */
+#define PCIEDMA_CONTRACT	1
+
 struct pciedma_card;
 struct pciedma_cursor;
 struct pciedma_engine;
@@ -264,10 +277,15 @@ void pciedma_engine_fail(struct pciedma_engine *engine, int error);
 
 /**
  * struct pciedma_driver - a back end's PCI driver
+ * @contract: PCIEDMA_CONTRACT as it was compiled in; filled in by module_pciedma_driver()
  * @pci:  filled in by core but for name and id_table
  * @type: the card
+ *
+ * Core reads @contract before it knows whether anything else is where it should be: neither its
+ * place nor the first two arguments of __pciedma_driver_register() ever change.
  */
 struct pciedma_driver {
+	u32 contract;
 	struct pci_driver pci;
 	const struct pciedma_card_type *type;
 };
@@ -289,6 +307,7 @@ module_param(ids, charp, 0444);							\
 MODULE_PARM_DESC(ids, "more PCI ids, hexadecimal: vendor:device[:subvendor:subdevice],...");	\
 static int __init __driver##_init(void)						\
 {										\
+	(__driver).contract = PCIEDMA_CONTRACT;					\
 	return __pciedma_driver_register(&(__driver), THIS_MODULE, ids);		\
 }										\
 module_init(__driver##_init);							\

@@ -17,6 +17,7 @@ from pciedma_lab.machine import Machine
 
 from .conftest import KERNEL, Lab, guest_target
 
+HEADER = PROJECT / "src/include/pciedma_card.h"
 LOST = "configuration space was lost: memory space or bus mastering is off, or a BAR has changed"
 #: A card that was given a DMA after bus mastering was switched off may have transactions pending for ever.
 REACH = "; (it cannot reach memory any more|memory that it may reach is quarantined)"
@@ -235,6 +236,7 @@ def test_card_whose_registers_read_all_ones_is_declined_with_a_line(lab: Lab) ->
     lab.find()
 
 
+CONTRACT = int(re.findall(r"^#define PCIEDMA_CONTRACT\s+(\d+)$", HEADER.read_text(), re.M)[0])
 #: A statement that spoils the description of the example's card, and what the log says then.
 OF_THE_TYPE = {
     "loop_driver.type = NULL": "it is missing",
@@ -285,10 +287,13 @@ static struct pciedma_engine_desc loop_other;
 static int channels = 1;
 static int spoil = -1;
 module_param(spoil, int, 0444);
+static unsigned int contract = PCIEDMA_CONTRACT;
+module_param(contract, uint, 0444);
 
 static int __init spoilt_init(void)
 {{
 	loop_other = loop_engine;
+	loop_driver.contract = contract;
 	switch (spoil) {{
 {cases}
 	}}
@@ -319,7 +324,11 @@ def spoilt(source: str) -> str:
     return source.replace(last, parts[1]).replace(add, many).replace(head, f"{parts[0].strip()}\n\n{head}")
 
 
-def test_description_that_cannot_be_is_told_with_its_field(tmp_path: Path) -> None:
+#: How back ends for an older and a newer core are loaded: what else they have may not be looked at.
+OF_OTHER_CONTRACTS = {f"contract={number} spoil={spoil}": number for number in (0, CONTRACT + 1) for spoil in (-1, 0)}
+
+
+def test_description_that_cannot_be_and_another_contract_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "mycard"
     shutil.copytree(PROJECT / "examples/card", folder)
     (folder / "loop.c").write_text(spoilt((folder / "loop.c").read_text()))
@@ -329,7 +338,13 @@ def test_description_that_cannot_be_is_told_with_its_field(tmp_path: Path) -> No
         built = f"/mnt/project/build/{KERNEL}/{modules.built(KERNEL, [folder / 'loop.py']).name}"
         assert not vm.run(["insmod", f"{built}/pciedma.ko"]).returncode
         parameters = [f"spoil={number}" for number in range(-1, len(STATEMENTS))]
-        whole, *found = vm.call(guest_target("told:loads"), 200, file=f"{built}/pciedma_loop.ko", parameters=parameters)
+        loads = {"file": f"{built}/pciedma_loop.ko", "parameters": [*OF_OTHER_CONTRACTS, *parameters]}
+        all_found = vm.call(guest_target("told:loads"), 200, **loads)
+        others, (whole, *found) = all_found[: len(OF_OTHER_CONTRACTS)], all_found[len(OF_OTHER_CONTRACTS) :]
+        text = f"pciedma: pciedma_loop was built for contract {{}}, the driver has {CONTRACT}: build it anew"
+        assert [one["said"] for one in others] == [[text.format(number)] for number in OF_OTHER_CONTRACTS.values()]
+        assert {one["error"] for one in others} == {"ENOEXEC"}
+        assert not any(one["sizes"] for one in others)
         assert whole["loaded"]
         assert whole["sizes"]
         bad = "bad description of "

@@ -127,8 +127,10 @@ def _listening() -> Iterator[Callable[[], list[str]]]:
         os.close(fd)
 
 
-def _load(fd: int, parameters: str) -> bool:
-    return bool(_libc.syscall(_FINIT_MODULE, fd, parameters.encode(), 0) == 0)
+def _load(fd: int, parameters: str) -> str | None:
+    """Return the name of the errno with which the kernel refuses the module; None: it has it."""
+    refused = _libc.syscall(_FINIT_MODULE, fd, parameters.encode(), 0) != 0
+    return errno.errorcode[ctypes.get_errno()] if refused else None
 
 
 def _unload(name: str) -> None:
@@ -143,11 +145,12 @@ def loads(file: str, parameters: list[str]) -> list[dict[str, Any]]:
     found = []
     with _listening() as news:
         for parameter in parameters:
-            loaded = _load(fd, parameter)
+            error = _load(fd, parameter)
             sizes = {path.parent.name: path.read_text().strip() for path in Path("/sys/class/pciedma").glob("*/size")}
-            if loaded:
+            if not error:
                 _unload(Path(file).stem)
-            found.append({"loaded": loaded, "said": [line for line in news() if "pciedma" in line], "sizes": sizes})
+            said = [line for line in news() if "pciedma" in line]
+            found.append({"loaded": not error, "error": error, "said": said, "sizes": sizes})
     os.close(fd)
     Path(copy).unlink()
     return found
