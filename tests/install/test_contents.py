@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pciedma_lab import deb_command
-from pciedma_lab.chroot import PACKAGE_TESTERS
+from pciedma_lab.chroot import PACKAGE_TESTERS, PROJECT
 
 from .. import driver
 from .conftest import LEFT, Distribution, lines
@@ -44,15 +44,17 @@ def test_packages_depend_on_what_they_need(debian: Distribution) -> None:
 
 
 def test_packages_have_changelog_copyright_and_a_registered_manual(debian: Distribution) -> None:
+    (card,) = re.findall(r"`pciedma-doc` has the folder as `(\S+)`", (PROJECT / "docs/add-a-card.md").read_text())
     output = debian.run(f"""
         {_INSTALL} > /root/installed; for package in {_PACKAGES}; do
             for file in copyright changelog.Debian.gz; do try test -s /usr/share/doc/$package/$file; done
         done
         sed -n 's/^Index: //p' /usr/share/doc-base/*pciedma* | while read index; do try test -s $index; done
         cd /usr/share/man; try ls man1/pciedma.1.gz man1/pciedma-lab.1.gz man4/pciedma.4.gz
+        try test -x {card}/debian/rules -a -s {card}/loop.py
         purge {_PACKAGES}; {LEFT}
     """, PACKAGE_TESTERS)
-    assert lines(output, "< ") == ["< 0"] * (2 * len(_PACKAGES.split()) + 3)
+    assert lines(output, "< ") == ["< 0"] * (2 * len(_PACKAGES.split()) + 4)
     assert lines(output, "/") == []
 
 
