@@ -78,47 +78,6 @@ static int driver_add_ids(struct pciedma_driver *driver, const char *ids)
 	return 0;
 }
 
-static const char *ops_mistake(const struct pciedma_card_type *type)
-{
-	const struct pciedma_card_ops *ops = &type->ops;
-
-	if (!ops->identify)
-		return "identify is missing";
-	if (!ops->init)
-		return "init is missing";
-	if (!ops->start)
-		return "start is missing";
-	if (!ops->reap)
-		return "reap is missing";
-	if (!ops->idle)
-		return "idle is missing";
-	if (!ops->irq)
-		return "irq is missing";
-	if (!type->event_lines != !ops->events)
-		return "events has to be there if event_lines is not 0, and only then";
-	if (!type->event_lines != !ops->arm_events)
-		return "arm_events has to be there if event_lines is not 0, and only then";
-	return NULL;
-}
-
-static_assert(PCIEDMA_MAX_VECTORS == 17); /* as type_mistake() says */
-
-/* Returns what is wrong with a back end, or NULL. */
-static const char *type_mistake(const struct pciedma_card_type *type)
-{
-	if (!type)
-		return "it is missing";
-	if (!type->name || !*type->name || strlen(type->name) > 15)
-		return "name has not 1 to 15 characters";
-	if (!type->card_priv)
-		return "card_priv is 0";
-	if (!type->vectors || type->vectors > PCIEDMA_MAX_VECTORS)
-		return "vectors is not 1 to 17";
-	if (type->event_lines > PCIEDMA_MAX_EVENTS)
-		return "event_lines is more than " __stringify(PCIEDMA_MAX_EVENTS);
-	return ops_mistake(type);
-}
-
 static_assert(!offsetof(struct pciedma_driver, contract)); /* for ever: see there */
 
 /**
@@ -133,20 +92,15 @@ static_assert(!offsetof(struct pciedma_driver, contract)); /* for ever: see ther
  */
 int __pciedma_driver_register(struct pciedma_driver *driver, struct module *owner, const char *ids)
 {
-	const char *mistake;
-	int ret = 0;
+	int ret;
 
 	if (driver->contract != PCIEDMA_CONTRACT) { /* nothing else in it may be looked at */
 		pr_err("pciedma: %s was built for contract %u, the driver has %u: build it anew\n",
 		       module_name(owner), driver->contract, PCIEDMA_CONTRACT);
 		return -ENOEXEC;
 	}
-	mistake = type_mistake(driver->type);
-	if (mistake) {
-		pr_err("pciedma: bad description of %s: %s\n", driver->pci.name, mistake);
-		return -EINVAL;
-	}
-	if (ids)
+	ret = pciedma_type_check(driver);
+	if (!ret && ids)
 		ret = driver_add_ids(NULL, ids);
 	if (ret)
 		return ret;
