@@ -88,17 +88,25 @@ static struct pciedma_card *card_alloc(struct pci_dev *pdev, const struct pciedm
 	return card;
 }
 
-static int card_set_dma_mask(struct pciedma_card *card)
+/* An IOMMU and bounce buffers must not make of memory what an engine cannot take. */
+static int card_set_dma_limits(struct pciedma_card *card)
 {
+	struct device *dev = &card->pdev->dev;
 	struct pciedma_engine *engine;
 	unsigned int bits = 64;
 	u32 segment = U32_MAX;
+	u32 boundary = 0;
+	u32 alignment = 1;
 
 	pciedma_for_each_engine(card, engine) {
 		bits = min_t(unsigned int, bits, engine->desc->address_bits);
 		segment = min(segment, engine->desc->max_segment);
+		boundary = min_not_zero(boundary, engine->desc->segment_boundary);
+		alignment = max(alignment, engine->desc->host_alignment);
 	}
-	dma_set_max_seg_size(&card->pdev->dev, segment);
+	dma_set_max_seg_size(dev, segment);
+	dma_set_seg_boundary(dev, boundary - 1);
+	dma_set_min_align_mask(dev, alignment - 1);
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
 }
 
@@ -222,7 +230,7 @@ static int card_bring_up(struct pciedma_card *card)
 	int ret;
 
 	card_keep_descriptions(card);
-	ret = card_set_dma_mask(card);
+	ret = card_set_dma_limits(card);
 	if (!ret)
 		ret = card_alloc_lanes(card);
 	if (!ret)

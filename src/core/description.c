@@ -2,12 +2,19 @@
 /*
  * What of a back end's descriptions cannot be: each mistake with its field and the value there.
  */
+#include <linux/log2.h>
 #include <linux/pci.h>
+#include <linux/sizes.h>
 
 #include "driver.h"
 #include "nodes/channel.h"
 
 #define MISTAKE_LENGTH	128
+
+/* Memory is cut at pages: nothing coarser can be had of it. */
+#define ALIGNMENT_MAX	SZ_4K
+/* What the smallest of the buses behind engines ask for. */
+#define BOUNDARY_MIN	SZ_512
 
 static __printf(2, 3) bool mistake(char text[MISTAKE_LENGTH], const char *format, ...)
 {
@@ -78,11 +85,57 @@ int pciedma_type_check(const struct pciedma_driver *driver)
 	return -EINVAL;
 }
 
+/* Of core's own memory a message lies at the beginning, and is never cut. */
 static bool message_is_wrong(const struct pciedma_engine_desc *desc, char *text)
 {
 	if (!desc->max_dma || desc->max_dma > desc->buffer_size)
 		return mistake(text, "max_dma is %u, not 1 to buffer_size, which is %u",
 			       desc->max_dma, desc->buffer_size);
+	if (desc->segment_boundary && desc->segment_boundary < desc->max_dma)
+		return mistake(text, "segment_boundary is %u, less than max_dma, which is %u",
+			       desc->segment_boundary, desc->max_dma);
+	return false;
+}
+
+/* Where memory is cut, the next piece has to begin as aligned as the first. */
+static bool memory_is_wrong(const struct pciedma_engine_desc *desc, char *text)
+{
+	u32 unit = max3(desc->address_alignment, desc->length_granularity, desc->host_alignment);
+
+	if (!unit)
+		return false;
+	if (desc->max_segment % unit)
+		return mistake(text, "max_segment is %u, no multiple of the alignment %u",
+			       desc->max_segment, unit);
+	if (desc->buffer_size % unit)
+		return mistake(text, "buffer_size is %u, no multiple of the alignment %u",
+			       desc->buffer_size, unit);
+	if (desc->segment_boundary % unit)
+		return mistake(text, "segment_boundary is %u, no multiple of the alignment %u",
+			       desc->segment_boundary, unit);
+	return false;
+}
+
+static bool is_alignment(u32 value)
+{
+	return !value || (is_power_of_2(value) && value <= ALIGNMENT_MAX);
+}
+
+static bool alignment_is_wrong(const struct pciedma_engine_desc *desc, char *text)
+{
+	if (!is_alignment(desc->address_alignment))
+		return mistake(text, "address_alignment is %u, no power of two up to %u",
+			       desc->address_alignment, ALIGNMENT_MAX);
+	if (!is_alignment(desc->length_granularity))
+		return mistake(text, "length_granularity is %u, no power of two up to %u",
+			       desc->length_granularity, ALIGNMENT_MAX);
+	if (!is_alignment(desc->host_alignment))
+		return mistake(text, "host_alignment is %u, no power of two up to %u",
+			       desc->host_alignment, ALIGNMENT_MAX);
+	if (desc->segment_boundary && (!is_power_of_2(desc->segment_boundary) ||
+				       desc->segment_boundary < BOUNDARY_MIN))
+		return mistake(text, "segment_boundary is %u, no power of two from %u on",
+			       desc->segment_boundary, BOUNDARY_MIN);
 	return false;
 }
 
@@ -120,7 +173,10 @@ static bool engine_is_wrong(const struct pciedma_card *card,
 	if (!desc->buffers || desc->buffers > PCIEDMA_MAX_BUFFERS)
 		return mistake(text, "buffers is %u, not 1 to %u", desc->buffers,
 			       PCIEDMA_MAX_BUFFERS);
-	if (channel->kind == PCIEDMA_KIND_MESSAGE && message_is_wrong(desc, text))
+	if (alignment_is_wrong(desc, text))
+		return true;
+	if (channel->kind == PCIEDMA_KIND_MESSAGE ? message_is_wrong(desc, text) :
+						    memory_is_wrong(desc, text))
 		return true;
 	return halt_is_wrong(card, desc, text);
 }

@@ -23,7 +23,7 @@
  * calls an operation in other circumstances, or expects more of it. It stays with a new function,
  * and with one that is merely mended.
  */
-#define PCIEDMA_CONTRACT	1
+#define PCIEDMA_CONTRACT	2
 
 struct pciedma_card;
 struct pciedma_cursor;
@@ -59,14 +59,22 @@ enum pciedma_halt_scope {
  * @address_bits:       bits of host address that the engine drives; a memory engine with at
  *                      least 32 works on user memory directly
  * @segments:           segments that the engine holds at a time; 1: one DMA at a time
- * @max_segment:        most bytes of one segment
+ * @max_segment:        most bytes of one segment; of a memory engine a multiple of each alignment
  * @max_dma:            most bytes of one request to a message engine
- * @address_alignment:  bytes to which the card's address must be aligned; 0 means 1
- * @length_granularity: bytes of which a length must be a multiple; 0 means 1
+ * @segment_boundary:   a power of two, from 512 on, of which a segment of host memory may lie on
+ *                      one side only; 0: none but 4 GiB, which holds for all. The least of a card's
+ *                      engines holds for all of them
+ * @host_alignment:     bytes to which host memory must be aligned, a power of two up to 4096; what
+ *                      is not is copied. 0 means 1; @address_alignment and @length_granularity ask
+ *                      for it in any case, as a segment ends where a page does
+ * @address_alignment:  bytes to which the card's address must be aligned, a power of two up to
+ *                      4096; 0 means 1
+ * @length_granularity: bytes of which a length must be a multiple, such a power of two; 0 means 1
  * @drain_ms:           milliseconds after which a DMA that brought no progress counts as hung
  * @halt_scope:         what the halt operation stops
  * @buffers:            DMA buffers to preallocate
- * @buffer_size:        bytes of each; at least @max_dma for a message engine
+ * @buffer_size:        bytes of each; at least @max_dma for a message engine, such a multiple for a
+ *                      memory engine
  * @vector:             interrupt vector that the engine would like; see pciedma_engine_vector()
  * @number:             the back end's own number for it
  * @memory_size:        bytes of coherent memory for descriptors and records; see
@@ -78,6 +86,8 @@ struct pciedma_engine_desc {
 	u16 segments;
 	u32 max_segment;
 	u32 max_dma;
+	u32 segment_boundary;
+	u32 host_alignment;
 	u32 address_alignment;
 	u32 length_granularity;
 	u16 drain_ms;

@@ -281,6 +281,20 @@ OF_A_CHANNEL = {
     "loop_engine.halt_scope = 3": "channel 0: c2h: halt_scope is 3, none of enum pciedma_halt_scope",
     "loop_engine.halt_scope = 0": "channel 0: c2h: halt_scope is 0, but halt is there",
     "loop_type.ops.halt = NULL": "channel 0: c2h: halt_scope is 1, but halt is missing",
+    "loop_engine.address_alignment = 3": "channel 0: c2h: address_alignment is 3, no power of two up to 4096",
+    "loop_engine.address_alignment = 8192": "channel 0: c2h: address_alignment is 8192, no power of two up to 4096",
+    "loop_engine.length_granularity = 12": "channel 0: c2h: length_granularity is 12, no power of two up to 4096",
+    "loop_engine.host_alignment = 48": "channel 0: c2h: host_alignment is 48, no power of two up to 4096",
+    "loop_engine.segment_boundary = 256": "channel 0: c2h: segment_boundary is 256, no power of two from 512 on",
+    "loop_engine.segment_boundary = 3000": "channel 0: c2h: segment_boundary is 3000, no power of two from 512 on",
+    "loop_engine.max_segment = 4000; loop_engine.host_alignment = 64":
+        "channel 0: c2h: max_segment is 4000, no multiple of the alignment 64",
+    "loop_engine.buffer_size = 4064; loop_engine.address_alignment = 64":
+        "channel 0: c2h: buffer_size is 4064, no multiple of the alignment 64",
+    "loop_engine.segment_boundary = 512; loop_engine.length_granularity = 4096":
+        "channel 0: c2h: segment_boundary is 512, no multiple of the alignment 4096",
+    "loop_channel.kind = 2; loop_engine.max_dma = 4096; loop_engine.segment_boundary = 2048":
+        "channel 0: c2h: segment_boundary is 2048, less than max_dma, which is 4096",
     "loop_channel.shared = false; loop_channel.h2c = &loop_other; loop_other.segments = 0":
         "channel 0: h2c: segments is 0",
 }

@@ -48,29 +48,46 @@ void pciedma_mem_put(struct pciedma_mem *mem, bool may_sleep)
 		mem->ops->release(mem, may_sleep);
 }
 
+/* The DMA API aligns it as its size: an entry that is as long as a boundary crosses none. */
+static int stage_make_table(struct pciedma_stage *stage, const struct pciedma_mem_limits *limits)
+{
+	struct scatterlist *entry;
+	size_t done = 0;
+
+	stage->piece = stage->size;
+	if (limits->segment_mask < stage->size)
+		stage->piece = limits->segment_mask + 1;
+	if (sg_alloc_table(&stage->mem.table, DIV_ROUND_UP(stage->size, stage->piece), GFP_KERNEL))
+		return -ENOMEM;
+	for (entry = stage->mem.table.sgl; entry; entry = sg_next(entry)) {
+		sg_set_buf(entry, stage->buffer + done, min(stage->piece, stage->size - done));
+		sg_dma_address(entry) = stage->dma + done;
+		done += stage->piece;
+	}
+	return 0;
+}
+
 /**
  * pciedma_stage_alloc() - allocate memory of core's own
  * @stage:     where to put it
- * @dev:       the device that it is mapped for
+ * @limits:    the device that it is mapped for, and where it must be cut
  * @size:      bytes
  * @direction: which ways data may go
  *
  * Context: process.
- * Return: 0 or -ENOMEM.
+ * Return: 0 or -ENOMEM; then pciedma_stage_free() undoes what was done.
  */
-int pciedma_stage_alloc(struct pciedma_stage *stage, struct device *dev, size_t size,
-			enum dma_data_direction direction)
+int pciedma_stage_alloc(struct pciedma_stage *stage, const struct pciedma_mem_limits *limits,
+			size_t size, enum dma_data_direction direction)
 {
-	stage->buffer = dma_alloc_noncoherent(dev, size, &stage->dma, direction, GFP_KERNEL);
+	stage->buffer = dma_alloc_noncoherent(limits->dev, size, &stage->dma, direction,
+					      GFP_KERNEL);
 	if (!stage->buffer)
 		return -ENOMEM;
 	stage->size = size;
-	stage->mem.dev = dev;
+	stage->mem.dev = limits->dev;
 	stage->mem.direction = direction;
-	stage->mem.table.sgl = &stage->entry;
-	sg_init_one(&stage->entry, stage->buffer, size);
-	sg_dma_address(&stage->entry) = stage->dma;
-	return 0;
+	return stage_make_table(stage, limits);
 }
 
 /**
@@ -85,6 +102,7 @@ void pciedma_stage_free(struct pciedma_stage *stage)
 		dma_free_noncoherent(stage->mem.dev, stage->size, stage->buffer, stage->dma,
 				     stage->mem.direction);
 	stage->buffer = NULL;
+	sg_free_table(&stage->mem.table);
 }
 
 /**
@@ -98,9 +116,13 @@ void pciedma_stage_free(struct pciedma_stage *stage)
 void pciedma_stage_use(struct pciedma_stage *stage, const struct pciedma_mem_ops *ops,
 		       size_t length)
 {
+	struct scatterlist *entry = stage->mem.table.sgl;
+
 	stage->mem.ops = ops;
 	refcount_set(&stage->mem.refs, 1);
-	sg_dma_len(&stage->entry) = length;
+	for (; length > stage->piece; length -= stage->piece, entry = sg_next(entry))
+		sg_dma_len(entry) = stage->piece;
+	sg_dma_len(entry) = length;
 }
 
 /**

@@ -49,17 +49,31 @@ struct pciedma_mem {
 };
 
 /**
- * struct pciedma_mem_limits - what an engine, its bus and the machine ask of user memory
+ * struct pciedma_mem_limits - what an engine, its bus and the machine ask of memory
  * @dev:          the device that memory is mapped for
- * @alignment:    bytes to which it must be aligned
+ * @granularity:  bytes of which the length of each piece of a user's must be a multiple
+ * @alignment:    bytes to which its address must be aligned, not less
  * @max_entry:    most bytes of an entry in its table
  * @segment_mask: what of an address may differ within one
  */
 struct pciedma_mem_limits {
 	struct device *dev;
+	u32 granularity;
 	u32 alignment;
 	u32 max_entry;
 	unsigned long segment_mask;
+};
+
+/**
+ * struct pciedma_piece - contiguous memory of a request, of user's addresses or of pages
+ * @address: where it begins: for the user, or in @page
+ * @page:    the first of its pages, or NULL
+ * @length:  bytes
+ */
+struct pciedma_piece {
+	unsigned long address;
+	struct page *page;
+	size_t length;
 };
 
 /**
@@ -68,21 +82,21 @@ struct pciedma_mem_limits {
  * @buffer: as the processor sees it
  * @dma:    as the device sees it
  * @size:   bytes
- * @entry:  the only one of its table
+ * @piece:  bytes of each entry of its table but the last
  */
 struct pciedma_stage {
 	struct pciedma_mem mem;
 	void *buffer;
 	dma_addr_t dma;
 	size_t size;
-	struct scatterlist entry;
+	size_t piece;
 };
 
 /**
  * struct pciedma_user_mem - user's pages
  * @mem:        itself
  * @pages:      room for @max_pages
- * @entries:    room for as many entries of its table
+ * @entries:    room for the entries of its table
  * @max_pages:  most that it can have
  * @num_pages:  how many it has
  * @pinned:     they were pinned by us
@@ -107,8 +121,8 @@ void pciedma_mem_init(struct pciedma_mem *mem, const struct pciedma_mem_ops *ops
 		      struct device *dev, enum dma_data_direction direction);
 void pciedma_mem_get(struct pciedma_mem *mem);
 void pciedma_mem_put(struct pciedma_mem *mem, bool may_sleep);
-int pciedma_stage_alloc(struct pciedma_stage *stage, struct device *dev, size_t size,
-			enum dma_data_direction direction);
+int pciedma_stage_alloc(struct pciedma_stage *stage, const struct pciedma_mem_limits *limits,
+			size_t size, enum dma_data_direction direction);
 void pciedma_stage_free(struct pciedma_stage *stage);
 void pciedma_stage_use(struct pciedma_stage *stage, const struct pciedma_mem_ops *ops,
 		       size_t length);
@@ -116,14 +130,18 @@ void pciedma_stage_for_device(struct pciedma_stage *stage, size_t length,
 			      enum dma_data_direction direction);
 void pciedma_stage_for_cpu(struct pciedma_stage *stage, size_t length);
 
-/* user_mem.c */
-int pciedma_user_mem_alloc(struct pciedma_user_mem *user, unsigned int max_pages);
-void pciedma_user_mem_free(struct pciedma_user_mem *user);
+/* piece.c */
+struct pciedma_piece pciedma_piece_first(const struct iov_iter *iter);
 bool pciedma_user_mem_pinnable(const struct iov_iter *iter);
 bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
 			       const struct iov_iter *iter);
 size_t pciedma_user_mem_pieces(const struct iov_iter *iter);
 size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length);
+
+/* user_mem.c */
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
+			   unsigned int max_pages);
+void pciedma_user_mem_free(struct pciedma_user_mem *user);
 ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
 			      const struct pciedma_mem_limits *limits, struct iov_iter *iter,
 			      size_t length, bool unbounded);
@@ -136,7 +154,7 @@ void pciedma_user_mem_keep(struct pciedma_user_mem *user);
 void pciedma_user_mem_dirty(struct pciedma_user_mem *user);
 bool pciedma_user_mem_still_dirty(struct pciedma_user_mem *user);
 
-/* piece.c */
+/* present.c */
 bool pciedma_memory_is_there(const struct iov_iter *iter, size_t length,
 			     enum dma_data_direction direction);
 size_t pciedma_memory_touch(const struct iov_iter *iter, size_t length,

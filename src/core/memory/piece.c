@@ -1,16 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Pieces of memory, and touching them.
+ * The pieces of which a request's memory consists: where they lie, and what that permits.
  */
 #include <linux/bvec.h>
-#include <linux/mm.h>
+#include <linux/uio.h>
 
 #include <compat.h>
 
-#include "piece.h"
+#include "mem.h"
 
-/* Pages that are touched at a time. */
-#define TOUCH_PAGES	32
+/**
+ * pciedma_user_mem_pieces() - in how many pieces the memory of a request lies
+ * @iter: the memory; its iterator may have more behind what the request works on
+ *
+ * Return: their number.
+ */
+size_t pciedma_user_mem_pieces(const struct iov_iter *iter)
+{
+	size_t left = iov_iter_count(iter) + iter->iov_offset;
+	const struct iovec *iov;
+	size_t count = 1;
+
+	if (!iter_is_iovec(iter))
+		return 1;
+	for (iov = iter_iov(iter); iov->iov_len < left; iov++) {
+		left -= iov->iov_len;
+		count++;
+	}
+	return count;
+}
 
 static void piece_of_iovec(const struct iov_iter *iter, struct pciedma_piece *piece)
 {
@@ -41,10 +59,10 @@ static void piece_of_bvec(const struct iov_iter *iter, struct pciedma_piece *pie
 }
 
 /**
- * pciedma_piece_first() - the first piece of memory that is not empty
- * @iter: the memory
+ * pciedma_piece_first() - where the memory of a request begins
+ * @iter: the memory, not empty
  *
- * Return: the piece.
+ * Return: its first piece that is not empty.
  */
 struct pciedma_piece pciedma_piece_first(const struct iov_iter *iter)
 {
@@ -60,84 +78,64 @@ struct pciedma_piece pciedma_piece_first(const struct iov_iter *iter)
 	return piece;
 }
 
-/* As pinning will need it: where a page is shared, that is more than reading it. */
-static size_t piece_touch(const struct pciedma_piece *piece, unsigned int flags)
+static bool pieces_are_aligned(const struct iov_iter *iter, u32 alignment)
 {
-	size_t offset = offset_in_page(piece->address);
-	struct page *pages[TOUCH_PAGES];
-	int count;
-
-	count = min_t(size_t, DIV_ROUND_UP(offset + piece->length, PAGE_SIZE), TOUCH_PAGES);
-	count = pin_user_pages_fast(piece->address & PAGE_MASK, count, flags, pages);
-	if (count <= 0)
-		return 0;
-	unpin_user_pages(pages, count);
-	return min(piece->length, count * PAGE_SIZE - offset);
-}
-
-/**
- * pciedma_memory_is_there() - whether a little memory is there
- * @iter:      memory of the calling process
- * @length:    bytes, at most what it has
- * @direction: what it is for
- *
- * Context: process; waits for nobody's memory.
- * Return: true if so; false also of much, and of what can only be copied.
- */
-bool pciedma_memory_is_there(const struct iov_iter *iter, size_t length,
-			     enum dma_data_direction direction)
-{
-	unsigned int flags = FOLL_NOFAULT | (direction == DMA_FROM_DEVICE ? FOLL_WRITE : 0);
 	struct iov_iter rest = *iter;
 	struct pciedma_piece piece;
-	size_t done = 0;
-	size_t part;
 
-	if (length > TOUCH_PAGES * PAGE_SIZE || mmap_lock_is_contended(current->mm))
-		return false;
-	for (; done < length; done += part) {
+	while (iov_iter_count(&rest)) {
 		piece = pciedma_piece_first(&rest);
-		piece.length = min(piece.length, length - done);
-		part = piece_touch(&piece, flags);
-		if (!part)
+		if (!IS_ALIGNED(piece.address, alignment))
 			return false;
-		iov_iter_advance(&rest, part);
+		iov_iter_advance(&rest, piece.length);
 	}
 	return true;
 }
 
 /**
- * pciedma_memory_touch() - touch memory, so that it comes
- * @iter:      memory of the calling process
- * @length:    bytes, at most what it has
- * @direction: what it is for
+ * pciedma_user_mem_pinnable() - whether memory has pages that can be held
+ * @iter: the memory
  *
- * Context: process; nothing that others wait for may be held.
- * Return: bytes from the beginning that are there now.
+ * Return: true if so.
  */
-size_t pciedma_memory_touch(const struct iov_iter *iter, size_t length,
-			    enum dma_data_direction direction)
+bool pciedma_user_mem_pinnable(const struct iov_iter *iter)
 {
-	bool writes = direction == DMA_FROM_DEVICE;
-	struct iov_iter rest = *iter;
-	struct pciedma_piece piece;
-	size_t done = 0;
-	size_t part;
+	return user_backed_iter(iter) || iov_iter_is_bvec(iter);
+}
 
-	if (!user_backed_iter(iter))
+/**
+ * pciedma_user_mem_possible() - whether memory can be used as it is
+ * @limits: what the engine asks of it
+ * @iter:   the memory
+ *
+ * Return: true if so.
+ */
+bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
+			       const struct iov_iter *iter)
+{
+	if (!pciedma_user_mem_pinnable(iter))
+		return false;
+	if (limits->granularity > 1 && (iov_iter_alignment(iter) & (limits->granularity - 1)))
+		return false;
+	return limits->alignment == limits->granularity ||
+	       pieces_are_aligned(iter, limits->alignment);
+}
+
+/**
+ * pciedma_user_mem_cut() - how much of a request's memory is for one piece
+ * @iter:   what is left of it
+ * @length: its bytes, not 0
+ *
+ * The cut after it comes where a huge page can begin.
+ *
+ * Return: bytes.
+ */
+size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length)
+{
+	struct pciedma_piece piece;
+
+	if (length <= PCIEDMA_USER_MEM_SIZE)
 		return length;
-	while (done < length) {
-		piece = pciedma_piece_first(&rest);
-		piece.length = min(piece.length, length - done);
-		part = piece_touch(&piece, writes ? FOLL_WRITE : 0);
-		if (!part) /* it is not there, or can only be copied */
-			part = piece.length - (writes ?
-					       fault_in_iov_iter_writeable(&rest, piece.length) :
-					       fault_in_iov_iter_readable(&rest, piece.length));
-		if (!part)
-			break;
-		done += part;
-		iov_iter_advance(&rest, part);
-	}
-	return done;
+	piece = pciedma_piece_first(iter);
+	return PCIEDMA_USER_MEM_SIZE - (piece.address & (PCIEDMA_USER_MEM_SIZE - 1));
 }

@@ -3,33 +3,40 @@
  * User's pages as memory that hardware may be told of: pinning them, merging them to long runs,
  * mapping them, and giving them back.
  */
-#include <linux/bvec.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include <compat.h>
+#include "mem.h"
 
-#include "piece.h"
+/* Boundaries may lie inside a page. */
+static unsigned int entries_of_a_page(const struct pciedma_mem_limits *limits)
+{
+	return limits->segment_mask < PAGE_SIZE ? PAGE_SIZE / (limits->segment_mask + 1) : 1;
+}
 
 /**
  * pciedma_user_mem_alloc() - make room for user's pages
  * @user:      where to put it
+ * @limits:    what the engine will ask of them
  * @max_pages: for how many
  *
  * Context: process.
  * Return: 0 or -ENOMEM; then pciedma_user_mem_free() undoes what was done.
  */
-int pciedma_user_mem_alloc(struct pciedma_user_mem *user, unsigned int max_pages)
+int pciedma_user_mem_alloc(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
+			   unsigned int max_pages)
 {
+	unsigned int entries = max_pages * entries_of_a_page(limits);
+
 	user->pages = kvmalloc_array(max_pages, sizeof(*user->pages), GFP_KERNEL);
-	user->entries = kvmalloc_array(max_pages, sizeof(*user->entries), GFP_KERNEL);
+	user->entries = kvmalloc_array(entries, sizeof(*user->entries), GFP_KERNEL);
 	if (!user->pages || !user->entries)
 		return -ENOMEM;
 	user->max_pages = max_pages;
-	sg_init_table(user->entries, max_pages);
+	sg_init_table(user->entries, entries);
 	return 0;
 }
 
@@ -47,72 +54,6 @@ void pciedma_user_mem_free(struct pciedma_user_mem *user)
 	user->entries = NULL;
 }
 
-/**
- * pciedma_user_mem_pinnable() - whether memory has pages that can be held
- * @iter: the memory
- *
- * Return: true if so.
- */
-bool pciedma_user_mem_pinnable(const struct iov_iter *iter)
-{
-	return user_backed_iter(iter) || iov_iter_is_bvec(iter);
-}
-
-/**
- * pciedma_user_mem_possible() - whether memory can be used as it is
- * @limits: what the engine asks of it
- * @iter:   the memory
- *
- * Return: true if so.
- */
-bool pciedma_user_mem_possible(const struct pciedma_mem_limits *limits,
-			       const struct iov_iter *iter)
-{
-	if (!pciedma_user_mem_pinnable(iter))
-		return false;
-	return limits->alignment == 1 || !(iov_iter_alignment(iter) & (limits->alignment - 1));
-}
-
-/**
- * pciedma_user_mem_pieces() - in how many pieces the memory of a request lies
- * @iter: the memory; its iterator may have more behind what the request works on
- *
- * Return: their number.
- */
-size_t pciedma_user_mem_pieces(const struct iov_iter *iter)
-{
-	size_t left = iov_iter_count(iter) + iter->iov_offset;
-	const struct iovec *iov;
-	size_t count = 1;
-
-	if (!iter_is_iovec(iter))
-		return 1;
-	for (iov = iter_iov(iter); iov->iov_len < left; iov++) {
-		left -= iov->iov_len;
-		count++;
-	}
-	return count;
-}
-
-/**
- * pciedma_user_mem_cut() - how much of a request's memory is for one piece
- * @iter:   what is left of it
- * @length: its bytes, not 0
- *
- * The cut after it comes where a huge page can begin.
- *
- * Return: bytes.
- */
-size_t pciedma_user_mem_cut(const struct iov_iter *iter, size_t length)
-{
-	struct pciedma_piece piece;
-
-	if (length <= PCIEDMA_USER_MEM_SIZE)
-		return length;
-	piece = pciedma_piece_first(iter);
-	return PCIEDMA_USER_MEM_SIZE - (piece.address & (PCIEDMA_USER_MEM_SIZE - 1));
-}
-
 static phys_addr_t entry_end(struct scatterlist *entry)
 {
 	return sg_phys(entry) + entry->length;
@@ -125,9 +66,10 @@ static bool entry_may_reach(const struct pciedma_mem_limits *limits, struct scat
 	return !((sg_phys(entry) ^ last) & ~(phys_addr_t)limits->segment_mask);
 }
 
-/* Add bytes of one page, to the entry before if they go on there. */
-static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
-			 struct page *page, size_t offset, size_t length)
+/* Add bytes that cross no boundary, to the entry before if they go on there. */
+static void user_mem_add_entry(struct pciedma_user_mem *user,
+			       const struct pciedma_mem_limits *limits, struct page *page,
+			       size_t offset, size_t length)
 {
 	struct sg_table *table = &user->mem.table;
 	struct scatterlist *last = user->entries + table->orig_nents - 1;
@@ -139,6 +81,37 @@ static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem
 		return;
 	}
 	sg_set_page(user->entries + table->orig_nents++, page, length, offset);
+}
+
+/* Add bytes of contiguous pages. */
+static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
+			 struct page *page, size_t offset, size_t length)
+{
+	u64 mask = limits->segment_mask;
+	size_t part;
+
+	for (;;) {
+		part = min_t(u64, length, (mask & ~(page_to_phys(page) + offset)) + 1);
+		user_mem_add_entry(user, limits, page, offset, part);
+		length -= part;
+		if (!length)
+			return;
+		page += (offset + part) >> PAGE_SHIFT;
+		offset = offset_in_page(offset + part);
+	}
+}
+
+/* How many of the pages lie one behind the other, at most as many as an entry may have. */
+static unsigned int pages_run(const struct pciedma_mem_limits *limits, struct page **pages,
+			      unsigned int count)
+{
+	unsigned long pfn = page_to_pfn(pages[0]);
+	unsigned int run = 1;
+
+	count = min_t(unsigned int, count, max_t(u32, limits->max_entry >> PAGE_SHIFT, 1));
+	while (run < count && page_to_pfn(pages[run]) == pfn + run)
+		run++;
+	return run;
 }
 
 static int user_mem_account(struct pciedma_user_mem *user, unsigned long pages)
@@ -209,7 +182,9 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 				  const struct pciedma_piece *piece, size_t length, bool unbounded)
 {
 	size_t offset = offset_in_page(piece->address);
+	struct page **pages = user->pages + user->num_pages;
 	size_t done = 0;
+	unsigned int run;
 	size_t part;
 	int count;
 
@@ -217,9 +192,11 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 			      user_mem_pin(user, piece, length, unbounded);
 	if (count < 0)
 		return count;
-	while (count--) {
-		part = min_t(size_t, PAGE_SIZE - offset, length - done);
-		user_mem_add(user, limits, user->pages[user->num_pages++], offset, part);
+	user->num_pages += count;
+	for (; count; count -= run, pages += run) {
+		run = pages_run(limits, pages, count);
+		part = min_t(size_t, run * PAGE_SIZE - offset, length - done);
+		user_mem_add(user, limits, pages[0], offset, part);
 		done += part;
 		offset = 0;
 	}

@@ -51,7 +51,7 @@ int pciedma_doors_alloc(struct pciedma_queue *queue)
 	if (queue->direct && queue->limits.alignment == 1)
 		return 0;
 	for (door = queue->door; door < queue->door + PCIEDMA_DOORS; door++) {
-		ret = pciedma_stage_alloc(&door->stage, queue->limits.dev,
+		ret = pciedma_stage_alloc(&door->stage, &queue->limits,
 					  engine->desc->buffer_size, engine->dma_direction);
 		if (ret)
 			return ret;

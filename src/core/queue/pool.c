@@ -19,14 +19,14 @@ static int transfer_alloc(struct pciedma_queue *queue, struct pciedma_transfer *
 {
 	struct pciedma_engine *engine = queue->engine;
 	bool big = transfer - queue->transfers < engine->desc->buffers;
+	unsigned int pages = PCIEDMA_PAGES_OF(big ? PCIEDMA_USER_MEM_SIZE : SMALL_SIZE);
 	int ret = 0;
 
 	if (big)
-		ret = pciedma_stage_alloc(&transfer->stage, queue->limits.dev,
+		ret = pciedma_stage_alloc(&transfer->stage, &queue->limits,
 					  engine->desc->buffer_size, engine->dma_direction);
 	if (!ret && (queue->direct || !big))
-		ret = pciedma_user_mem_alloc(&transfer->user, PCIEDMA_PAGES_OF(big ?
-					     PCIEDMA_USER_MEM_SIZE : SMALL_SIZE));
+		ret = pciedma_user_mem_alloc(&transfer->user, &queue->limits, pages);
 	if (ret)
 		return ret;
 	transfer->queue = queue;
@@ -46,9 +46,10 @@ static void queue_set_limits(struct pciedma_queue *queue)
 
 	queue->direct = queue->engine->kind == PCIEDMA_KIND_MEMORY && desc->address_bits >= 32;
 	limits->dev = dev;
-	limits->alignment = max3(desc->address_alignment, desc->length_granularity, 1U);
+	limits->granularity = max3(desc->address_alignment, desc->length_granularity, 1U);
 	if (!dev_is_dma_coherent(dev))
-		limits->alignment = max_t(u32, limits->alignment, dma_get_cache_alignment());
+		limits->granularity = max_t(u32, limits->granularity, dma_get_cache_alignment());
+	limits->alignment = max(limits->granularity, desc->host_alignment);
 	limits->max_entry = min_t(size_t, desc->max_segment, dma_max_mapping_size(dev));
 	limits->segment_mask = dma_get_seg_boundary(dev);
 }
