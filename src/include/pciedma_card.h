@@ -161,8 +161,9 @@ struct pciedma_segment {
 /**
  * struct pciedma_card_ops - what a back end does
  *
- * start, reap, stray, halt, irq and idle run under the engine's lock: start, reap and
- * stray possibly in a hard interrupt. The others run in process context.
+ * start, reap, stray, halt, irq and idle run under the engine's lock: all of these but halt
+ * possibly in a hard interrupt, and so does events. The others run in process context.
+ * docs/contract.md has a table of who calls what when.
  */
 struct pciedma_card_ops {
 	/**
@@ -193,7 +194,8 @@ struct pciedma_card_ops {
 	void (*start)(struct pciedma_engine *engine, struct pciedma_cursor *cursor);
 	/**
 	 * @reap: Call pciedma_segment_done() for each finished segment, in
-	 * order, after it was acknowledged to the card. Only called while
+	 * order, after it was acknowledged to the card: its memory, which goes
+	 * back at once, was written, or fetched. Only called while
 	 * segments are with the engine; also after a halt, before the next
 	 * start. Returns how many had finished; -ENODEV if the registers read
 	 * all ones; -EIO.

@@ -17,6 +17,7 @@ import pciedma
 from pciedma import errors
 from pciedma_lab import __main__ as command_line
 from pciedma_lab import cards, layers
+from pciedma_lab.model import CardModel
 from pciedma_lab.registers import Access, Field, Register, bit
 from pciedma_lab.xdma import registers as xdma
 
@@ -288,3 +289,93 @@ def test_page_about_the_driver_names_what_there_is() -> None:
     assert [name for name in names if not re.search(rf"\b{name}\b", source)] == []
     there = {path.name for path in (PROJECT / "src").rglob("*.[ch]")}
     assert set(re.findall(r"\b\w+\.[ch]\b", page)) <= there
+
+
+CONTRACT = (DOCS / "contract.md").read_text()
+HEADER = (PROJECT / "src/include/pciedma_card.h").read_text()
+
+
+def names_in(text: str) -> list[str]:
+    return re.findall(r"`(\w+)`", text)
+
+
+def operations_of_back_ends() -> list[str]:
+    """Return what the header has in struct pciedma_card_ops."""
+    body = re.search(r"^struct pciedma_card_ops \{\n(.*?)^\};", HEADER, re.M | re.S)
+    assert body
+    return re.findall(r"\(\*(\w+)\)\(", body[1])
+
+
+def exports() -> dict[str, str]:
+    """Return what core exports, each with the context that its kernel-doc names."""
+    found = {}
+    for path in (PROJECT / "src/core").rglob("*.c"):
+        text = path.read_text()
+        for name in re.findall(r"^EXPORT_SYMBOL_GPL\((\w+)\);", text, re.M):
+            doc = re.findall(rf"^ \* {name}\(\) - .*?^ \*/", text, re.M | re.S)[0]
+            found[name] = "".join(re.findall(r"^ \* Context: ([^*]*)\.\n", doc, re.M))
+    return found
+
+
+def test_table_of_who_calls_what_has_each_operation_of_the_header() -> None:
+    head, *table = rows(CONTRACT, 5)
+    assert head == ["operation", "called by core when", "context", "lock held", "engine's states"]
+    assert [name for row in table for name in names_in(row[0])] == operations_of_back_ends()
+    for row in table:
+        assert all(row), row
+
+
+def test_table_of_who_calls_what_has_the_locks_contexts_and_states_of_the_sources() -> None:
+    _, *table = rows(CONTRACT, 5)
+    said = re.findall(r"^ \* ([\w, ]+) and (\w+) run under the engine's lock: all of these but (\w+)$", HEADER, re.M)
+    ((locked, last, in_process),) = said
+    under_lock = {name for row in table if row[3] == "the engine's" for name in names_in(row[0])}
+    assert under_lock == {*locked.split(", "), last}
+    anywhere = {name for row in table if "hard interrupts too" in row[2] for name in names_in(row[0])}
+    assert anywhere == (under_lock - {in_process}) | {"events"}
+    states = set(re.findall(r"^\tPCIEDMA_ENGINE_(\w+),$", (PROJECT / "src/core/engine/engine.h").read_text(), re.M))
+    assert len(states) == 4
+    assert {word for row in table for word in re.findall(r"\b[A-Z]{3,}\b", row[4])} == states
+    introduction = CONTRACT.partition("## Who calls what when\n")[2].partition("|")[0]
+    assert states <= set(re.findall(r"\b[A-Z]{3,}\b", introduction))
+
+
+def test_table_of_functions_has_each_that_core_exports_and_where_it_may_be_called() -> None:
+    head, *table = (row for row in rows(CONTRACT, 3) if "pciedma_" in row[0] or row[0] == "function of core")
+    assert head == ["function of core", "may be called from", "what it asks for"]
+    where = {name: row[1] for row in table for name in names_in(row[0])}
+    contexts = exports()
+    assert where.keys() == contexts.keys()
+    for name, context in contexts.items():
+        if context.startswith("inside "):
+            assert names_in(where[name]) == re.findall(r"(?:inside|or) (\w+)", context), name
+        assert ("from init on" in context) <= (where[name] == "all but `identify`"), name
+        assert set(names_in(where[name])) <= {*operations_of_back_ends(), "module_pciedma_driver"}
+
+
+def test_table_of_limits_has_those_of_the_sources() -> None:
+    text = "".join(path.read_text() for path in (PROJECT / "src").rglob("*.h"))
+    numbers = dict(re.findall(r"^#define PCIEDMA_MAX_(\w+)\s+(\d+)$", text, re.M))
+    assert numbers.keys() == {"CHANNELS", "BUFFERS", "EVENTS", "WINDOWS"}
+    assert "#define PCIEDMA_MAX_ENGINES\t(PCIEDMA_MAX_CHANNELS * PCIEDMA_DIRECTIONS)\n" in text
+    assert "#define PCIEDMA_MAX_VECTORS\t(PCIEDMA_MAX_ENGINES + 1)\n" in text
+    numbers["VECTORS"] = str(2 * int(numbers["CHANNELS"]) + 1)
+    table = CONTRACT.partition("## How many\n")[2].partition("\n## ")[0]
+    found = {row[0].strip("`").split("`")[0].split()[0]: row[1] for row in rows(table, 3)[1:]}
+    assert found == {
+        "channels": numbers["CHANNELS"], "buffers": numbers["BUFFERS"], "vectors": numbers["VECTORS"],
+        "event_lines": numbers["EVENTS"], "windows": numbers["WINDOWS"],
+    }
+
+
+def test_page_about_a_new_card_names_what_the_base_class_has() -> None:
+    page = (DOCS / "add-a-card.md").read_text()
+    tables = page.partition("| the model has |")[2].partition("\nThe model alone")[0]
+    named = {name for row in rows(tables, 2) for name in re.findall(r"`(\w+)(?:\(\))?`", row[0])}
+    card = load(PROJECT / "examples/card/loop.py").Model()
+    assert {name for name in named if not hasattr(card, name)} == set()
+    assert CardModel.__abstractmethods__ < named
+    used = "".join(path.read_text() for path in (PROJECT / "python/pciedma_lab").glob("cards/*.py"))
+    helpers = {name for name in vars(CardModel) if name[0] != "_" and f"self.{name}(" in used}
+    assert len(helpers) > 5
+    assert helpers <= named

@@ -141,7 +141,7 @@ EXPORT_SYMBOL_GPL(pciedma_cursor_next);
  * The segment must have been acknowledged to the card, so that the next may
  * start.
  *
- * Context: inside reap.
+ * Context: inside reap or stray.
  */
 void pciedma_segment_done(struct pciedma_engine *engine, u32 bytes, int error)
 {
