@@ -187,7 +187,7 @@ static u32 segments_done_of_item(struct pciedma_engine *engine, u32 count)
  *
  * They must have been acknowledged to the card, so that the next may start.
  *
- * Context: inside reap.
+ * Context: inside reap or stray.
  */
 void pciedma_segments_done(struct pciedma_engine *engine, u32 count)
 {

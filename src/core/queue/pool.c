@@ -67,7 +67,7 @@ int pciedma_transfers_alloc(struct pciedma_queue *queue)
 	int ret;
 
 	queue_set_limits(queue);
-	queue->num = queue->engine->desc->buffers + PCIEDMA_MAX_TRANSFERS;
+	queue->num = queue->engine->desc->buffers + PCIEDMA_QUEUE_DEPTH;
 	queue->transfers = kvcalloc(queue->num, sizeof(*queue->transfers), GFP_KERNEL);
 	if (!queue->transfers)
 		return -ENOMEM;

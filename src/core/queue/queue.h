@@ -16,7 +16,7 @@
 /* Big transfers of an engine. */
 #define PCIEDMA_MAX_BUFFERS	8
 /* Small transfers of an engine: how deep its queue is. */
-#define PCIEDMA_MAX_TRANSFERS	256
+#define PCIEDMA_QUEUE_DEPTH	256
 /* Doors of an engine that needs them. */
 #define PCIEDMA_DOORS		4
 

@@ -22,8 +22,8 @@ static size_t copy_wanted(const struct pciedma_request *request, const struct io
 
 static bool copy_may_be_cut(const struct pciedma_engine *engine)
 {
-	return engine->kind != PCIEDMA_KIND_MESSAGE &&
-	       engine->desc->length_granularity <= 1;
+	return engine->kind != PCIEDMA_KIND_MESSAGE && engine->desc->length_granularity <= 1 &&
+	       engine->desc->address_alignment <= 1;
 }
 
 /* What is next is not there now: leave the gate to touch it, unless that was in vain. */

@@ -14,7 +14,7 @@
 /* Bytes that are touched at a time. */
 #define TOUCH_SIZE	SZ_16M
 /* What goes away again as often as this is not waited for any longer. */
-#define MAX_TOUCHES	16
+#define MAX_TOUCHES	1024
 /* How often one who waits for memory looks whether CANCEL was asked, jiffies. */
 #define CANCEL_SLICE	(HZ / 20 + 1)
 

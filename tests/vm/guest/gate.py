@@ -149,14 +149,14 @@ def _in(seconds: float, path: str, direction: str, length: int) -> int:
 
 def _seconds_for(count: int, path: str, direction: str, length: int) -> float | str:
     """Make requests by AIO and as many by io_uring; returns how long they took, or what was wrong."""
-    memory = buffers.small_pages(length)
+    memory = buffers.small_pages(2 * count * PAGE)
     reads = direction == "read"
     start = time.monotonic()
     with pciedma.Channel(path) as channel, Context(count) as context, io_uring.Ring(count) as ring:
         channel.timeout_s = 2.0
-        for _ in range(count):
-            context.submit(PREAD if reads else PWRITE, channel.fileno(), memory.address, length, 0)
-            ring.prepare(io_uring.READ if reads else io_uring.WRITE, channel.fileno(), memory.address, length, 0)
+        for address in range(memory.address, memory.address + 2 * count * PAGE, 2 * PAGE):
+            context.submit(PREAD if reads else PWRITE, channel.fileno(), address, length, 0)
+            ring.prepare(io_uring.READ if reads else io_uring.WRITE, channel.fileno(), address + PAGE, length, 0)
             ring.submit()
         results = {result for _, result in context.wait(count, 60) + ring.wait(count, 60)}
     if results != {length}:
