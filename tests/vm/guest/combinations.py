@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pciedma
 from pciedma_lab.guest.buffers import PAGE, Buffer
+from pciedma_lab.guest.children import forked
 from pciedma_lab.guest.request_ways import Request, Ways
-from tests.vm.guest.floods import forked
 from tests.vm.guest.unpinnable import patchwork
 
 _CANARY = 0xA5

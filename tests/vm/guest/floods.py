@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
-import mmap
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +15,9 @@ from typing import Any
 
 import pciedma
 from pciedma_lab.guest import buffers, io_uring
+from pciedma_lab.guest.children import forked
 from pciedma_lab.guest.linux_aio import PREAD, PREADV, PWRITE, PWRITEV, Context, request
+from pciedma_lab.guest.spinner import Spinner
 
 #: In this time all that a process left ends, without anybody who looks whether it has; and what the kernel does of it
 #: only after a while, such as giving memory back, which else would count for many requests and not for few.
@@ -94,57 +94,6 @@ def _stat(path: str, name: str) -> int:
     return int(Path("/sys/class/pciedma", Path(path).name, name).read_text())
 
 
-def forked(function: Callable[[], object]) -> int:
-    """Run a function in a child, which ends with 0 unless it raises; returns the child's process id."""
-    child = os.fork()
-    if not child:
-        try:
-            function()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
-
-
-class _Spinner:
-    """A process that has the processor whenever nobody else wants it, and counts in shared memory how long it had it.
-
-    So a machine of one processor whose clock counts instructions is never idle: what it executes is all that passes
-    but for what the spinner does, whatever the kernel says of the time that it was idle.
-    """
-
-    #: inc qword [rdi]; jmp to it: two instructions a turn
-    _TURN = bytes.fromhex("48ff07 ebfb")
-    _TURN_NS = 2
-
-    def __init__(self) -> None:
-        self._turns = mmap.mmap(-1, mmap.PAGESIZE)
-        self._count = ctypes.c_uint64.from_buffer(self._turns)
-        self._child = forked(self._spin)
-        while not self._count.value:
-            time.sleep(0.001)
-
-    def _spin(self) -> None:
-        code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        code.write(self._TURN)
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        spin = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
-        spin(ctypes.addressof(self._count))
-
-    def __enter__(self) -> _Spinner:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.kill(self._child, signal.SIGKILL)
-        os.waitpid(self._child, 0)
-
-    def executed_ns(self, function: Callable[[], object]) -> int:
-        """Return what the machine executes meanwhile."""
-        spun, start = self._count.value, time.monotonic_ns()
-        function()
-        return time.monotonic_ns() - start - (self._count.value - spun) * self._TURN_NS
-
-
 def _quiet(path: str) -> None:
     """Wait until nobody has the channel open, nor requests under way."""
     end = time.monotonic() + 60
@@ -186,7 +135,7 @@ def _exits(path: str, way: str, direction: str, count: int, length: int) -> Call
 
 def instructions(path: str, way: str, direction: str, count: int, length: int, end: str) -> int:
     """Return what it costs the machine to end *count* queued requests: "destroy", "cancel", "exit"."""
-    with _Spinner() as spinner:
+    with Spinner() as spinner:
         if end == "exit":
             executed = spinner.executed_ns(_exits(path, way, direction, count, length))
         else:
