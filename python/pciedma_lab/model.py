@@ -76,7 +76,8 @@ class CardModel(ABC):
         self.clock: Callable[[], float] = time.monotonic
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
-        self._posted: list[tuple[int, int, int, int]] = []
+        #: Writes that have not taken effect yet: when they will, and BAR, offset, size, value.
+        self._posted: list[tuple[float, tuple[int, int, int, int]]] = []
         self._ignores_bus_master = False
         self._dmas = 0
         self._is_lost = False
@@ -169,18 +170,27 @@ class CardModel(ABC):
         late = self.faults.take("delayed_writes")
         if late is None and not self._posted:
             return False
-        self._posted.append((bar, offset, size, value))
-        self.after_us(late or 0, self._flush_posted)
+        late = late or 0
+        self._posted.append((self._time_after(late), (bar, offset, size, value)))
+        self.after_us(late, self._flush_due)
         return True
 
-    def _flush_posted(self) -> None:
-        posted, self._posted = self._posted, []
-        for bar, offset, size, value in posted:
-            self.write_register(bar, offset, size, value)
+    def _flush_due(self) -> None:
+        """Let writes take effect whose time has come, and those before them."""
+        due = [number for number, (when, _) in enumerate(self._posted, 1) if when <= self.clock()]
+        self._flush_posted(max(due, default=0))
+
+    def _flush_posted(self, count: int | None = None) -> None:
+        posted, self._posted = self._posted[:count], [] if count is None else self._posted[count:]
+        for _, write in posted:
+            self.write_register(*write)
 
     def after_us(self, delay_us: float, action: Callable[[], None]) -> None:
         """Do something after a while; 0: as soon as the present access is over."""
-        heapq.heappush(self._timers, (self.clock() + delay_us / 1e6, next(self._numbers), action))
+        heapq.heappush(self._timers, (self._time_after(delay_us), next(self._numbers), action))
+
+    def _time_after(self, delay_us: float) -> float:
+        return self.clock() + delay_us / 1e6
 
     def run_timers(self) -> float | None:
         """Do what is due, but not what that makes due; return seconds until the next, or None.

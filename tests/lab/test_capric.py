@@ -725,6 +725,18 @@ def test_read_flushes_delayed_writes(bench: Bench) -> None:
     assert bench.read(WR_DMA_ADR) == 0x55
 
 
+def test_delayed_write_is_as_late_when_an_earlier_one_was_flushed(bench: Bench) -> None:
+    bench.model.set_fault("delayed_writes=1000")
+    bench.write(WR_DMA_ADR, 1)
+    bench.run(0.0006)
+    bench.read(WR_DMA_ADR)
+    bench.write(WR_DMA_ADR, 2)
+    bench.run(0.0006)
+    assert bench.model.values[WR_DMA_ADR] == 1
+    bench.run(0.0006)
+    assert bench.model.values[WR_DMA_ADR] == 2
+
+
 @pytest.mark.parametrize("count", ["", "*1"])
 def test_writes_never_overtake_delayed_ones(bench: Bench, count: str) -> None:
     bench.model.set_fault(f"delayed_writes=1000000{count}")
