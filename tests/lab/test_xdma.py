@@ -335,6 +335,26 @@ def test_ring_without_end_lets_software_in(bench: XdmaBench) -> None:
     assert bench.violations == []
 
 
+@pytest.mark.parametrize(("descriptors", "length"), [(1, 8), (RING_LENGTH, 8), (RING_LENGTH, 4096)])
+def test_early_completion_is_over_when_the_credits_write_is(bench: XdmaBench, descriptors: int, length: int) -> None:
+    for index in range(descriptors):
+        bench.descriptor(index, DATA, index * length, length, COMPLETED)
+    bench.begin(H2C)
+    bench.run()
+    bench.model.set_fault("early_completion*1")
+    bench.write(CREDITS, descriptors)
+    assert bench.poll_word(H2C) == descriptors
+
+
+def test_early_completion_of_a_ring_without_end_lets_software_in(bench: XdmaBench) -> None:
+    bench.model.set_fault("early_completion*1")
+    endless_ring(bench)
+    assert bench.read(COUNT) > RING_LENGTH
+    bench.write(CONTROL_W1C, RUN)
+    bench.run()
+    assert not bench.read(STATUS) & 1
+
+
 def test_credits_are_lost_when_run_falls(bench: XdmaBench) -> None:
     bench.begin(H2C)
     bench.model.set_fault("stall")

@@ -40,6 +40,8 @@ ERRORS = r.STATUS.mask("read_error", "write_error", "descriptor_error", "magic_s
 
 #: Work of one turn of the event loop, so that register accesses are answered in between.
 TURN_DESCRIPTORS, TURN_BYTES = 64, 4 << 20
+#: As many at most are done with early_completion before the access returns.
+EARLY_TURNS = 128
 #: Room behind an H2C stream for which it is worth while to go on.
 LEAST_ROOM = 4096
 #: Seconds that data may be ahead of what the bandwidth allows.
@@ -222,7 +224,7 @@ class Engine:
         self._scheduled = True
         generation = self.generation
         if faults.active and faults.take("early_completion"):
-            self._turn(generation)
+            self._turn(generation, EARLY_TURNS)
         else:
             self.card.after_us(0, lambda: self._turn(generation))
 
@@ -231,14 +233,14 @@ class Engine:
         generation = self.generation
         self.card.after_us(delay_us, lambda: self._turn(generation))
 
-    def _turn(self, generation: int) -> None:
-        """Do a turn's work."""
+    def _turn(self, generation: int, turns: int = 1) -> None:
+        """Do a turn's work, or that of some turns."""
         if generation != self.generation:
             return
         self._scheduled = False
         if self.stalled:
             return
-        budget, bytes_left = TURN_DESCRIPTORS, TURN_BYTES
+        budget, bytes_left = turns * TURN_DESCRIPTORS, turns * TURN_BYTES
         while budget and bytes_left > 0:
             if self.current is None:
                 if not self.running or not (self.queue or self._fetch()):
