@@ -19,7 +19,7 @@ demo: mmdebstrap ## build, boot a real kernel with emulated cards, move checked 
 	$(LAB) demo
 
 .PHONY: bench
-bench: mmdebstrap ## measure about 120 kinds of requests; build/bench.json and build/bench.html
+bench: mmdebstrap ## measure about 150 kinds of requests; build/bench.json and build/bench.html
 	$(LAB) bench
 
 # The debug kernel is built, where there is none yet, before the machine that most tests share runs: its time is limited.

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Row = dict[str, Any]
+from .bench_plan import size
+from .bench_table import Row, case_of, cell
 
 _WIDTH, _HEIGHT = 620, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 15, 45
@@ -25,6 +26,10 @@ Measured under software emulation: the guest's processor is some 20 times slower
 full speed of the emulated link. Compare rows with each other; no figure says how fast a real machine is. Latency
 contains the measuring program, which is Python in the guest.
 """
+
+_TWO_STATES = "This state's figure, the other's, and how many times as large as that this one is."
+#: Figures of the measurement itself.
+_NOT_COMPARED = ("link_mb_s", "requests")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ _PLAIN = {"direction": "read", "path": "direct", "channels": 1, "wait_mode": "AD
 _PATHS: dict[str, dict[str, Any]] = {
     f"{path}, IOMMU {boot}": {"path": path, "boot": boot} for path in ("copy", "direct") for boot in ("off", "strict")
 }
+_PAGES: dict[str, dict[str, Any]] = {
+    f"{pages} pages, IOMMU {iommu}": {"pages": pages, "boot": boot}
+    for pages in ("small", "huge") for iommu, boot in (("off", "icount-off"), ("strict", "icount"))
+}  # fmt: skip
 _DEEP = {"way": "io_uring", "depth": 8}
 
 
@@ -64,9 +73,11 @@ def _without(*names: str) -> dict[str, Any]:
 
 PLOTS = [
     Plot("Copied or direct: share of the link", "share", "share", _PATHS, _without("path")),
-    Plot("Copied or direct: instructions of a request, IOMMU strict", "instructions", "instructions",
+    Plot("Copied or direct: instructions of a request's thread, IOMMU strict", "instructions", "instructions",
          {path: {"path": path} for path in ("copy", "direct")},
          _without("path") | {"boot": "icount", "wait_mode": "INTERRUPT"}, logarithmic=True),
+    Plot("Instructions of all for a request", "instructions_all", "instructions", _PAGES,
+         _without("pages") | {"wait_mode": "INTERRUPT"}, logarithmic=True),
     Plot("Waiting: median latency, IOMMU off", "p50_us", "us",
          {mode.lower(): {"wait_mode": mode} for mode in ("INTERRUPT", "POLL", "ADAPTIVE")},
          _without("wait_mode") | {"boot": "off"}, logarithmic=True),
@@ -89,21 +100,31 @@ def html(rows: Sequence[Row]) -> str:
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>pciedma: benchmark</title>"
         f"<style>{_STYLE}</style></head><body><h1>pciedma: benchmark</h1>"
         f"<p>{_INTRODUCTION}</p><p>Kernel {markup.escape(kernels)}; {len(rows)} rows.</p>"
-        f"{''.join(parts)}<h2>All rows</h2>{_table(rows)}</body></html>\n"
+        f"{_beside(rows)}{''.join(parts)}<h2>All rows</h2>{_table(rows)}</body></html>\n"
     )
+
+
+def _beside(rows: Sequence[Row]) -> str:
+    """Show the rows that were measured with two states of the driver: figures of both, and ratios."""
+    chosen = [row for row in rows if "beside" in row]
+    if not chosen:
+        return ""
+    figures = [name for name in chosen[0]["ratio"] if name not in _NOT_COMPARED]
+    body = [[case_of(row).name, *(cell(row, name) for name in figures)] for row in chosen]
+    return f"<h2>Beside another state of the driver</h2><p>{_TWO_STATES}</p>{_cells(['', *figures], body)}"
 
 
 def _table(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
-    names = [name for name in rows[0] if name != "kernel"]
+    names = [name for name in rows[0] if name not in ("kernel", "beside", "ratio")]
+    return _cells(names, [["" if row[name] is None else str(row[name]) for name in names] for row in rows])
+
+
+def _cells(names: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{'' if row[name] is None else markup.escape(str(row[name]))}</td>" for name in names)
-        + "</tr>\n"
-        for row in rows
-    )  # fmt: skip
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    lines = ["<tr>" + "".join(f"<td>{markup.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in body]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _figure(plot: Plot, rows: Sequence[Row]) -> str:
@@ -176,11 +197,3 @@ def _legend(number: int, name: str) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def size(length: int) -> str:
-    """Return a length in the unit that makes it short."""
-    for unit, factor in (("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if length >= factor:
-            return f"{length / factor:g} {unit}"
-    return f"{length} B"

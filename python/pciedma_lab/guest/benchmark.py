@@ -1,10 +1,9 @@
-"""Requests that are counted and timed, run in the guest."""
+"""Requests that are timed, run in the guest."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,39 +12,34 @@ import pciedma
 from . import buffers, io_uring
 from .libc_calls import pread, pwrite
 
-_MAKE: dict[str, Callable[[int], buffers.Buffer]] = {"small": buffers.small_pages, "huge": buffers.transparent_huge}
-
 
 class Worker:
     """One thread's requests on one channel, each to its own part of a buffer and of the card's memory."""
 
     def __init__(
         self, channel: pciedma.Channel, *, direction: str, length: int, pages: str, way: str, depth: int, span: int,
-        empty: bool = False,
     ) -> None:
         """Prepare requests of *length* bytes in one *direction*, *depth* at a time by *way*, anywhere in *span*."""
-        self.fd, self.direction, self.way, self.depth = channel.fileno(), direction, way, depth
-        self.buffer = _MAKE[pages](length * depth)
+        self.fd, self.direction, self.depth = channel.fileno(), direction, depth
+        self._make = {"sync": self._sync, "io_uring": self._io_uring, "io_uring_fixed": self._io_uring}[way]
+        self._fixed = way == "io_uring_fixed"
+        self.buffer = buffers.OF_PAGES[pages](length * depth)
         self.span = max(span, length)
-        #: How far apart requests are, and how long.
-        self.step, self.length = length, 0 if empty else length
+        self.length = length
         self.latencies: list[int] = []
         self.errors: list[Any] = []
-        self.thread_ns = 0
 
     def run(self, least: int, most: int, seconds: float) -> None:
         """Make requests until there were *least*, and *most* or the time is over."""
         end = time.monotonic() + seconds
         self.latencies.clear()
-        begin = time.thread_time_ns()
-        (self._sync if self.way == "sync" else self._io_uring)(least, most, end)
-        self.thread_ns = time.thread_time_ns() - begin
+        self._make(least, most, end)
 
     def _goes_on(self, count: int, least: int, most: int, end: float) -> bool:
         return not self.errors and (count < least or (count < most and time.monotonic() < end))
 
     def _position(self, count: int) -> int:
-        return count * self.step % (self.span - self.step + 1)
+        return count * self.length % (self.span - self.length + 1)
 
     def _sync(self, least: int, most: int, end: float) -> None:
         call = pread if self.direction == "read" else pwrite
@@ -59,11 +53,10 @@ class Worker:
                 self.errors.append(result)
 
     def _io_uring(self, least: int, most: int, end: float) -> None:
-        fixed = self.way == "io_uring_fixed"
-        kinds = (io_uring.READ_FIXED, io_uring.WRITE_FIXED) if fixed else (io_uring.READ, io_uring.WRITE)
+        kinds = (io_uring.READ_FIXED, io_uring.WRITE_FIXED) if self._fixed else (io_uring.READ, io_uring.WRITE)
         opcode = kinds[self.direction == "write"]
         with io_uring.Ring(self.depth) as ring:
-            if fixed:
+            if self._fixed:
                 ring.register_buffers([(self.buffer.address, self.buffer.length)])
             begun: dict[int, int] = {}
             count = 0
@@ -72,7 +65,7 @@ class Worker:
                 while free and self._goes_on(count, least, most, end):
                     slot = free.pop()
                     begun[slot] = time.perf_counter_ns()
-                    where = self.buffer.address + slot * self.step
+                    where = self.buffer.address + slot * self.length
                     ring.prepare(opcode, self.fd, where, self.length, self._position(count), data=slot)
                     count += 1
                 if not begun:
@@ -99,9 +92,9 @@ def fill(path: str, span: int) -> None:
 def measure(
     paths: list[str], *, wait_mode: str, least: int, most: int, seconds: float, **request: Any
 ) -> dict[str, Any]:
-    """Make requests on all channels at once; returns their number, bytes, seconds, latencies and the threads' time.
+    """Make requests on all channels at once; returns their number, bytes, seconds and latencies.
 
-    ``request`` is what Worker takes; an *empty* one moves nothing, and costs what is not the driver's.
+    ``request`` is what Worker takes.
     """
     with ExitStack() as stack:
         workers = []
@@ -125,5 +118,4 @@ def measure(
         "seconds": elapsed,
         "p50_us": latencies[len(latencies) // 2] / 1000,
         "p99_us": latencies[len(latencies) * 99 // 100] / 1000,
-        "thread_ns": sum(worker.thread_ns for worker in workers),
     }

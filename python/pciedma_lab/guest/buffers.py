@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
+import itertools
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 PAGE = 4096
 HUGE = 2 << 20
+#: Of scattered pages a mapping has at least so many, and one in so many bytes at most may lie behind the one before; so
+#: many tries there are up to such a length.
+_SCATTERED_LEAST, _SCATTERED_WELL, _SCATTERED_TRIES, _SCATTERED_AGAIN = 64 * PAGE, 1 << 20, 4, 16 << 20
 _MAP_HUGETLB, _MADV_HUGEPAGE, _MADV_NOHUGEPAGE = 0x40000, 14, 15
 #: A kernel with PREEMPT_RT has no transparent huge pages, and does not know their advice.
 _HAS_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage").exists()
@@ -91,6 +96,34 @@ def small_pages(length: int) -> Buffer:
     return buffer
 
 
+def scattered_pages(length: int) -> Buffer:
+    """Return private memory of 4 KiB pages, all there, hardly any two neighbours side by side in the machine's memory.
+
+    The kernel gives them in the order in which they are touched, often side by side; what a transfer costs were luck.
+    """
+    tried = []  # what is given back would be given again
+    for _ in range(_SCATTERED_TRIES if length <= _SCATTERED_AGAIN else 1):
+        mapping = mmap.mmap(-1, max(length, _SCATTERED_LEAST), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if _HAS_HUGE_PAGES:
+            mapping.madvise(_MADV_NOHUGEPAGE)
+        for first in (0, PAGE):
+            for place in range(first, len(mapping), 2 * PAGE):
+                mapping[place] = 1
+        tried.append(Buffer(mapping, address_of(mapping), length))
+        if _side_by_side(tried[-1]) <= length // _SCATTERED_WELL:
+            break
+    return tried[-1]
+
+
+def _side_by_side(buffer: Buffer) -> int:
+    """Return how many of its pages lie right behind the one before, which only root is told."""
+    frames = array.array("Q")
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
+        pagemap.seek(buffer.address // PAGE * frames.itemsize)
+        frames.frombytes(pagemap.read(-(-buffer.length // PAGE) * frames.itemsize))
+    return sum(one + 1 == next_ for one, next_ in itertools.pairwise(frames))
+
+
 def transparent_huge(length: int) -> Buffer:
     """Return private memory that wants huge pages, aligned to them; it gets them where the kernel has any."""
     room = length + -length % HUGE  # there is none at an end that is not whole
@@ -101,6 +134,10 @@ def transparent_huge(length: int) -> Buffer:
     buffer = Buffer(mapping, address_of(mapping) + start, length)
     ctypes.memset(buffer.address, 0, length)
     return buffer
+
+
+#: By the benchmark's words for pages, what makes memory of them.
+OF_PAGES: dict[str, Callable[[int], Buffer]] = {"small": scattered_pages, "huge": transparent_huge}
 
 
 def huge_tlb(length: int) -> Buffer:
