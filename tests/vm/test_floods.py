@@ -111,11 +111,11 @@ def test_single_request_of_another_file_is_soon_served(
 
 @pytest.mark.parametrize(("card", "way", "direction"), [("xdma", "aio", "read"), ("edu", "io_uring", "write")])
 def test_exit_of_one_process_spares_the_requests_of_another(lab: Lab, card: str, way: str, direction: str) -> None:
-    lab.xdma.control.set_fault("delay=100000")
-    how = {"way": way, "direction": direction, "count": 500, "length": 1000}
+    lab.xdma.control.set_fault("delay=20000")
+    how = {"way": way, "direction": direction, "count": 2000, "length": 1000}
     found = lab.call("floods:exit_of_one", 300, path=f"{lab.nodes[card]}c0", **how)
     assert found["results"] == {"1000": 6}
-    assert found["dmas"] < 100
+    assert found["dmas"] < 2 * AT_WORK  # XDMA has begun all that are at work, and some end before the exit
 
 
 @pytest.mark.parametrize(("card", "way", "direction"), [("xdma", "aio", "write"), ("edu", "io_uring", "read")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,9 +82,15 @@ def syncs(path: str, count: int, length: int = 1000) -> dict[str, dict[str, int]
 
 
 def transfer_events(path: str) -> list[str]:
-    """Return the names of the driver's events during one message, in order."""
+    """Return the names of the driver's events during one message, in order.
+
+    The handler that tells of its end may still be at work when the call has returned.
+    """
     with pciedma.Channel(path) as channel:
         channel.write(b"x")
         with _events("pciedma"):
             channel.write(b"xyz")
+            deadline = time.monotonic() + 5
+            while not any("pciedma_interrupt" in line for line in _lines()) and time.monotonic() < deadline:
+                time.sleep(0.01)
         return [line.split(": ")[1] for line in _lines()]
