@@ -31,6 +31,7 @@ int pciedma_engine_alloc(struct pciedma_engine *engine)
 	if (!engine->flights)
 		return -ENOMEM;
 	engine->flight_mask = flights - 1;
+	engine->rate.tell_each = max(engine->desc->segments - engine->desc->segments / 4, 1);
 	engine->flight_head = FIRST_FLIGHT;
 	engine->flight_tail = FIRST_FLIGHT;
 	if (!engine->desc->memory_size)
@@ -128,6 +129,8 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	if (pciedma_rate_is_slow(&engine->rate))
 		segment->notify = pciedma_rate_start(&engine->rate, segment->length,
 						     segment->notify);
+	else
+		segment->notify = pciedma_rate_tells(&engine->rate, segment->notify);
 	return true;
 }
 EXPORT_SYMBOL_GPL(pciedma_cursor_next);

@@ -68,10 +68,13 @@ bool pciedma_rate_full(const struct pciedma_rate *rate, u32 segments)
 bool pciedma_rate_start(struct pciedma_rate *rate, u32 length, bool notify)
 {
 	rate->untold += length;
-	notify |= rate->untold >= rate->chunk;
-	if (notify)
-		rate->untold = 0;
-	return notify;
+	rate->untold_segments++;
+	notify |= rate->untold >= rate->chunk || rate->untold_segments >= SLOW_SEGMENTS / 2;
+	if (!notify)
+		return false;
+	rate->untold = 0;
+	rate->untold_segments = 0;
+	return true;
 }
 
 static void rate_set_chunk(struct pciedma_rate *rate, u64 bytes)

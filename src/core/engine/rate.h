@@ -17,12 +17,17 @@ struct pciedma_engine;
  * @inflight: bytes that the hardware has
  * @moved:    bytes that arrived since the engine's last progress
  * @untold:   bytes handed over since the last segment whose end is told of
+ * @untold_segments: the same in segments
+ * @tell_each: of a fast engine one in so many segments at least is told of: else it would have
+ *            all that it holds, and nobody would give it more
  */
 struct pciedma_rate {
 	u32 chunk;
 	u64 inflight;
 	u64 moved;
 	u32 untold;
+	u32 untold_segments;
+	u32 tell_each;
 };
 
 /**
@@ -43,6 +48,15 @@ struct pciedma_health {
 static inline bool pciedma_rate_is_slow(const struct pciedma_rate *rate)
 {
 	return rate->chunk != U32_MAX;
+}
+
+/* Whether the end of a segment that a fast engine gets is told of: if it must be, or in turn. */
+static inline bool pciedma_rate_tells(struct pciedma_rate *rate, bool notify)
+{
+	if (!notify && ++rate->untold_segments < rate->tell_each)
+		return false;
+	rate->untold_segments = 0;
+	return true;
 }
 
 /* rate.c */

@@ -13,7 +13,9 @@ def _counts(folder: Path) -> dict[str, int]:
     return {name: int((folder / name).read_text()) for name in ("looks", "poll_misses")}
 
 
-def reads(path: str, count: int, length: int, wait_mode: str, spin_us: int) -> dict[str, Any]:
+def reads(
+    path: str, count: int, length: int, wait_mode: str, spin_us: int, scattered: bool = False,
+) -> dict[str, Any]:
     """Read again and again by a wait mode, adaptive waiting spinning for so long; returns how the ends were found."""
     folder = Path("/sys/class/pciedma") / Path(path).name / "c2h"
     spin = (folder / "spin_us").read_text()
@@ -23,7 +25,7 @@ def reads(path: str, count: int, length: int, wait_mode: str, spin_us: int) -> d
     try:
         with pciedma.Channel(path) as channel:
             channel.wait_mode = pciedma.WaitMode[wait_mode]
-            buffer = buffers.small_pages(length)
+            buffer = (buffers.scattered_pages if scattered else buffers.small_pages)(length)
             for _ in range(count):
                 moved.add(channel.readinto(buffer.view, 0))
     finally:
