@@ -99,6 +99,7 @@ struct pciedma_stage {
  * @entries:    room for the entries of its table
  * @max_pages:  most that it can have
  * @num_pages:  how many it has
+ * @end:        the address behind the last entry, while it is filled
  * @pinned:     they were pinned by us
  * @accounted:  they count against the limit of locked memory
  * @referenced: they were not pinned, but are kept by us in quarantine
@@ -110,6 +111,7 @@ struct pciedma_user_mem {
 	struct scatterlist *entries;
 	unsigned int max_pages;
 	unsigned int num_pages;
+	phys_addr_t end;
 	bool pinned;
 	bool accounted;
 	bool referenced;

@@ -54,61 +54,53 @@ void pciedma_user_mem_free(struct pciedma_user_mem *user)
 	user->entries = NULL;
 }
 
-static phys_addr_t entry_end(struct scatterlist *entry)
-{
-	return sg_phys(entry) + entry->length;
-}
-
 /* Addresses that the engine may count through: what lies beyond needs an entry of its own. */
-static bool entry_may_reach(const struct pciedma_mem_limits *limits, struct scatterlist *entry,
+static bool entry_may_reach(const struct pciedma_mem_limits *limits, phys_addr_t start,
 			    phys_addr_t last)
 {
-	return !((sg_phys(entry) ^ last) & ~(phys_addr_t)limits->segment_mask);
+	return !((start ^ last) & ~(phys_addr_t)limits->segment_mask);
 }
 
 /* Add bytes that cross no boundary, to the entry before if they go on there. */
 static void user_mem_add_entry(struct pciedma_user_mem *user,
 			       const struct pciedma_mem_limits *limits, struct page *page,
-			       size_t offset, size_t length)
+			       size_t offset, phys_addr_t start, size_t length)
 {
 	struct sg_table *table = &user->mem.table;
 	struct scatterlist *last = user->entries + table->orig_nents - 1;
 
-	if (table->orig_nents && entry_end(last) == page_to_phys(page) + offset &&
-	    last->length + length <= limits->max_entry &&
-	    entry_may_reach(limits, last, entry_end(last) + length - 1)) {
+	if (start == user->end && last->length + length <= limits->max_entry &&
+	    entry_may_reach(limits, sg_phys(last), start + length - 1))
 		last->length += length;
-		return;
-	}
-	sg_set_page(user->entries + table->orig_nents++, page, length, offset);
+	else
+		sg_set_page(user->entries + table->orig_nents++, page, length, offset);
+	user->end = start + length;
 }
 
 /* Add bytes of contiguous pages. */
 static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
 			 struct page *page, size_t offset, size_t length)
 {
-	u64 mask = limits->segment_mask;
+	phys_addr_t start = page_to_phys(page) + offset;
 	size_t part;
 
-	for (;;) {
-		part = min_t(u64, length, (mask & ~(page_to_phys(page) + offset)) + 1);
-		user_mem_add_entry(user, limits, page, offset, part);
+	while (unlikely(!entry_may_reach(limits, start, start + length - 1))) {
+		part = (limits->segment_mask & ~start) + 1;
+		user_mem_add_entry(user, limits, page, offset, start, part);
 		length -= part;
-		if (!length)
-			return;
+		start += part;
 		page += (offset + part) >> PAGE_SHIFT;
 		offset = offset_in_page(offset + part);
 	}
+	user_mem_add_entry(user, limits, page, offset, start, length);
 }
 
-/* How many of the pages lie one behind the other, at most as many as an entry may have. */
-static unsigned int pages_run(const struct pciedma_mem_limits *limits, struct page **pages,
-			      unsigned int count)
+/* How many of the pages lie one behind the other. */
+static unsigned int pages_run(struct page **pages, unsigned int count)
 {
 	unsigned long pfn = page_to_pfn(pages[0]);
 	unsigned int run = 1;
 
-	count = min_t(unsigned int, count, max_t(u32, limits->max_entry >> PAGE_SHIFT, 1));
 	while (run < count && page_to_pfn(pages[run]) == pfn + run)
 		run++;
 	return run;
@@ -182,6 +174,7 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 				  const struct pciedma_piece *piece, size_t length, bool unbounded)
 {
 	size_t offset = offset_in_page(piece->address);
+	unsigned int most = max_t(u32, limits->max_entry >> PAGE_SHIFT, 1); /* of an entry */
 	struct page **pages = user->pages + user->num_pages;
 	size_t done = 0;
 	unsigned int run;
@@ -194,7 +187,7 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 		return count;
 	user->num_pages += count;
 	for (; count; count -= run, pages += run) {
-		run = pages_run(limits, pages, count);
+		run = pages_run(pages, min_t(unsigned int, count, most));
 		part = min_t(size_t, run * PAGE_SIZE - offset, length - done);
 		user_mem_add(user, limits, pages[0], offset, part);
 		done += part;
@@ -229,6 +222,7 @@ ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
 	user->num_pages = 0;
 	user->mem.table.sgl = user->entries;
 	user->mem.table.orig_nents = 0;
+	user->end = PHYS_ADDR_MAX;
 	while (done < length && user->num_pages < user->max_pages) {
 		piece = pciedma_piece_first(iter);
 		wanted = min(piece.length, length - done);
