@@ -80,9 +80,15 @@ def _names(results: Sequence[int]) -> dict[str, int]:
     return dict(Counter(str(result) if result >= 0 else errno.errorcode[-result] for result in results))
 
 
-def _rounds(queue: _Queue, direction: str, places: Sequence[tuple[int, int, int]], count: int) -> list[tuple[int, int]]:
-    """Keep as many requests under way as there are *places* until *count* have ended; returns them in that order."""
+def _rounds(
+    queue: _Queue, direction: str, places: Sequence[tuple[int, int, int]], count: int,
+) -> tuple[list[int], int]:
+    """Keep as many requests under way as there are *places* until *count* have ended.
+
+    Returns their results, and the number of the one that was handed in last.
+    """
     found: list[tuple[int, int]] = []
+    last = places[-1][0]
     queue.submit(direction, places)
     while len(found) < count:
         some = queue.ended()
@@ -90,7 +96,8 @@ def _rounds(queue: _Queue, direction: str, places: Sequence[tuple[int, int, int]
         found += some
         if again:
             queue.submit(direction, [places[number] for number, _ in again])
-    return found
+            last = again[-1][0]
+    return [result for _, result in found], last
 
 
 def kept_up(path: str, way: str, depth: int, rounds: int, step: int) -> dict[str, Any]:
@@ -102,7 +109,7 @@ def kept_up(path: str, way: str, depth: int, rounds: int, step: int) -> dict[str
     out, back = (buffers.small_pages(depth * _LENGTH) for _ in range(2))
     data = os.urandom(depth * _LENGTH)
     ctypes.memmove(out.address, data, len(data))
-    ended: dict[str, list[tuple[int, int]]] = {}
+    results, written = [], 0
     with pciedma.Channel(path) as channel, _queue(way, depth, channel) as queue:
         channel.timeout_s = 55.0
         before = threads()
@@ -110,13 +117,14 @@ def kept_up(path: str, way: str, depth: int, rounds: int, step: int) -> dict[str
         with _events("workqueue/workqueue_execute_start"):
             for direction, buffer in (("write", out), ("read", back)):
                 places = [(number, buffer.address + number * _LENGTH, number * step) for number in range(depth)]
-                ended[direction] = _rounds(queue, direction, places, depth * rounds)
+                some, last = _rounds(queue, direction, places, depth * rounds)
+                results += some
+                written = last if direction == "write" else written
         seconds = time.monotonic() - start
         ran = {name: count - before.get(name, 0) for name, count in threads().items()}
-    results = [result for one in ended.values() for _, result in one]
     return {
         "results": _names(results),
-        "right": back.mapping[:] == (data if step else data[-_LENGTH:] * depth),
+        "right": back.mapping[:] == (data if step else data[written * _LENGTH : (written + 1) * _LENGTH] * depth),
         "threads": {name: count for name, count in ran.items() if count},
         "works": dict(Counter(match[1] for match in map(_WORK.search, _lines()) if match)),
         "per second": round(len(results) / seconds),
