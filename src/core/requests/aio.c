@@ -81,6 +81,12 @@ s64 pciedma_aio_timeout(const struct pciedma_request *request)
 		min_t(s64, request->timeout, PCIEDMA_TIMEOUT_SHORT_NS);
 }
 
+/* Transfers of a request: one that copies keeps its doors until it ends, and must not want more. */
+static unsigned int aio_most(const struct pciedma_request *request)
+{
+	return request->copies ? PCIEDMA_DOORS : PCIEDMA_MAX_BUFFERS;
+}
+
 /* A transfer more, for a request that has some; an ERR_PTR if there is none. */
 static struct pciedma_transfer *aio_acquire(struct pciedma_request *request,
 					    const struct iov_iter *iter, unsigned int has,
@@ -89,7 +95,7 @@ static struct pciedma_transfer *aio_acquire(struct pciedma_request *request,
 	struct pciedma_transfer *transfer;
 	int ret;
 
-	if (has == PCIEDMA_MAX_BUFFERS)
+	if (has == aio_most(request))
 		return ERR_PTR(-EAGAIN);
 	request->waiter.size = request->copies ? PCIEDMA_TRANSFER_SMALL :
 			       pciedma_transfer_size(&request->lane->queue, iter);
@@ -180,7 +186,7 @@ static bool aio_suits(struct pciedma_request *request, const struct iov_iter *it
 	request->copies = !queue->direct || !pciedma_user_mem_possible(&queue->limits, iter);
 	if (request->copies)
 		room = pciedma_user_mem_pinnable(iter) ? pciedma_door_room(queue) : 0;
-	return iov_iter_count(iter) <= room * PCIEDMA_MAX_BUFFERS;
+	return iov_iter_count(iter) <= room * aio_most(request);
 }
 
 /**

@@ -111,7 +111,9 @@ void pciedma_op_hand_in(struct pciedma_op *op)
 	lane_begins(lane, op);
 	list_for_each_entry(transfer, &op->transfers, sibling) {
 		op->pending++;
-		transfer->quiet = !list_is_last(&transfer->sibling, &op->transfers);
+		/* Whose door is waited for is told of. */
+		transfer->quiet = !transfer->copies &&
+				  !list_is_last(&transfer->sibling, &op->transfers);
 		pciedma_queue_add(&lane->queue, transfer);
 	}
 	pciedma_engine_kick(&lane->engine);
