@@ -75,8 +75,8 @@ def test_disturbance_during_a_message_halts_nothing(lab: Lab, how: str) -> None:
         assert lab.call("disturbances:disturbed_message", path=lab.data, how=how) == {"result": 100, "halts": 0}
 
 
-#: MB/s of XDMA cards that were slow from the beginning, and of one that is nearly fast.
-RATES = [1.0, 0.1, 4.0]
+#: MB/s of XDMA cards that were slow from the beginning.
+RATES = [1.0, 0.1]
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,18 @@ def test_slow_card_works_with_short_time_outs(slow: Lab, kind: str, number: int)
     assert slow.sysfs(card, "resets") == 0
 
 
-def test_engine_that_has_all_the_segments_that_it_gets_is_told_of(slow: Lab) -> None:
-    """Of small pages they are far less than what such a card moves in a quarter of the drain bound."""
-    options = {"length": 6 << 20, "wait_mode": "INTERRUPT", "spin_us": 0, "scattered": True}
-    found = slow.call("waiting:reads", path=f"{slow.nodes['xdma:2']}c0", count=2, **options)
-    assert (found["moved"], found["looks"]) == ([6 << 20], 0)
+def test_engine_that_has_all_the_segments_that_it_gets_is_told_of() -> None:
+    """Of small pages, which no IOMMU merges: a slow engine gets few, and of a fast one they fill the ring."""
+    lengths = {0.4: 600 << 10, 4.0: 6 << 20}
+    cards = [EmulatedCard("xdma", faults=[f"bandwidth={rate}"]) for rate in lengths]
+    with Machine(KERNEL, cards=cards, time_limit_s=300) as vm:
+        lab = make_lab(vm, *cards)
+        for number, length in enumerate(lengths.values()):
+            card = f"xdma:{number}"
+            options = {"length": length, "wait_mode": "INTERRUPT", "spin_us": 0, "scattered": True}
+            with lab.drain_bound(card, 10_000):  # a quarter of it is what makes an engine slow
+                found = lab.call("waiting:reads", path=f"{lab.nodes[card]}c0", count=2, **options)
+            assert (found["moved"], found["looks"]) == ([length], 0), card
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -277,6 +277,7 @@ DESIGNS = {
     "intx": [("MEMORY", True, True)],
     "old-core": [("MEMORY", True, True)],
     "aligned": [("MEMORY", True, True)],
+    "address-aligned": [("MEMORY", True, True)],
     "narrow": [("MEMORY", True, True)],
 }
 

@@ -90,6 +90,7 @@ DESIGNS = {
     "old-core": Design(version=4, alignment=None),
     "ancient-core": Design(version=1),
     "aligned": Design(alignment=(64, 64, 64)),
+    "address-aligned": Design(alignment=(64, 1, 64)),
     "narrow": Design(alignment=(1, 1, 40)),
     "foreign": Design(foreign=True),
     "foreign-bar": Design(dataclasses.replace(_messages(msi=1), bars=(4096, 0, 0, 0, 0, 0))),

@@ -334,6 +334,29 @@ int pciedma_engine_look(struct pciedma_engine *engine)
 	return ret;
 }
 
+/* Let the card say what it signals, and whether it did. Returns how many segments had ended. */
+static u32 engine_stray(struct pciedma_engine *engine, bool *raised)
+{
+	u32 tail, found;
+
+	*raised = false;
+	scoped_guard(spinlock_irqsave, &engine->lock) {
+		if (engine->state > PCIEDMA_ENGINE_PAUSED)
+			return 0;
+		tail = engine->flight_tail;
+		if (engine_ops(engine)->stray)
+			*raised = engine_ops(engine)->stray(engine,
+							    pciedma_engine_inflight(engine));
+		found = engine->flight_tail - tail;
+		if (found)
+			engine_progress(engine);
+		else
+			pciedma_rate_learn(engine, ktime_get());
+	}
+	engine->source->ops->settled(engine->source, false);
+	return found;
+}
+
 /**
  * pciedma_engine_stray() - nothing had ended: let the card say what it signals
  * @engine: the engine
@@ -343,22 +366,10 @@ int pciedma_engine_look(struct pciedma_engine *engine)
  */
 bool pciedma_engine_stray(struct pciedma_engine *engine)
 {
-	bool ret = false;
-	u32 tail;
+	bool raised;
 
-	scoped_guard(spinlock_irqsave, &engine->lock) {
-		if (engine->state > PCIEDMA_ENGINE_PAUSED)
-			return false;
-		tail = engine->flight_tail;
-		if (engine_ops(engine)->stray)
-			ret = engine_ops(engine)->stray(engine, pciedma_engine_inflight(engine));
-		if (tail != engine->flight_tail)
-			engine_progress(engine);
-		else
-			pciedma_rate_learn(engine, ktime_get());
-	}
-	engine->source->ops->settled(engine->source, false);
-	return ret;
+	engine_stray(engine, &raised);
+	return raised;
 }
 
 /**
@@ -371,11 +382,12 @@ bool pciedma_engine_stray(struct pciedma_engine *engine)
 void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction)
 {
 	int found = pciedma_engine_look(engine);
+	bool raised;
 
-	if (!found) {
-		pciedma_engine_stray(engine);
+	if (!found)
+		found = engine_stray(engine, &raised);
+	if (!found)
 		return;
-	}
 	guard(spinlock_irqsave)(&engine->lock);
 	engine->stats[direction].looks += found;
 }

@@ -167,14 +167,15 @@ static int request_hand_in(struct pciedma_request *request, bool quiet)
 
 	request->ready = NULL;
 	request->quiet = quiet ? request->quiet + 1 : 0;
-	request->told += !quiet;
 	transfer->quiet = quiet;
 	transfer->polled = pciedma_request_polls(request, transfer->length);
 	if (request->mode == PCIEDMA_WAIT_ADAPTIVE)
 		transfer->since = ktime_get();
 	ret = pciedma_transfer_submit(&request->lane->queue, transfer);
-	if (!ret)
+	if (!ret) {
+		request->told += !quiet;
 		return 0;
+	}
 	request->count--;
 	request_release(transfer);
 	return ret;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import mmap
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -44,14 +46,32 @@ def _try(path: str, found: dict[str, Any]) -> str:
         with pciedma.Channel(path) as channel:
             engine = channel.info.c2h
             unit = engine.length_granularity if engine else 1
+            alignment = engine.address_alignment if engine else 1
         lengths = [unit, 64 * unit, 100_000 // unit * unit, (5 << 20) // unit * unit]
         skews = [4096, 4096 + unit, 8192 - unit]
         wrong = []
         for mode in ("INTERRUPT", "POLL", "ADAPTIVE"):
             wrong += memory.there_and_back(path, lengths, skews=skews, card_address=64 * unit, wait_mode=mode)
+        if alignment > 1:
+            wrong += _anywhere_in_memory(path, unit, alignment)
         return "; ".join(wrong) or "right"
     one = memory.one_way(path, "read" if found["c2h"] else "write", 100_000)
     return _one_way_by_the_binding(path, found["c2h"]) if one == 100_000 else str(one)
+
+
+def _anywhere_in_memory(path: str, unit: int, alignment: int) -> list[str]:
+    """Requests of more DMA buffers than they get, and one of which the first piece ends where no next can begin."""
+    wrong = [repr(one) for one in memory.uring(path, depth=2, length=(80 << 10) + alignment)["bad"]]
+    before, length = unit if unit > 1 else 100, 5 * alignment
+    with pciedma.Channel(path) as channel, mmap.mmap(-1, 2 * mmap.PAGESIZE) as pages, mmap.mmap(-1, length) as back:
+        pages[: mmap.PAGESIZE] = bytes([7]) * mmap.PAGESIZE  # the second is not there
+        start = mmap.PAGESIZE - before
+        with memoryview(pages)[start : start + length] as source:
+            wrote = os.pwrite(channel.fileno(), source, 0)
+        read = os.preadv(channel.fileno(), [back], 0)
+        if (wrote, read, back[:]) != (length, length, bytes([7]) * before + bytes(length - before)):
+            wrong.append(f"beside what is not there: wrote {wrote}, read {read}: {back[:]!r}")
+    return wrong
 
 
 def _one_way_by_the_binding(path: str, c2h: bool) -> str:
