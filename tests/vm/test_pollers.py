@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
@@ -36,6 +38,7 @@ def test_process_that_polls_does_not_wait_for_another_that_is_elsewhere(lab: Lab
     assert found == {"moved": 4096, "soon": True, "away": [14 << 20]}
 
 
+@pytest.mark.stock_kernel  # the debug kernel has no kprobes
 def test_interrupts_beside_pollers_have_a_budget_and_are_all_handled() -> None:
     """Of a card whose engines share a vector, and of one whose engines do not."""
     cards = [EmulatedCard("xdma", variant="msi"), EmulatedCard("xdma", variant="4ch")]

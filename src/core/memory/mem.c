@@ -106,6 +106,17 @@ void pciedma_stage_free(struct pciedma_stage *stage)
 }
 
 /**
+ * pciedma_stage_leave() - leave it to the hardware for ever
+ * @stage: the hardware may still use it; nothing of ours does
+ *
+ * Context: process.
+ */
+void pciedma_stage_leave(struct pciedma_stage *stage)
+{
+	sg_free_table(&stage->mem.table);
+}
+
+/**
  * pciedma_stage_use() - a request has memory of core's own from now on
  * @stage:  the memory; the caller has the only reference
  * @ops:    what it does

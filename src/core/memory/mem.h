@@ -126,6 +126,7 @@ void pciedma_mem_put(struct pciedma_mem *mem, bool may_sleep);
 int pciedma_stage_alloc(struct pciedma_stage *stage, const struct pciedma_mem_limits *limits,
 			size_t size, enum dma_data_direction direction);
 void pciedma_stage_free(struct pciedma_stage *stage);
+void pciedma_stage_leave(struct pciedma_stage *stage);
 void pciedma_stage_use(struct pciedma_stage *stage, const struct pciedma_mem_ops *ops,
 		       size_t length);
 void pciedma_stage_for_device(struct pciedma_stage *stage, size_t length,

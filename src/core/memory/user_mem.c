@@ -244,15 +244,23 @@ ssize_t pciedma_user_mem_fill(struct pciedma_user_mem *user,
  * pciedma_user_mem_map() - map it for its device
  * @user: filled
  *
- * That bounce buffers run out is usual, and no news for the log.
+ * That bounce buffers run out is usual, and no news for the log. Two requests may have the same
+ * page, which the kernel's DMA debugger only accepts where processor and device are synchronized
+ * by words of their own.
  *
  * Context: process.
  * Return: 0 or an errno; then it goes back with pciedma_user_mem_unpin().
  */
 int pciedma_user_mem_map(struct pciedma_user_mem *user)
 {
-	return dma_map_sgtable(user->mem.dev, &user->mem.table, user->mem.direction,
-			       DMA_ATTR_NO_WARN);
+	struct sg_table *table = &user->mem.table;
+	int ret;
+
+	ret = dma_map_sgtable(user->mem.dev, table, user->mem.direction,
+			      DMA_ATTR_NO_WARN | DMA_ATTR_SKIP_CPU_SYNC);
+	if (!ret)
+		dma_sync_sgtable_for_device(user->mem.dev, table, user->mem.direction);
+	return ret;
 }
 
 /**
@@ -265,8 +273,10 @@ int pciedma_user_mem_map(struct pciedma_user_mem *user)
  */
 void pciedma_user_mem_unmap(struct pciedma_user_mem *user)
 {
+	if (!user->synced)
+		dma_sync_sgtable_for_cpu(user->mem.dev, &user->mem.table, user->mem.direction);
 	dma_unmap_sgtable(user->mem.dev, &user->mem.table, user->mem.direction,
-			  user->synced ? DMA_ATTR_SKIP_CPU_SYNC : 0);
+			  DMA_ATTR_SKIP_CPU_SYNC);
 }
 
 /**

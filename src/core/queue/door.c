@@ -73,7 +73,9 @@ void pciedma_doors_free(struct pciedma_queue *queue)
 	struct pciedma_door *door;
 
 	for (door = queue->door; door < queue->door + PCIEDMA_DOORS; door++)
-		if (!door->transfer)
+		if (door->transfer)
+			pciedma_stage_leave(&door->stage);
+		else
 			pciedma_stage_free(&door->stage);
 	INIT_LIST_HEAD(&queue->doors);
 }

@@ -95,7 +95,9 @@ void pciedma_transfers_free(struct pciedma_queue *queue)
 		return;
 	pciedma_doors_free(queue);
 	for_each_transfer(queue, transfer) {
-		if (!transfer->kept)
+		if (transfer->kept)
+			pciedma_stage_leave(&transfer->stage);
+		else
 			pciedma_stage_free(&transfer->stage);
 		pciedma_user_mem_free(&transfer->user);
 	}
