@@ -373,6 +373,18 @@ bool pciedma_engine_stray(struct pciedma_engine *engine)
 }
 
 /**
+ * pciedma_engine_look_closely() - look for ends that nothing tells of
+ * @engine: the engine
+ *
+ * Context: any.
+ */
+void pciedma_engine_look_closely(struct pciedma_engine *engine)
+{
+	if (!pciedma_engine_look(engine))
+		pciedma_engine_stray(engine);
+}
+
+/**
  * pciedma_engine_look_late() - look in place of an interrupt that should have come
  * @engine:    the engine
  * @direction: of what is waited for

@@ -212,6 +212,7 @@ void pciedma_engine_recover(struct pciedma_engine *engine, int error);
 void pciedma_engine_switch_irq(struct pciedma_engine *engine, bool on);
 void pciedma_engine_kick(struct pciedma_engine *engine);
 int pciedma_engine_look(struct pciedma_engine *engine);
+void pciedma_engine_look_closely(struct pciedma_engine *engine);
 bool pciedma_engine_stray(struct pciedma_engine *engine);
 void pciedma_engine_look_late(struct pciedma_engine *engine, enum pciedma_direction direction);
 s64 pciedma_engine_drain_bound_ns(const struct pciedma_engine *engine);

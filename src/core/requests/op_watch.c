@@ -223,7 +223,7 @@ void pciedma_ops_watch(struct work_struct *work)
 	pciedma_ops_complete_deferred(lane);
 	watch_look(&lane->engine);
 	if (lane_stops(lane))
-		pciedma_engine_look(&lane->engine);
+		pciedma_engine_look_closely(&lane->engine);
 	lane_sweep(lane);
 	lane_watch(lane);
 	pciedma_ops_complete(lane);

@@ -359,8 +359,9 @@ static bool wait_drain(struct pciedma_request *request, struct pciedma_transfer 
 						    nsecs_to_jiffies(left) + 1);
 			continue;
 		}
-		pciedma_engine_look(engine);
-		usleep_range(20, 50);
+		/* Those whose end would be told of may have been taken back. */
+		pciedma_engine_look_closely(engine);
+		usleep_range(100, 200);
 	}
 	return true;
 }
