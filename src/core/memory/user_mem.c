@@ -274,7 +274,7 @@ int pciedma_user_mem_map(struct pciedma_user_mem *user)
 void pciedma_user_mem_unmap(struct pciedma_user_mem *user)
 {
 	if (!user->synced)
-		dma_sync_sgtable_for_cpu(user->mem.dev, &user->mem.table, user->mem.direction);
+		pciedma_user_mem_sync(user);
 	dma_unmap_sgtable(user->mem.dev, &user->mem.table, user->mem.direction,
 			  DMA_ATTR_SKIP_CPU_SYNC);
 }

@@ -95,7 +95,7 @@ void pciedma_transfers_free(struct pciedma_queue *queue)
 		return;
 	pciedma_doors_free(queue);
 	for_each_transfer(queue, transfer) {
-		if (transfer->kept)
+		if (transfer->kept && transfer->mem == &transfer->stage.mem)
 			pciedma_stage_leave(&transfer->stage);
 		else
 			pciedma_stage_free(&transfer->stage);
