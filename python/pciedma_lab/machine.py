@@ -272,6 +272,8 @@ class Machine:
     def _read(self, agent: socket.socket) -> None:
         with contextlib.suppress(OSError), agent.makefile("rb") as file:
             for line in file:
+                if not line.endswith(b"\n"):
+                    break  # QEMU ended in the midst of it
                 message = json.loads(line)
                 process = self._processes.get(message["id"])
                 if process:

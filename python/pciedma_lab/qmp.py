@@ -55,7 +55,7 @@ class Qmp:
 
     def _read(self) -> dict[str, Any]:
         line = self._file.readline()
-        if not line:
+        if not line.endswith("\n"):
             raise QmpError("QEMU has ended")
         message: dict[str, Any] = json.loads(line)
         if "event" in message:

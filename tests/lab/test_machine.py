@@ -163,3 +163,23 @@ def test_reconnect_ends_the_connection_makes_another_and_wakes_the_agent(vm: Mac
             reconnecting.join(30)
             assert not reconnecting.is_alive()
             vm._agent.close()  # type: ignore[union-attr]
+
+
+def test_guest_that_ends_within_a_message_has_said_nothing_more(
+    vm: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(vm.guest.agent))
+        server.listen()
+        before = {*threading.enumerate()}
+        vm._listen()
+        [reader] = {*threading.enumerate()} - before
+        process = vm._process(1)
+        client, _ = server.accept()
+        with client:
+            client.sendall(b'{"id": 1, "event": "done", "status": 0}\n{"id": 1, "eve')
+        reader.join(30)
+        assert not reader.is_alive() and process.done
+    assert not raised

@@ -125,7 +125,7 @@ def test_paths_with_commas_are_quoted() -> None:
 
 @pytest.fixture
 def monitor(tmp_path: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """A monitor that sends an event before each answer and refuses the command ``bad``."""
+    """A monitor that sends an event before each answer, refuses ``bad``, and ends in the midst of what ``die`` gets."""
     received: list[dict[str, Any]] = []
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "qmp"))
@@ -142,6 +142,9 @@ def monitor(tmp_path: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
                 answer: dict[str, Any] = {"return": {"n": len(received)}}
                 if request["execute"] == "bad":
                     answer = {"error": {"desc": "no such thing"}}
+                if request["execute"] == "die":
+                    file.write(json.dumps(answer)[:-1])
+                    return
                 print(json.dumps(answer), file=file, flush=True)
 
     thread = threading.Thread(target=serve)
@@ -164,4 +167,11 @@ def test_qmp_refusal_is_an_error_with_its_words(monitor: tuple[Path, list[dict[s
     qmp = Qmp(monitor[0])
     with pytest.raises(QmpError, match="no such thing"):
         qmp.execute("bad")
+    qmp.close()
+
+
+def test_monitor_that_ends_within_an_answer_has_ended(monitor: tuple[Path, list[dict[str, Any]]]) -> None:
+    qmp = Qmp(monitor[0])
+    with pytest.raises(QmpError, match="QEMU has ended"):
+        qmp.execute("die")
     qmp.close()
