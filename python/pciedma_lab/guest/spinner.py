@@ -70,11 +70,15 @@ class Spinner:
         os.waitpid(self._child, 0)
 
     def executed_ns(self, function: Callable[[], object]) -> int:
-        """Return what the machine executes while *function* runs: all of it, interrupts and other threads too."""
-        spun, start = self._count.value, time.monotonic_ns()
+        """Return what the machine executes while *function* runs: all of it, interrupts and other threads too.
+
+        The clock is asked first and last, so that turns of the spinner's between two questions are too much, never too
+        little: the least of several is right.
+        """
+        start, spun = time.monotonic_ns(), self._count.value
         function()
-        passed = time.monotonic_ns() - start
-        return passed - round((self._count.value - spun) * self._turn_ns)
+        spun = self._count.value - spun
+        return time.monotonic_ns() - start - round(spun * self._turn_ns)
 
 
 def _registers(card: Path) -> mmap.mmap:
