@@ -13,7 +13,7 @@ from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
 from .conftest import KERNEL, Lab, make_lab
-from .test_power import COPY_PROJECT, through_a_suspend
+from .test_power import COPY_PROJECT, RESUMED, through_a_suspend
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -171,7 +171,7 @@ def test_unplugging_does_not_wait(lab: Lab, card: str) -> None:
 
 def test_suspend_does_not_wait(lab: Lab) -> None:
     lab.vm.run(["sh", "-c", f"echo {ASLEEP_S} > /sys/module/suspend/parameters/pm_test_delay"])
-    options = {"cards": [(lab.nodes[card], LENGTHS[card]) for card in CARDS], "kinds": KINDS}
+    options = {"cards": [(lab.nodes[card], LENGTHS[card]) for card in CARDS], "kinds": KINDS, "resumed": RESUMED}
     found = through_a_suspend(lab, "gate:during", within_s=SOON_S * lab.vm.patience, **options)
     print(f"status {found['status']} after {found['seconds']:.2f} s")
     told(found["late"])

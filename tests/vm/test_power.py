@@ -15,11 +15,14 @@ from pciedma_lab.machine import Machine
 from .conftest import KERNEL, Lab, make_lab
 
 PORT_CLOSED = "lab: the port is closed"
+RESUMED = "/tmp/resumed"
 #: 7.3 takes the host's end of the agent's port for closed from then on; others know within moments that it is open.
+#: When the guest was awake again stands in RESUMED.
 SUSPEND = f"""
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 echo devices > /sys/power/pm_test
 echo freeze > /sys/power/state || exit
+cat /proc/uptime > {RESUMED}
 for _ in $(seq 100); do
     ! grep -q 'host_connected: 1' /sys/kernel/debug/virtio-ports/* || exit 0
     sleep 0.1

@@ -283,13 +283,17 @@ def gone(card: str, address: str, lengths: tuple[int, int], kinds: Sequence[str]
 
 
 def during(
-    cards: Sequence[tuple[str, tuple[int, int]]], kinds: Sequence[str], action: list[str], within_s: float,
+    cards: Sequence[tuple[str, tuple[int, int]]], kinds: Sequence[str], action: list[str], resumed: str,
+    within_s: float,
 ) -> dict[str, Any]:
-    """Run a command while callers of all cards wait for pages, which come then; returns what that led to."""
+    """Suspend while callers of all cards wait for pages, which come then; returns what that led to.
+
+    In the file *resumed* the command leaves when it was awake again.
+    """
     requests = [one for card, lengths in cards for one in _eight(f"{card}c0", [*ENGINES], lengths, kinds)]
     with waiting(requests, LONG_S) as (come, callers):
-        start = time.monotonic()
+        start = time.clock_gettime(time.CLOCK_BOOTTIME)
         status = subprocess.run(action, check=False).returncode
-        seconds = time.monotonic() - start
+        seconds = float(Path(resumed).read_text().split()[0]) - start if not status else 0
         come()
         return {"status": status, "seconds": seconds, "late": outcomes(callers, within_s)}
