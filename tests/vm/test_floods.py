@@ -102,7 +102,8 @@ def test_single_request_of_another_file_is_soon_served(
     path = f"{lab.nodes[card]}c0"
     found = lab.call("floods:turns", 300, path=path, way=way, direction=direction, count=400, length=length)
     assert found["results"] == {str(length): 401}
-    assert found["in_order"]
+    if (way, KERNEL) != ("io_uring", "bookworm"):  # 6.1's tells of those that end together the last one first
+        assert found["in_order"]
     assert found["overtaken_by"] <= AT_WORK + 2  # what ends before it is looked
     if card == "capric":
         lab.cards[card].control.clear_faults()

@@ -78,8 +78,8 @@ def _userfaultfd(address: int, length: int) -> int:
 def not_coming(area: Buffer, present: int = 0) -> Iterator[None]:
     """Let the pages behind *present* bytes not come: they belong to a userfaultfd of this process, which closes it."""
     area.mapping.madvise(mmap.MADV_DONTNEED)
-    ctypes.memset(area.address, 0, present)
     fd = _userfaultfd(area.address + present, area.length - present)
+    ctypes.memset(area.address, 0, present)  # not before: a huge page would bring some of what is behind it
     try:
         yield
     finally:
@@ -243,7 +243,6 @@ class Keeper:
         No other may have the same *number*.
         """
         buffer = buffers.anonymous(length)
-        ctypes.memset(buffer.address, BROUGHT, present)
         address, rest = buffer.address + present, length - present
         if self._kind == "userfaultfd":
             fd = _userfaultfd(address, rest)
@@ -251,6 +250,7 @@ class Keeper:
             os.close(fd)
         else:
             _map_over(address, rest, self._file, number * _PART + _PART_BEGIN)
+        ctypes.memset(buffer.address, BROUGHT, present)  # not before: a huge page would bring some of what is behind it
         return buffer
 
     def wanted(self) -> int:
