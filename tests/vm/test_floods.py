@@ -68,7 +68,8 @@ class Costs:
 @pytest.mark.parametrize(
     ("card", "way", "direction", "length", "end", "fews", "many"),
     [
-        ("edu", "aio", "read", 4096, "destroy", [1000], 65536), ("xdma", "aio", "write", 4096, "cancel", [8000], 16000),
+        ("edu", "aio", "read", 4096, "destroy", [16384], 32768),
+        ("xdma", "aio", "write", 4096, "cancel", [8000], 16000),
         ("capric", "aio", "write", 100, "exit", AT_EXIT, 32000),
         ("edu", "io_uring", "write", 4096, "exit", AT_EXIT, 32000),
     ],
