@@ -181,5 +181,6 @@ def test_guest_that_ends_within_a_message_has_said_nothing_more(
         with client:
             client.sendall(b'{"id": 1, "event": "done", "status": 0}\n{"id": 1, "eve')
         reader.join(30)
+        vm._agent.close()  # type: ignore[union-attr]
         assert not reader.is_alive() and process.done
     assert not raised
