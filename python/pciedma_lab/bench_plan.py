@@ -27,8 +27,9 @@ class Case:
 
     ``boot`` is "off" or "strict", the state of the IOMMU, or "icount-off" or "icount": a machine of one processor, with
     the IOMMU off or strict, whose clock counts instructions. ``path`` is "copy" (through a DMA buffer) or "direct" (the
-    user's pages). ``pages`` are "small" (4 KiB) or "huge" (2 MiB). ``way`` is "sync" (pread, pwrite), "aio", "io_uring"
-    or "io_uring_fixed" (registered buffers).
+    user's pages). ``pages`` are "small" (4 KiB), "huge" (2 MiB) or "shared" (a mapped buffer of the channel's).
+    ``way`` is "sync" (pread, pwrite), "aio", "io_uring", "io_uring_fixed" (buffers registered with io_uring) or
+    "transfer" (parts of a buffer of the channel's, in one call for all of a batch).
     """
 
     boot: str
@@ -103,11 +104,16 @@ def _counted(boot: str) -> list[Case]:
     huge = [replace(case, pages="huge") for case in usual]
     long = replace(plain, length=256 * MIB)
     queued = [replace(plain, length=4 * KIB, way=way, depth=depth) for way in ("aio", "io_uring") for depth in DEPTHS]
+    mapped = [replace(case, pages="shared") for case in usual]
+    parts = [replace(case, way="transfer", pages=pages) for case in usual for pages in ("small", "shared")]
+    parts.append(replace(plain, length=4 * MIB, way="transfer", pages="shared"))
+    parts += [replace(plain, length=4 * KIB, way="transfer", pages="shared", depth=depth) for depth in (8, 32, 256)]
+    queued += [replace(plain, length=4 * KIB, way=way, depth=8, pages="shared") for way in ("aio", "io_uring")]
     if boot == "icount-off":
-        return [*usual, *huge, long, *queued]
+        return [*usual, *huge, long, *queued, *mapped, *parts]
     lengths = [64, 512, KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB, MIB]
     reads = [replace(plain, length=length, path=path) for length in lengths for path in ("copy", "direct")]
     writes = [replace(plain, length=length, direction="write", path=path)
               for length in (4 * KIB, 64 * KIB) for path in ("copy", "direct")]  # fmt: skip
     deep = [replace(plain, length=length, way="io_uring", depth=8) for length in (64 * KIB, MIB)]
-    return [*reads, *writes, *huge, long, *queued, *deep]
+    return [*reads, *writes, *huge, long, *queued, *deep, *mapped, *parts]

@@ -54,4 +54,11 @@ static inline void release_fault_lock(struct vm_fault *vmf)
 }
 #endif
 
+#ifdef HAVE_INVALIDATE_MAPPINGS
+#define DMA_BUF_MOVES	invalidate_mappings
+#else
+/* Before 7.0 it had another name. */
+#define DMA_BUF_MOVES	move_notify
+#endif
+
 #endif /* PCIEDMA_COMPAT_H */

@@ -104,7 +104,7 @@ static int card_set_dma_limits(struct pciedma_card *card)
 		boundary = min_not_zero(boundary, engine->desc->segment_boundary);
 		alignment = max(alignment, engine->desc->host_alignment);
 	}
-	dma_set_max_seg_size(dev, segment);
+	dma_set_max_seg_size(dev, max_t(u32, segment, SZ_2M)); /* core cuts what is longer */
 	dma_set_seg_boundary(dev, boundary - 1);
 	dma_set_min_align_mask(dev, alignment - 1);
 	return dma_set_mask_and_coherent(&card->pdev->dev, DMA_BIT_MASK(bits));
@@ -123,6 +123,26 @@ static int card_alloc_lanes(struct pciedma_card *card)
 			return ret;
 	}
 	return 0;
+}
+
+/* With what the lanes' engines ask of memory. */
+static void card_open_buffers(struct pciedma_card *card)
+{
+	struct pciedma_card_node *node = pciedma_card_node(card);
+	unsigned int i;
+
+	for (i = 0; i < node->num_channels; i++)
+		if (node->channels[i]->kind != PCIEDMA_KIND_STREAM)
+			pciedma_channel_open_buffers(node->channels[i]);
+}
+
+static void card_close_buffers(struct pciedma_card *card)
+{
+	struct pciedma_card_node *node = pciedma_card_node(card);
+	unsigned int i;
+
+	for (i = 0; i < node->num_channels; i++)
+		pciedma_buffer_home_close(&node->channels[i]->buffers);
 }
 
 static void card_free_lanes(struct pciedma_card *card)
@@ -210,6 +230,7 @@ static void card_take_down(struct pciedma_card *card)
 	card_free_vectors(card);
 	cancel_work_sync(&card->recovery.work);
 	card_exit(card);
+	card_close_buffers(card);
 	card_free_lanes(card);
 }
 
@@ -237,6 +258,7 @@ static int card_bring_up(struct pciedma_card *card)
 		ret = pciedma_irq_alloc(card);
 	if (ret)
 		goto err_transfers;
+	card_open_buffers(card);
 	ret = card->type->ops.init(card);
 	if (ret == -ENODEV) /* of which the kernel says nothing */
 		pci_info(card->pdev, "not a working %s card: its registers read all ones\n",

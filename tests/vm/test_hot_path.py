@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -72,6 +73,18 @@ def test_messages_allocate_nothing_in_our_modules(lab: Lab) -> None:
     assert found["seen"] > 0, "the trace saw no allocation at all"
     assert found["control"] > 0, "the trace does not see what opening a channel allocates"
     assert found["ours"] == []
+
+
+#: What is done for memory that is not known yet; and allocations.
+_NOT_OF_A_TRANSFER = re.compile("alloc|pin_user|gup|user_pages|page_walk|walk_page|follow_page|dma_map|kthread")
+
+
+@pytest.mark.stock_kernel  # the debug kernel traces no functions
+def test_transfer_of_registered_memory_allocates_nothing_and_walks_no_pages(lab: Lab) -> None:
+    names = lab.call("tracing:functions_of_transfer", path=lab.memory, length=1 << 20)
+    print("\n".join(names))
+    assert {"pciedma_transfer_ioctl", "pciedma_call_run", "schedule"} <= set(names)
+    assert [name for name in names if _NOT_OF_A_TRANSFER.search(name)] == []
 
 
 def test_tracepoints_follow_a_transfer(lab: Lab) -> None:

@@ -6,6 +6,7 @@ What the program itself does is taken off: as many requests that move nothing co
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import json
 import mmap
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import pciedma
+from pciedma import uapi
 
 from . import buffers, io_uring, linux_aio
 from .spinner import Spinner
@@ -34,6 +36,28 @@ _SETTLE_S = 0.02
 _LOOK_S = 0.001
 
 
+def shared(fd: int, size: int) -> tuple[buffers.Buffer, int]:
+    """Return memory of a buffer that a channel's driver makes, mapped, and the buffer's id."""
+    flags = uapi.PCIEDMA_BUFFER_C2H | uapi.PCIEDMA_BUFFER_H2C
+    asked = uapi.pciedma_buffer_create(flags=flags, type=uapi.PCIEDMA_BUFFER_NEW, size=size)
+    fcntl.ioctl(fd, uapi.PCIEDMA_IOC_BUFFER_CREATE, asked)
+    mapping = mmap.mmap(fd, asked.size, offset=asked.mmap_offset)
+    buffer = buffers.Buffer(mapping, buffers.address_of(mapping), size)
+    ctypes.memset(buffer.address, 1, size)
+    return buffer, asked.id
+
+
+def registered(fd: int, buffer: buffers.Buffer) -> int:
+    """Register memory with a channel, and return its id."""
+    flags = uapi.PCIEDMA_BUFFER_C2H | uapi.PCIEDMA_BUFFER_H2C
+    asked = uapi.pciedma_buffer_create(
+        flags=flags, type=uapi.PCIEDMA_BUFFER_USER, size=buffer.length, address=buffer.address
+    )
+    fcntl.ioctl(fd, uapi.PCIEDMA_IOC_BUFFER_CREATE, asked)
+    number: int = asked.id
+    return number
+
+
 class Batches:
     """Requests of one thread on one channel: *depth* at a time, handed in by one call and waited for by one.
 
@@ -45,17 +69,25 @@ class Batches:
     ) -> None:
         """Prepare requests of *length* bytes in one *direction* by *way*, each in a batch to places of its own."""
         self._fd, self._writes, self._depth, self._length = channel.fileno(), direction == "write", depth, length
-        self._buffer = buffers.OF_PAGES[pages](length * depth)
+        if pages == "shared":
+            self._buffer, self._number = shared(self._fd, length * depth)
+        else:
+            self._buffer = buffers.OF_PAGES[pages](length * depth)
         #: Their addresses, and their positions on the card.
         self._places = [(self._buffer.address + number * length, number * length) for number in range(depth)]
         self._fixed = way == "io_uring_fixed"
         self._batch = {
             "sync": self._sync, "aio": self._aio, "io_uring": self._io_uring, "io_uring_fixed": self._io_uring,
+            "transfer": self._transfer,
         }[way]  # fmt: skip
         with ExitStack() as stack:
             if way == "aio":
                 self._context = stack.enter_context(linux_aio.Context(depth))
                 self._requests = {0: self._of_length(0), length: self._of_length(length)}
+            elif way == "transfer":
+                if pages != "shared":
+                    self._number = registered(self._fd, self._buffer)
+                self._calls = {0: self._of_entries(0), length: self._of_entries(length)}
             elif way != "sync":
                 self._ring = stack.enter_context(io_uring.Ring(depth))
             if self._fixed:
@@ -87,6 +119,17 @@ class Batches:
     def _of_length(self, length: int) -> list[linux_aio.Iocb]:
         opcode = linux_aio.PWRITE if self._writes else linux_aio.PREAD
         return [linux_aio.request(opcode, self._fd, address, length, position) for address, position in self._places]
+
+    def _of_entries(self, length: int) -> uapi.pciedma_transfer_batch:
+        flags = uapi.PCIEDMA_ENTRY_H2C if self._writes else uapi.PCIEDMA_ENTRY_C2H
+        entries = [uapi.pciedma_transfer_entry(flags, self._number, place, length, place) for _, place in self._places]
+        self._entries = (uapi.pciedma_transfer_entry * self._depth)(*entries)
+        return uapi.pciedma_transfer_batch(0, self._depth if length else 0, ctypes.addressof(self._entries), 0)
+
+    def _transfer(self, length: int) -> list[int]:
+        """An empty call is refused, by the first look at it."""
+        whole = _libc.ioctl(self._fd, uapi.PCIEDMA_IOC_TRANSFER, ctypes.byref(self._calls[length]))
+        return [length] * max(whole, 0) if length else [0] * self._depth
 
     def _aio(self, length: int) -> list[int]:
         self._context.submit_all(self._requests[length])

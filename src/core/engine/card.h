@@ -13,11 +13,15 @@
  *   windows->lock             whether windows' registers may be touched; taken by faults with
  *                             mmap_lock held, so nothing under it may touch user memory
  *   channel->open_lock        exclusive opens
+ *   handles->lock             an open file's buffers; taken by mmap() with mmap_lock held
+ *   home->lock                what buffers of a channel are mapped for the card; taken by munmap()
+ *                             with mmap_lock held, so nothing under either may touch user memory
  *   backlog->sift_lock        one walk over an open file's postponed requests at a time
  *   AIO's ctx_lock            held where the kernel cancels a request: hence no request
  *                             completes with an engine's lock held
  *   events->lock              listeners; never together with an engine's
  *   engine->lock              state, registers and source of one engine
+ *   set->lock                 an open file's entries
  *   a back end's own locks
  * The recovery work only ever tries device_lock. Two engine locks are never held together.
  */
@@ -170,6 +174,7 @@ static inline bool pciedma_card_uses_messages(const struct pciedma_card *card)
 int pciedma_gate_init(struct pciedma_card *card);
 void pciedma_gate_close(struct pciedma_card *card);
 bool pciedma_card_enter(struct pciedma_card *card);
+void pciedma_card_stay(struct pciedma_card *card, unsigned int count);
 void pciedma_card_leave(struct pciedma_card *card);
 struct pciedma_engine *pciedma_card_next_engine(struct pciedma_card *card, unsigned int index);
 

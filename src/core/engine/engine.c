@@ -74,7 +74,7 @@ static bool engine_full(const struct pciedma_engine *engine)
 {
 	u32 inflight = pciedma_engine_inflight(engine);
 
-	return inflight == engine->desc->segments ||
+	return inflight == engine->desc->segments || engine->rate.inflight >= PCIEDMA_FAST_BYTES ||
 	       (pciedma_rate_is_slow(&engine->rate) && pciedma_rate_full(&engine->rate, inflight));
 }
 
@@ -111,13 +111,14 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 	struct pciedma_engine *engine = container_of(cursor, struct pciedma_engine, cursor);
 	struct pciedma_source *source = engine->source;
 	struct pciedma_flight *flight;
+	u32 limit;
 
 	lockdep_assert_held(&engine->lock);
 	if (!source->more || engine_full(engine))
 		return false;
 	flight = engine_flight(engine, engine->flight_head);
-	if (!source->ops->next(source, min(engine->desc->max_segment, engine->rate.chunk), segment,
-			       &flight->item))
+	limit = min3(engine->desc->max_segment, engine->rate.chunk, engine->rate.segment);
+	if (!source->ops->next(source, limit, segment, &flight->item))
 		return false;
 	if (!pciedma_engine_inflight(engine)) {
 		engine->busy_since = ktime_get();
@@ -130,7 +131,8 @@ bool pciedma_cursor_next(struct pciedma_cursor *cursor, struct pciedma_segment *
 		segment->notify = pciedma_rate_start(&engine->rate, segment->length,
 						     segment->notify);
 	else
-		segment->notify = pciedma_rate_tells(&engine->rate, segment->notify);
+		segment->notify = pciedma_rate_tells(&engine->rate, segment->length,
+						     segment->notify);
 	return true;
 }
 EXPORT_SYMBOL_GPL(pciedma_cursor_next);

@@ -47,6 +47,18 @@ bool pciedma_card_enter(struct pciedma_card *card)
 }
 
 /**
+ * pciedma_card_stay() - stay inside the gate for more that goes on behind the caller
+ * @card:  entered by the caller
+ * @count: how often it will be left besides
+ *
+ * Context: any.
+ */
+void pciedma_card_stay(struct pciedma_card *card, unsigned int count)
+{
+	percpu_ref_get_many(&card->gate, count);
+}
+
+/**
  * pciedma_card_leave() - leave the gate
  * @card: entered before
  *

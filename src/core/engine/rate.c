@@ -39,7 +39,10 @@ static bool engine_divides(const struct pciedma_engine *engine)
  */
 void pciedma_rate_init(struct pciedma_engine *engine)
 {
-	engine->rate.chunk = engine_divides(engine) ? CHUNK_FIRST : U32_MAX;
+	bool divides = engine_divides(engine);
+
+	engine->rate.chunk = divides ? CHUNK_FIRST : U32_MAX;
+	engine->rate.segment = divides ? CHUNK_FAST : U32_MAX;
 }
 
 /**

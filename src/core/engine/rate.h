@@ -6,14 +6,19 @@
 #define PCIEDMA_RATE_H
 
 #include <linux/ktime.h>
+#include <linux/sizes.h>
 #include <linux/types.h>
 
 struct pciedma_engine;
+
+/* What a fast engine has at a time: less than it moves in a drain bound of seconds. */
+#define PCIEDMA_FAST_BYTES	SZ_32M
 
 /**
  * struct pciedma_rate - how fast an engine is seen to be
  * @chunk:    most bytes of a segment, so that a slow card shows progress often enough: what it
  *            moves in a quarter of the drain bound; U32_MAX: no limit
+ * @segment:  most bytes of a segment of a fast one, so that it can be stopped; U32_MAX: no limit
  * @inflight: bytes that the hardware has
  * @moved:    bytes that arrived since the engine's last progress
  * @untold:   bytes handed over since the last segment whose end is told of
@@ -23,6 +28,7 @@ struct pciedma_engine;
  */
 struct pciedma_rate {
 	u32 chunk;
+	u32 segment;
 	u64 inflight;
 	u64 moved;
 	u32 untold;
@@ -50,11 +56,17 @@ static inline bool pciedma_rate_is_slow(const struct pciedma_rate *rate)
 	return rate->chunk != U32_MAX;
 }
 
-/* Whether the end of a segment that a fast engine gets is told of: if it must be, or in turn. */
-static inline bool pciedma_rate_tells(struct pciedma_rate *rate, bool notify)
+/*
+ * Whether the end of a segment that a fast engine gets is told of: if it must be, or in turn, so
+ * that it never has all that it gets of what nobody is told of.
+ */
+static inline bool pciedma_rate_tells(struct pciedma_rate *rate, u32 length, bool notify)
 {
-	if (!notify && ++rate->untold_segments < rate->tell_each)
+	rate->untold += length;
+	if (!notify && ++rate->untold_segments < rate->tell_each &&
+	    rate->untold < PCIEDMA_FAST_BYTES / 4)
 		return false;
+	rate->untold = 0;
 	rate->untold_segments = 0;
 	return true;
 }

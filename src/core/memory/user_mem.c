@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 
 #include "mem.h"
+#include "runs.h"
 
 /* Boundaries may lie inside a page. */
 static unsigned int entries_of_a_page(const struct pciedma_mem_limits *limits)
@@ -52,58 +53,6 @@ void pciedma_user_mem_free(struct pciedma_user_mem *user)
 	kvfree(user->entries);
 	user->pages = NULL;
 	user->entries = NULL;
-}
-
-/* Addresses that the engine may count through: what lies beyond needs an entry of its own. */
-static bool entry_may_reach(const struct pciedma_mem_limits *limits, phys_addr_t start,
-			    phys_addr_t last)
-{
-	return !((start ^ last) & ~(phys_addr_t)limits->segment_mask);
-}
-
-/* Add bytes that cross no boundary, to the entry before if they go on there. */
-static void user_mem_add_entry(struct pciedma_user_mem *user,
-			       const struct pciedma_mem_limits *limits, struct page *page,
-			       size_t offset, phys_addr_t start, size_t length)
-{
-	struct sg_table *table = &user->mem.table;
-	struct scatterlist *last = user->entries + table->orig_nents - 1;
-
-	if (start == user->end && last->length + length <= limits->max_entry &&
-	    entry_may_reach(limits, sg_phys(last), start + length - 1))
-		last->length += length;
-	else
-		sg_set_page(user->entries + table->orig_nents++, page, length, offset);
-	user->end = start + length;
-}
-
-/* Add bytes of contiguous pages. */
-static void user_mem_add(struct pciedma_user_mem *user, const struct pciedma_mem_limits *limits,
-			 struct page *page, size_t offset, size_t length)
-{
-	phys_addr_t start = page_to_phys(page) + offset;
-	size_t part;
-
-	while (unlikely(!entry_may_reach(limits, start, start + length - 1))) {
-		part = (limits->segment_mask & ~start) + 1;
-		user_mem_add_entry(user, limits, page, offset, start, part);
-		length -= part;
-		start += part;
-		page += (offset + part) >> PAGE_SHIFT;
-		offset = offset_in_page(offset + part);
-	}
-	user_mem_add_entry(user, limits, page, offset, start, length);
-}
-
-/* How many of the pages lie one behind the other. */
-static unsigned int pages_run(struct page **pages, unsigned int count)
-{
-	unsigned long pfn = page_to_pfn(pages[0]);
-	unsigned int run = 1;
-
-	while (run < count && page_to_pfn(pages[run]) == pfn + run)
-		run++;
-	return run;
 }
 
 static int user_mem_account(struct pciedma_user_mem *user, unsigned long pages)
@@ -187,9 +136,9 @@ static ssize_t user_mem_add_piece(struct pciedma_user_mem *user,
 		return count;
 	user->num_pages += count;
 	for (; count; count -= run, pages += run) {
-		run = pages_run(pages, min_t(unsigned int, count, most));
+		run = pciedma_pages_run(pages, min_t(unsigned int, count, most));
 		part = min_t(size_t, run * PAGE_SIZE - offset, length - done);
-		user_mem_add(user, limits, pages[0], offset, part);
+		pciedma_runs_add(&user->mem.table, &user->end, limits, pages[0], offset, part);
 		done += part;
 		offset = 0;
 	}

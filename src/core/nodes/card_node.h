@@ -88,6 +88,12 @@ struct pciedma_ioctl {
 		struct pciedma_cancel cancel;
 		struct pciedma_reset reset;
 		struct pciedma_events events;
+		struct pciedma_buffer_create buffer_create;
+		struct pciedma_buffer_destroy buffer_destroy;
+		struct pciedma_buffer_export buffer_export;
+		struct pciedma_transfer_batch batch;
+		struct pciedma_transfer_wait transfer_wait;
+		struct pciedma_transfer_eventfd transfer_eventfd;
 	} argument;
 };
 

@@ -36,7 +36,7 @@ static int lane_init(struct pciedma_channel *channel, enum pciedma_direction dir
 	engine->dma_direction = direction == PCIEDMA_C2H ? DMA_FROM_DEVICE : DMA_TO_DEVICE;
 	if (shared)
 		engine->dma_direction = DMA_BIDIRECTIONAL;
-	pciedma_lane_init(lane, &channel->poll_wait);
+	pciedma_lane_init(lane, &channel->buffers, &channel->poll_wait);
 	channel->by_direction[direction] = lane;
 	engine->priv = kzalloc(card->type->engine_priv, GFP_KERNEL);
 	return engine->priv ? 0 : -ENOMEM;
@@ -78,6 +78,7 @@ struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card_node *node,
 	channel->index = node->num_channels;
 	channel->kind = desc->kind;
 	channel->size = desc->size;
+	pciedma_buffer_home_init(&channel->buffers, &channel->dev, pciedma_workqueue);
 	init_waitqueue_head(&channel->poll_wait);
 	mutex_init(&channel->open_lock);
 	ret = lanes_init(channel, desc);
@@ -86,6 +87,22 @@ struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card_node *node,
 		return ERR_PTR(ret);
 	}
 	return channel;
+}
+
+/**
+ * pciedma_channel_open_buffers() - its lanes have memory: there can be buffers, too
+ * @channel: the channel
+ *
+ * Context: process.
+ */
+void pciedma_channel_open_buffers(struct pciedma_channel *channel)
+{
+	enum pciedma_direction i;
+
+	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
+		if (channel->by_direction[i])
+			pciedma_buffer_home_open(&channel->buffers,
+						 &channel->by_direction[i]->queue.limits);
 }
 
 /**

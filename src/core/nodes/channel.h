@@ -5,7 +5,8 @@
 #ifndef PCIEDMA_CHANNEL_H
 #define PCIEDMA_CHANNEL_H
 
-#include "../requests/request.h"
+#include "../requests/entry.h"
+#include "buffers.h"
 #include "card_node.h"
 
 /**
@@ -18,6 +19,7 @@
  * @size:         bytes of card memory
  * @lanes:        its engines; without description: not there
  * @by_direction: which of them moves data this way, or NULL
+ * @buffers:      what its buffers have in common
  * @poll_wait:    those who poll() the node
  * @open_lock:    protects @opens and @exclusive
  * @opens:        open files
@@ -32,6 +34,7 @@ struct pciedma_channel {
 	u64 size;
 	struct pciedma_lane lanes[PCIEDMA_DIRECTIONS];
 	struct pciedma_lane *by_direction[PCIEDMA_DIRECTIONS];
+	struct pciedma_buffer_home buffers;
 	wait_queue_head_t poll_wait;
 	struct mutex open_lock; /* opens, exclusive */
 	unsigned int opens;
@@ -55,6 +58,8 @@ static inline void pciedma_channel_leave(struct pciedma_channel *channel)
  * @exclusive:  it was opened with O_EXCL
  * @cancels:    how often CANCEL was asked
  * @backlogs:   its postponed requests, by the engine's own direction
+ * @handles:    its buffers
+ * @entries:    parts of them that are moved by TRANSFER; NULL before the first
  * @lock:       protects @mode and @timeout_ns
  * @mode:       how its calls wait
  * @timeout_ns: how long
@@ -64,6 +69,8 @@ struct pciedma_channel_file {
 	bool exclusive;
 	atomic_t cancels;
 	struct pciedma_backlog backlogs[PCIEDMA_DIRECTIONS];
+	struct pciedma_handles handles;
+	struct pciedma_entries *entries;
 	spinlock_t lock; /* mode, timeout_ns */
 	u32 mode;
 	s64 timeout_ns;
@@ -76,6 +83,7 @@ static inline struct pciedma_backlog *pciedma_file_backlog(struct pciedma_channe
 }
 
 /* channel.c */
+void pciedma_channel_open_buffers(struct pciedma_channel *channel);
 struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card_node *node,
 					      const struct pciedma_channel_desc *desc);
 int pciedma_channel_register(struct pciedma_channel *channel);
@@ -89,5 +97,9 @@ ssize_t pciedma_channel_write_iter(struct kiocb *iocb, struct iov_iter *from);
 
 /* channel_ioctl.c */
 long pciedma_channel_ioctl(struct file *file, unsigned int command, unsigned long value);
+
+/* transfer_ioctl.c */
+long pciedma_transfer_ioctl(struct file *file, const struct pciedma_ioctl *ioctl);
+bool pciedma_file_has_results(struct pciedma_channel_file *cf);
 
 #endif /* PCIEDMA_CHANNEL_H */

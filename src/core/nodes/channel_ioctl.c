@@ -78,6 +78,8 @@ static long channel_cancel(struct pciedma_channel_file *cf, const struct pciedma
 	atomic_inc(&cf->cancels);
 	channel_cancel_direction(cf, PCIEDMA_C2H);
 	channel_cancel_direction(cf, PCIEDMA_H2C);
+	if (READ_ONCE(cf->entries))
+		pciedma_entries_stop(cf->entries, NULL, -ECANCELED);
 	return 0;
 }
 
@@ -99,6 +101,11 @@ long pciedma_channel_ioctl(struct file *file, unsigned int command, unsigned lon
 
 	ret = pciedma_ioctl_begin(&ioctl, command, value);
 	if (ret)
+		return ret;
+	ret = pciedma_transfer_ioctl(file, &ioctl);
+	if (ret == -ENOTTY)
+		ret = pciedma_buffers_ioctl(file, &ioctl);
+	if (ret != -ENOTTY)
 		return ret;
 	if (!pciedma_channel_enter(channel))
 		return -ENODEV;

@@ -36,6 +36,7 @@ static struct pciedma_channel_file *channel_file_alloc(struct pciedma_channel *c
 	cf->exclusive = exclusive;
 	for (i = 0; i < PCIEDMA_DIRECTIONS; i++)
 		pciedma_backlog_init(&cf->backlogs[i]);
+	pciedma_handles_init(&cf->handles);
 	spin_lock_init(&cf->lock);
 	cf->mode = PCIEDMA_WAIT_ADAPTIVE;
 	cf->timeout_ns = DEFAULT_TIMEOUT_NS;
@@ -68,6 +69,7 @@ static int channel_open(struct inode *inode, struct file *file)
 	}
 	get_device(&channel->dev);
 	file->private_data = cf;
+	file->f_mapping = channel->node->inode->i_mapping;
 	file->f_mode |= FMODE_NOWAIT | FMODE_CAN_ODIRECT;
 	if (channel->kind != PCIEDMA_KIND_MEMORY)
 		ret = stream_open(inode, file);
@@ -86,6 +88,11 @@ static int channel_release(struct inode *inode, struct file *file)
 		if (cf->exclusive)
 			channel->exclusive = false;
 	}
+	if (cf->entries) {
+		pciedma_entries_stop(cf->entries, NULL, -ECANCELED);
+		pciedma_entries_put(cf->entries);
+	}
+	pciedma_handles_exit(&cf->handles);
 	kfree(cf);
 	put_device(&channel->dev);
 	return 0;
@@ -139,13 +146,15 @@ static __poll_t channel_poll(struct file *file, poll_table *wait)
 
 	poll_wait(file, &channel->poll_wait, wait);
 	if (!pciedma_channel_enter(channel))
-		return EPOLLHUP | EPOLLERR;
+		return EPOLLHUP | EPOLLERR | (pciedma_file_has_results(cf) ? EPOLLPRI : 0);
 	if ((file->f_mode & FMODE_READ) &&
 	    lane_pollable(channel->by_direction[PCIEDMA_C2H], &broken))
 		mask |= EPOLLIN | EPOLLRDNORM;
 	if ((file->f_mode & FMODE_WRITE) &&
 	    lane_pollable(channel->by_direction[PCIEDMA_H2C], &broken))
 		mask |= EPOLLOUT | EPOLLWRNORM;
+	if (pciedma_file_has_results(cf))
+		mask |= EPOLLPRI;
 	if (broken)
 		mask |= EPOLLERR;
 	if (READ_ONCE(channel->node->card.lost))
@@ -168,6 +177,8 @@ static int channel_flush(struct file *file, fl_owner_t id)
 		if (lane)
 			pciedma_aio_cancel(lane, pciedma_file_backlog(cf, lane), cf, id);
 	}
+	if (cf->entries)
+		pciedma_entries_stop(cf->entries, id, -ECANCELED);
 	pciedma_channel_leave(cf->channel);
 	return 0;
 }
@@ -184,6 +195,8 @@ const struct file_operations pciedma_channel_fops = {
 	.fsync		= channel_fsync,
 	.llseek		= channel_llseek,
 	.poll		= channel_poll,
+	.mmap		= pciedma_channel_mmap,
+	.show_fdinfo	= pciedma_channel_show_fdinfo,
 	.unlocked_ioctl	= pciedma_channel_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 };

@@ -54,6 +54,8 @@ static void request_init(struct pciedma_request *request, struct kiocb *iocb,
 			 struct pciedma_channel_file *cf)
 {
 	request->engine = &request->lane->engine;
+	request->caller.engine = request->engine;
+	request->caller.in_request = true;
 	request->waiter.file = cf;
 	request->open_file = cf;
 	request->backlog = pciedma_file_backlog(cf, request->lane);
@@ -200,11 +202,14 @@ static ssize_t channel_rw(struct kiocb *iocb, struct iov_iter *iter,
 	iov_iter_truncate(iter, ret);
 	if (!is_sync_kiocb(iocb)) {
 		request.untouched = ret;
-		return channel_async_rw(&request, iocb, iter);
+		ret = channel_async_rw(&request, iocb, iter);
+		pciedma_request_forget_part(&request);
+		return ret;
 	}
 	if (direction == PCIEDMA_C2H && iov_iter_is_bvec(iter))
 		iter_clear(iter);
 	ret = channel_sync_rw(&request, iter, address);
+	pciedma_request_forget_part(&request);
 	if (ret > 0 && memory)
 		iocb->ki_pos += ret;
 	return ret == -EINTR ? -ERESTARTSYS : ret;

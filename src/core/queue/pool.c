@@ -50,7 +50,7 @@ static void queue_set_limits(struct pciedma_queue *queue)
 	if (!dev_is_dma_coherent(dev))
 		limits->granularity = max_t(u32, limits->granularity, dma_get_cache_alignment());
 	limits->alignment = max(limits->granularity, desc->host_alignment);
-	limits->max_entry = min_t(size_t, desc->max_segment, dma_max_mapping_size(dev));
+	limits->max_entry = min_t(size_t, dma_get_max_seg_size(dev), dma_max_mapping_size(dev));
 	limits->segment_mask = dma_get_seg_boundary(dev);
 }
 
@@ -95,6 +95,8 @@ void pciedma_transfers_free(struct pciedma_queue *queue)
 		return;
 	pciedma_doors_free(queue);
 	for_each_transfer(queue, transfer) {
+		if (transfer->kept && transfer->buffer) /* left as it is when its home closed */
+			pciedma_mem_put(&transfer->buffer->mem, true);
 		if (transfer->kept && transfer->mem == &transfer->stage.mem)
 			pciedma_stage_leave(&transfer->stage);
 		else
@@ -136,6 +138,15 @@ static struct pciedma_transfer *transfer_take_free(struct pciedma_queue *queue,
 	return transfer;
 }
 
+static void waiter_tell(struct pciedma_waiter *waiter)
+{
+	list_del_init(&waiter->node);
+	if (waiter->grant)
+		waiter->grant(waiter);
+	else
+		complete(&waiter->granted);
+}
+
 /* Those who wait get theirs in order: one that needs a big transfer is overtaken by nobody. */
 static void queue_grant(struct pciedma_queue *queue)
 {
@@ -145,8 +156,7 @@ static void queue_grant(struct pciedma_queue *queue)
 		waiter->transfer = transfer_take_free(queue, waiter->size);
 		if (!waiter->transfer)
 			return;
-		list_del_init(&waiter->node);
-		complete(&waiter->granted);
+		waiter_tell(waiter);
 	}
 }
 
@@ -207,6 +217,22 @@ int pciedma_transfer_unask(struct pciedma_queue *queue, struct pciedma_waiter *w
 }
 
 /**
+ * pciedma_waiter_refuse() - end somebody's wait for a transfer
+ * @queue:  its queue
+ * @waiter: who waits
+ * @error:  the errno
+ *
+ * Context: engine lock held.
+ */
+void pciedma_waiter_refuse(struct pciedma_queue *queue, struct pciedma_waiter *waiter, int error)
+{
+	lockdep_assert_held(&queue->engine->lock);
+	waiter->error = error;
+	waiter_tell(waiter);
+	queue_grant(queue); /* those behind may need less */
+}
+
+/**
  * pciedma_waiters_refuse() - end the wait for transfers
  * @queue: their queue
  * @file:  the open file for which it is; NULL: all
@@ -223,8 +249,7 @@ void pciedma_waiters_refuse(struct pciedma_queue *queue, const void *file, int e
 		if (file && waiter->file != file)
 			continue;
 		waiter->error = error;
-		list_del_init(&waiter->node);
-		complete(&waiter->granted);
+		waiter_tell(waiter);
 	}
 	queue_grant(queue);
 }

@@ -73,14 +73,15 @@ static bool transfer_ended(const struct pciedma_transfer *transfer)
 }
 
 /* A request goes no further behind a transfer that was not whole. */
-static void queue_drop(struct pciedma_queue *queue, const void *owner)
+static void queue_drop(struct pciedma_queue *queue, const void *group)
 {
 	struct pciedma_transfer *transfer, *next;
 
 	list_for_each_entry_safe(transfer, next, &queue->list, node) {
-		if (transfer->owner != owner || transfer->taken || transfer_ended(transfer))
+		if (transfer->group != group || transfer->taken || transfer_ended(transfer))
 			continue;
 		transfer_unhold(transfer);
+		transfer->error = -ECANCELED;
 		pciedma_queue_remove(queue, transfer);
 		transfer->ops->finished(transfer);
 	}
@@ -118,7 +119,7 @@ static void queue_finish(struct pciedma_queue *queue, struct pciedma_transfer *t
 		pciedma_transfer_keep(transfer);
 	transfer->ops->finished(transfer);
 	if (transfer->done < transfer->length)
-		queue_drop(queue, transfer->owner);
+		queue_drop(queue, transfer->group);
 }
 
 static void transfer_rewind(struct pciedma_transfer *transfer, u32 taken)
@@ -129,6 +130,7 @@ static void transfer_rewind(struct pciedma_transfer *transfer, u32 taken)
 	if (!transfer->mem) /* it has none until it gets a door */
 		return;
 	transfer->sg = transfer->mem->table.sgl;
+	taken += transfer->skip;
 	while (taken && taken >= sg_dma_len(transfer->sg)) {
 		taken -= sg_dma_len(transfer->sg);
 		transfer->sg = sg_next(transfer->sg);
@@ -141,7 +143,7 @@ static void transfer_take(struct pciedma_transfer *transfer, u32 limit,
 			  struct pciedma_segment *segment)
 {
 	u32 left = sg_dma_len(transfer->sg) - transfer->sg_taken;
-	u32 length = min(left, limit);
+	u32 length = min3(left, limit, transfer->length - transfer->taken);
 
 	segment->dma = sg_dma_address(transfer->sg) + transfer->sg_taken;
 	segment->address = transfer->address + transfer->taken;
@@ -154,6 +156,26 @@ static void transfer_take(struct pciedma_transfer *transfer, u32 limit,
 		transfer->sg = sg_next(transfer->sg);
 		transfer->sg_taken = 0;
 	}
+}
+
+/**
+ * pciedma_queue_cut() - let no more of a transfer begin
+ * @queue:    its queue
+ * @transfer: on it; the hardware has some of it, or has had
+ *
+ * What has begun ends by itself.
+ *
+ * Context: engine lock held.
+ */
+void pciedma_queue_cut(struct pciedma_queue *queue, struct pciedma_transfer *transfer)
+{
+	lockdep_assert_held(&queue->engine->lock);
+	if (transfer->taken == transfer->length)
+		return;
+	transfer->ended = true;
+	queue_pass(queue, transfer);
+	if (!transfer->inflight)
+		queue_finish(queue, transfer, true);
 }
 
 static bool queue_next(struct pciedma_source *source, u32 limit, struct pciedma_segment *segment,

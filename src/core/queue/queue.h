@@ -40,6 +40,7 @@ struct pciedma_door {
  * @transfer: granted
  * @error:    why none will be, or 0
  * @granted:  @transfer or @error was set
+ * @grant:    is called then, instead of @granted, under the engine's lock; or NULL
  */
 struct pciedma_waiter {
 	struct list_head node;
@@ -48,6 +49,7 @@ struct pciedma_waiter {
 	struct pciedma_transfer *transfer;
 	int error;
 	struct completion granted;
+	void (*grant)(struct pciedma_waiter *waiter);
 };
 
 /**
@@ -111,6 +113,7 @@ void pciedma_queue_init(struct pciedma_queue *queue, struct pciedma_engine *engi
 			const struct pciedma_queue_ops *ops, wait_queue_head_t *poll_wait);
 bool pciedma_queue_ready(struct pciedma_queue *queue);
 void pciedma_queue_add(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
+void pciedma_queue_cut(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 void pciedma_queue_remove(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 
 /* pool.c */
@@ -122,6 +125,7 @@ struct pciedma_transfer *pciedma_transfer_try_acquire(struct pciedma_queue *queu
 						      enum pciedma_transfer_size size);
 bool pciedma_transfer_ask(struct pciedma_queue *queue, struct pciedma_waiter *waiter);
 int pciedma_transfer_unask(struct pciedma_queue *queue, struct pciedma_waiter *waiter, int error);
+void pciedma_waiter_refuse(struct pciedma_queue *queue, struct pciedma_waiter *waiter, int error);
 void pciedma_waiters_refuse(struct pciedma_queue *queue, const void *file, int error);
 void pciedma_transfer_free(struct pciedma_transfer *transfer);
 

@@ -13,7 +13,7 @@
 #include <linux/list.h>
 
 #include "../engine/engine.h"
-#include "../memory/mem.h"
+#include "../memory/buffer.h"
 
 struct pciedma_door;
 struct pciedma_queue;
@@ -69,11 +69,16 @@ struct pciedma_transfer_ops {
  * @direction:  which way its data goes
  * @id:         number for tracing
  * @ops:        whom it works for
- * @owner:      which of them; what is behind it of the same owner is not started when it fails
+ * @owner:      which of them
+ * @group:      what is behind it of the same is not started when it fails; compared only
  * @file:       the open file, or the postponed request, that it works for, for CANCEL
- * @mem:        its memory: one of the two that follow, or its door's, or NULL while it has none
+ * @mem:        its memory: one of the three that follow, or its door's, or NULL while it has none
  * @stage:      memory of core's own
  * @user:       user memory
+ * @part:       a part of @buffer
+ * @buffer:     a buffer, while it has a part of it
+ * @offset:     where in the buffer that begins
+ * @skip:       bytes of the first entry of its memory's table that are not its own
  * @copies:     @user is only pinned: it gets a door when it starts
  * @door:       that door, until both its owner and the hardware have let go
  * @iter:       user memory that @stage is copied to
@@ -105,10 +110,15 @@ struct pciedma_transfer {
 	u32 id;
 	const struct pciedma_transfer_ops *ops;
 	void *owner;
+	const void *group;
 	const void *file;
 	struct pciedma_mem *mem;
 	struct pciedma_stage stage;
 	struct pciedma_user_mem user;
+	struct pciedma_mem part;
+	struct pciedma_buffer *buffer;
+	size_t offset;
+	u32 skip;
 	bool copies;
 	struct pciedma_door *door;
 	struct iov_iter iter;
@@ -125,10 +135,16 @@ struct pciedma_transfer {
 	struct list_head sibling;
 };
 
-/* Whether a transfer works on user memory. */
-static inline bool pciedma_transfer_is_direct(const struct pciedma_transfer *transfer)
+/* Whether a transfer works on user memory that was pinned for it. */
+static inline bool pciedma_transfer_is_pinned(const struct pciedma_transfer *transfer)
 {
 	return transfer->mem == &transfer->user.mem;
+}
+
+/* Whether a transfer works on memory that its user sees. */
+static inline bool pciedma_transfer_is_direct(const struct pciedma_transfer *transfer)
+{
+	return pciedma_transfer_is_pinned(transfer) || transfer->mem == &transfer->part;
 }
 
 /* transfer.c */
@@ -147,6 +163,11 @@ int pciedma_transfer_fill(struct pciedma_transfer *transfer, struct iov_iter *it
 			  bool unbounded);
 int pciedma_transfer_pin(struct pciedma_transfer *transfer, struct iov_iter *iter, size_t length);
 void pciedma_transfer_stage(struct pciedma_transfer *transfer, u32 length);
+bool pciedma_transfer_may_take(const struct pciedma_queue *queue,
+			       const struct pciedma_buffer *buffer, size_t offset, size_t length);
+void pciedma_transfer_take(struct pciedma_transfer *transfer, struct pciedma_buffer *buffer,
+			   size_t offset, u32 length);
+void pciedma_transfer_for_cpu(struct pciedma_transfer *transfer);
 void pciedma_transfer_release(struct pciedma_transfer *transfer, bool may_sleep);
 void pciedma_transfer_keep(struct pciedma_transfer *transfer);
 void pciedma_transfers_proven(struct pciedma_queue *queue);

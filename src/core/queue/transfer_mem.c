@@ -28,6 +28,86 @@ static const struct pciedma_mem_ops transfer_user_ops = {
 	.release = transfer_user_release,
 };
 
+/* The hardware and its owner have let go. */
+static void transfer_part_release(struct pciedma_mem *mem, bool may_sleep)
+{
+	struct pciedma_transfer *transfer = container_of(mem, struct pciedma_transfer, part);
+	struct pciedma_buffer *buffer = transfer->buffer;
+
+	transfer->buffer = NULL;
+	transfer->skip = 0;
+	atomic_dec(&buffer->uses);
+	pciedma_mem_put(&buffer->mem, may_sleep);
+	pciedma_transfer_free(transfer);
+}
+
+static const struct pciedma_mem_ops transfer_part_ops = {
+	.release = transfer_part_release,
+};
+
+/**
+ * pciedma_transfer_may_take() - whether an engine can work on a part of a buffer
+ * @queue:  the engine's
+ * @buffer: the buffer, mapped
+ * @offset: where the part begins
+ * @length: its bytes, not 0
+ *
+ * A message is one DMA, so that it has to lie together.
+ *
+ * Return: true if so.
+ */
+bool pciedma_transfer_may_take(const struct pciedma_queue *queue,
+			       const struct pciedma_buffer *buffer, size_t offset, size_t length)
+{
+	const struct pciedma_mem_limits *limits = &queue->limits;
+	struct scatterlist *entry;
+	u32 skip;
+
+	entry = pciedma_buffer_find(buffer, offset, &skip);
+	if (!IS_ALIGNED(sg_dma_address(entry) + skip, limits->alignment) ||
+	    !IS_ALIGNED(length, limits->granularity))
+		return false;
+	return queue->engine->kind != PCIEDMA_KIND_MESSAGE || length <= sg_dma_len(entry) - skip;
+}
+
+/**
+ * pciedma_transfer_take() - let a transfer work on a part of a buffer
+ * @transfer: owned by the caller, without memory, its direction set
+ * @buffer:   the buffer, mapped; the caller's reference becomes the transfer's
+ * @offset:   where the part begins
+ * @length:   its bytes: the engine can work on them
+ *
+ * Context: any.
+ */
+void pciedma_transfer_take(struct pciedma_transfer *transfer, struct pciedma_buffer *buffer,
+			   size_t offset, u32 length)
+{
+	struct pciedma_mem *part = &transfer->part;
+
+	pciedma_mem_init(part, &transfer_part_ops, buffer->mem.dev, buffer->mem.direction);
+	part->table.sgl = pciedma_buffer_find(buffer, offset, &transfer->skip);
+	transfer->buffer = buffer;
+	transfer->offset = offset;
+	transfer->mem = part;
+	transfer->length = length;
+	transfer->user.num_pages = 0;
+	transfer->user.pinned = false;
+	atomic_inc(&buffer->uses);
+	pciedma_buffer_for_device(buffer, offset, length);
+}
+
+/**
+ * pciedma_transfer_for_cpu() - the processor may see what has arrived in a buffer
+ * @transfer: ended, and owned by the caller
+ *
+ * Context: any.
+ */
+void pciedma_transfer_for_cpu(struct pciedma_transfer *transfer)
+{
+	if (transfer->buffer && transfer->direction == PCIEDMA_C2H && transfer->done)
+		pciedma_buffer_for_cpu(transfer->buffer, transfer->offset, transfer->done);
+}
+
 /**
  * pciedma_transfer_stage() - let a transfer work on memory of core's own
  * @transfer: owned by the caller, without memory
@@ -112,7 +192,7 @@ int pciedma_transfer_pin(struct pciedma_transfer *transfer, struct iov_iter *ite
 static void transfer_sync_kept(struct pciedma_transfer *transfer)
 {
 	guard(spinlock_irqsave)(&transfer->queue->engine->lock);
-	if (transfer->kept && pciedma_transfer_is_direct(transfer))
+	if (transfer->kept && pciedma_transfer_is_pinned(transfer))
 		pciedma_user_mem_sync(&transfer->user);
 	transfer->state = PCIEDMA_TRANSFER_FREE;
 }
@@ -142,8 +222,10 @@ void pciedma_transfer_release(struct pciedma_transfer *transfer, bool may_sleep)
 
 static s64 transfer_bytes(const struct pciedma_transfer *transfer)
 {
-	if (pciedma_transfer_is_direct(transfer))
+	if (pciedma_transfer_is_pinned(transfer))
 		return transfer->user.num_pages * PAGE_SIZE;
+	if (transfer->buffer)
+		return transfer->length;
 	return transfer->door ? transfer->door->stage.size : transfer->stage.size;
 }
 
@@ -159,7 +241,7 @@ void pciedma_transfer_keep(struct pciedma_transfer *transfer)
 
 	lockdep_assert_held(&queue->engine->lock);
 	transfer->kept = true;
-	if (pciedma_transfer_is_direct(transfer))
+	if (pciedma_transfer_is_pinned(transfer))
 		pciedma_user_mem_keep(&transfer->user);
 	list_add_tail(&transfer->node, &queue->kept);
 	queue->engine->kept++;

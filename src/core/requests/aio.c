@@ -97,8 +97,9 @@ static struct pciedma_transfer *aio_acquire(struct pciedma_request *request,
 
 	if (has == aio_most(request))
 		return ERR_PTR(-EAGAIN);
-	request->waiter.size = request->copies ? PCIEDMA_TRANSFER_SMALL :
-			       pciedma_transfer_size(&request->lane->queue, iter);
+	request->waiter.size = PCIEDMA_TRANSFER_SMALL;
+	if (!request->copies && !pciedma_request_part(request, iter))
+		request->waiter.size = pciedma_transfer_size(&request->lane->queue, iter);
 	if (!wait) {
 		transfer = pciedma_transfer_try_acquire(&request->lane->queue,
 							request->waiter.size);
@@ -112,11 +113,16 @@ static struct pciedma_transfer *aio_acquire(struct pciedma_request *request,
 }
 
 /* Let a transfer have memory of the request. */
-static int aio_fill(const struct pciedma_request *request, struct pciedma_transfer *transfer,
+static int aio_fill(struct pciedma_request *request, struct pciedma_transfer *transfer,
 		    struct iov_iter *iter)
 {
+	size_t part = pciedma_request_part(request, iter);
 	size_t length = iov_iter_count(iter);
 
+	if (part) {
+		pciedma_request_take_part(request, transfer, iter, part);
+		return 0;
+	}
 	if (request->copies) {
 		length = min(length, pciedma_door_room(transfer->queue));
 		return pciedma_transfer_pin(transfer, iter, length);
@@ -183,6 +189,8 @@ static bool aio_suits(struct pciedma_request *request, const struct iov_iter *it
 	struct pciedma_queue *queue = &request->lane->queue;
 	size_t room = PCIEDMA_USER_MEM_SIZE;
 
+	if (pciedma_request_part(request, iter) == iov_iter_count(iter))
+		return true;
 	request->copies = !queue->direct || !pciedma_user_mem_possible(&queue->limits, iter);
 	if (request->copies)
 		room = pciedma_user_mem_pinnable(iter) ? pciedma_door_room(queue) : 0;

@@ -52,14 +52,17 @@ static const struct pciedma_queue_ops lane_queue_ops = {
 /**
  * pciedma_lane_init() - make a lane, without memory yet
  * @lane:      the lane, its engine's card, device, description, numbers and directions set
+ * @buffers:   those of its channel
  * @poll_wait: who polls for it
  *
  * Context: process.
  */
-void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait)
+void pciedma_lane_init(struct pciedma_lane *lane, struct pciedma_buffer_home *buffers,
+		       wait_queue_head_t *poll_wait)
 {
 	struct pciedma_engine *engine = &lane->engine;
 
+	lane->buffers = buffers;
 	spin_lock_init(&engine->lock);
 	engine->state = PCIEDMA_ENGINE_PAUSED;
 	engine->drain_ms = engine->desc->drain_ms;
@@ -68,6 +71,8 @@ void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait)
 	INIT_LIST_HEAD(&lane->stopping);
 	INIT_LIST_HEAD(&lane->done);
 	INIT_LIST_HEAD(&lane->deferred);
+	timerqueue_init_head(&lane->waiting);
+	INIT_LIST_HEAD(&lane->ended);
 	INIT_DELAYED_WORK(&lane->watch, pciedma_ops_watch);
 	INIT_LIST_HEAD(&lane->turns);
 	INIT_LIST_HEAD(&lane->end_turns);

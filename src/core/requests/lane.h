@@ -28,12 +28,15 @@ struct pciedma_pace {
 /**
  * struct pciedma_lane - an engine with its queue, and with the requests behind it
  * @engine:         the engine
+ * @buffers:        those of its channel
  * @queue:          its transfers
  * @op:             requests that the engine has, each at the place of its first transfer
  * @at_work:        how many of them have not ended
  * @stopping:       those of them that are to end early, and have begun
  * @done:           those that have ended, to be completed
  * @deferred:       those of them whose completion sleeps
+ * @waiting:        deadlines of entries that wait for a transfer
+ * @ended:          entries that have ended without having been at work
  * @watch:          looks after them
  * @sweep:          when the first of them may have to be stopped
  * @turns:          backlogs with postponed requests, in the order of their turns to be taken up
@@ -52,12 +55,15 @@ struct pciedma_pace {
  */
 struct pciedma_lane {
 	struct pciedma_engine engine;
+	struct pciedma_buffer_home *buffers;
 	struct pciedma_queue queue;
 	struct pciedma_op *op;
 	unsigned int at_work;
 	struct list_head stopping;
 	struct list_head done;
 	struct list_head deferred;
+	struct timerqueue_head waiting;
+	struct list_head ended;
 	struct delayed_work watch;
 	ktime_t sweep;
 	struct list_head turns;
@@ -96,7 +102,8 @@ struct pciedma_backlog {
 };
 
 /* lane.c */
-void pciedma_lane_init(struct pciedma_lane *lane, wait_queue_head_t *poll_wait);
+void pciedma_lane_init(struct pciedma_lane *lane, struct pciedma_buffer_home *buffers,
+		       wait_queue_head_t *poll_wait);
 int pciedma_lane_alloc(struct pciedma_lane *lane);
 void pciedma_lane_free(struct pciedma_lane *lane);
 struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);

@@ -80,6 +80,7 @@ void pciedma_op_add(struct pciedma_op *op, struct pciedma_transfer *transfer)
 {
 	transfer->ops = &op_transfer_ops;
 	transfer->owner = op;
+	transfer->group = op;
 	transfer->file = NULL;
 	transfer->polled = false;
 	list_add_tail(&transfer->sibling, &op->transfers);
@@ -95,6 +96,35 @@ static void lane_begins(struct pciedma_lane *lane, const struct pciedma_op *op)
 }
 
 /**
+ * pciedma_op_queue() - put an op at the end of the queue
+ * @op:       with all of its transfers
+ * @deadline: when its time without progress is over
+ * @quiet:    its end need not be told of: another follows, whose end is
+ *
+ * Then pciedma_engine_kick() must be called.
+ *
+ * Context: engine lock held; the engine is not broken.
+ */
+void pciedma_op_queue(struct pciedma_op *op, ktime_t deadline, bool quiet)
+{
+	struct pciedma_lane *lane = op->lane;
+	struct pciedma_transfer *transfer;
+
+	lockdep_assert_held(&lane->engine.lock);
+	op->error = 0;
+	op->deadline = deadline;
+	lane_begins(lane, op);
+	list_for_each_entry(transfer, &op->transfers, sibling) {
+		op->pending++;
+		/* Whose door is waited for is told of. */
+		transfer->quiet = quiet ||
+				  (!transfer->copies &&
+				   !list_is_last(&transfer->sibling, &op->transfers));
+		pciedma_queue_add(&lane->queue, transfer);
+	}
+}
+
+/**
  * pciedma_op_hand_in() - let the engine have an op, all at once
  * @op: with all of its transfers
  *
@@ -102,21 +132,8 @@ static void lane_begins(struct pciedma_lane *lane, const struct pciedma_op *op)
  */
 void pciedma_op_hand_in(struct pciedma_op *op)
 {
-	struct pciedma_lane *lane = op->lane;
-	struct pciedma_transfer *transfer;
-
-	lockdep_assert_held(&lane->engine.lock);
-	op->error = 0;
-	op->deadline = ktime_add_ns(ktime_get(), op->timeout);
-	lane_begins(lane, op);
-	list_for_each_entry(transfer, &op->transfers, sibling) {
-		op->pending++;
-		/* Whose door is waited for is told of. */
-		transfer->quiet = !transfer->copies &&
-				  !list_is_last(&transfer->sibling, &op->transfers);
-		pciedma_queue_add(&lane->queue, transfer);
-	}
-	pciedma_engine_kick(&lane->engine);
+	pciedma_op_queue(op, ktime_add_ns(ktime_get(), op->timeout), false);
+	pciedma_engine_kick(&op->lane->engine);
 }
 
 /* What is known to have arrived, up to the first transfer that is not whole. */
@@ -127,6 +144,7 @@ static ssize_t op_result(struct pciedma_op *op)
 
 	list_for_each_entry(transfer, &op->transfers, sibling) {
 		pciedma_door_out(transfer);
+		pciedma_transfer_for_cpu(transfer);
 		done += transfer->done;
 		if (transfer->done < transfer->length)
 			return done ?: op->error ?: transfer->error ?: -EIO;

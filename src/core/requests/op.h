@@ -20,11 +20,14 @@ struct pciedma_op;
 
 /**
  * struct pciedma_op_ops - what to do for whom an op is
+ * @left:     nanoseconds that it may still be without progress before it has begun; engine lock
+ *            held. NULL: until its deadline
  * @ended:    nobody can end it early any more; engine lock held
  * @complete: tell of its result, bytes or an errno; the op is gone, and no lock held. From any
  *            context
  */
 struct pciedma_op_ops {
+	s64 (*left)(const struct pciedma_op *op, ktime_t now);
 	void (*ended)(struct pciedma_op *op);
 	void (*complete)(struct pciedma_lane *lane, void *owner, ssize_t result);
 };
@@ -61,6 +64,7 @@ struct pciedma_op {
 /* op.c */
 struct pciedma_op *pciedma_op_at(struct pciedma_lane *lane, struct pciedma_transfer *first);
 void pciedma_op_add(struct pciedma_op *op, struct pciedma_transfer *transfer);
+void pciedma_op_queue(struct pciedma_op *op, ktime_t deadline, bool quiet);
 void pciedma_op_hand_in(struct pciedma_op *op);
 void pciedma_op_release(struct pciedma_op *op, bool may_sleep);
 void pciedma_op_less(struct pciedma_op *op);

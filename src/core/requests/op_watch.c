@@ -4,7 +4,7 @@
  * end early, or whose time is over, and those whose completion sleeps.
  */
 #include "lane.h"
-#include "op.h"
+#include "entry.h"
 
 /* Requests that are looked at before others get the lock. */
 #define SWEEP_AT_ONCE	32
@@ -16,16 +16,21 @@ static enum pciedma_direction op_direction(const struct pciedma_op *op)
 	return list_first_entry(&op->transfers, struct pciedma_transfer, sibling)->direction;
 }
 
-/* Take back what the hardware has not begun. */
+/* Take back what the hardware has not begun; of a part of a buffer, which may be long, the rest. */
 static void op_cut(struct pciedma_op *op)
 {
+	struct pciedma_queue *queue = &op->lane->queue;
 	struct pciedma_transfer *transfer;
 
 	list_for_each_entry(transfer, &op->transfers, sibling) {
-		if (transfer->state != PCIEDMA_TRANSFER_QUEUED || transfer->taken)
+		if (transfer->state != PCIEDMA_TRANSFER_QUEUED)
 			continue;
-		pciedma_queue_remove(&op->lane->queue, transfer);
-		pciedma_op_less(op);
+		if (transfer->buffer && transfer->taken) {
+			pciedma_queue_cut(queue, transfer);
+		} else if (!transfer->taken) {
+			pciedma_queue_remove(queue, transfer);
+			pciedma_op_less(op);
+		}
 	}
 }
 
@@ -127,6 +132,8 @@ static void op_sweep(struct pciedma_op *op, void *data)
 	if (op->error)
 		return;
 	left = ktime_to_ns(ktime_sub(op->deadline, now));
+	if (op->ops->left)
+		left = op->ops->left(op, now);
 	if (op_has_begun(op)) /* progress of what is before it is progress */
 		left = max(left, pciedma_engine_patience_ns(&lane->engine, op->timeout));
 	if (left <= 0)
@@ -226,5 +233,7 @@ void pciedma_ops_watch(struct work_struct *work)
 		pciedma_engine_look_closely(&lane->engine);
 	lane_sweep(lane);
 	lane_watch(lane);
+	pciedma_entries_expire(lane);
 	pciedma_ops_complete(lane);
+	pciedma_entries_ended(lane);
 }

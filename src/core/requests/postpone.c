@@ -78,6 +78,7 @@ static struct pciedma_postponed *postponed_alloc(const struct pciedma_request *r
 	postponed->file_cancels_seen = request->cancels_seen;
 	postponed->request = *request;
 	postponed->request.waiter.file = postponed;
+	postponed->request.part.buffer = NULL; /* the caller's */
 	INIT_LIST_HEAD(&postponed->request.late);
 	INIT_WORK(&postponed->came, pciedma_postponed_came);
 	postponed->request.cancels = &postponed->cancels;
@@ -256,6 +257,7 @@ static ssize_t postponed_carry_out_for(struct pciedma_postponed *postponed)
 		return -ECANCELED;
 	kthread_use_mm(mm);
 	ret = postponed_carry_out(postponed);
+	pciedma_request_forget_part(&postponed->request);
 	kthread_unuse_mm(mm);
 	mmput_async(mm);
 	return ret;

@@ -19,9 +19,38 @@
 #define PCIEDMA_TIMEOUT_SHORT_NS	(60 * NSEC_PER_SEC)
 
 /**
+ * struct pciedma_part - a buffer that lies at an address
+ * @buffer:  the buffer, held; or NULL
+ * @address: where in user space
+ * @offset:  of that in the buffer
+ * @length:  bytes of it from there on
+ */
+struct pciedma_part {
+	struct pciedma_buffer *buffer;
+	unsigned long address;
+	size_t offset;
+	size_t length;
+};
+
+/**
+ * struct pciedma_caller - a thread in a call, and what it is wanted for besides
+ * @engine:     what it waits for
+ * @in_request: it is part of a request, which may not have begun
+ * @notified:   work was left with it, which it does when the call returns
+ * @stop_since: when it was seen that it is to stop, or 0
+ */
+struct pciedma_caller {
+	struct pciedma_engine *engine;
+	bool in_request;
+	bool notified;
+	ktime_t stop_since;
+};
+
+/**
  * struct pciedma_request - one call, while it is under way
  * @lane:         where it goes
  * @engine:       the engine of that
+ * @caller:       the thread that makes it
  * @waiter:       as who it waits for a transfer; its file is the one whose transfers and whose
  *                wait it is, for CANCEL: the open file, or the postponed request
  * @direction:    which way the data goes
@@ -39,7 +68,8 @@
  * @end:          why nothing more is handed in: the result if nothing moves
  * @reason:       why what was handed in is not waited for any longer, or 0
  * @broken:       a transfer was not whole
- * @copies:       what comes next can only be copied
+ * @part:         the buffer in which what comes next lies
+ * @copies:       what comes next can only be copied, if it does not lie in a buffer
  * @missing:      what comes next was not there: it is to be touched outside the gate
  * @untouched:    bytes at the end of its memory that were not touched
  * @touches:      how often in a row that which is next was touched
@@ -49,14 +79,13 @@
  * @deadline:     when they are over
  * @collected:    bytes that have moved since it was last inside the gate
  * @moved:        something has
- * @notified:     work was left with the calling thread, which it does when the call returns
  * @late:         what could not be copied to user memory inside the gate
  * @freezes:      the calling thread is to be frozen: hand in nothing more
- * @stop_since:   when it was seen that the calling thread is to stop, or 0
  */
 struct pciedma_request {
 	struct pciedma_lane *lane;
 	struct pciedma_engine *engine;
+	struct pciedma_caller caller;
 	struct pciedma_waiter waiter;
 	enum pciedma_direction direction;
 	const void *open_file;
@@ -73,6 +102,7 @@ struct pciedma_request {
 	int end;
 	int reason;
 	bool broken;
+	struct pciedma_part part;
 	bool copies;
 	bool missing;
 	size_t untouched;
@@ -83,10 +113,8 @@ struct pciedma_request {
 	ktime_t deadline;
 	size_t collected;
 	bool moved;
-	bool notified;
 	struct list_head late;
 	bool freezes;
-	ktime_t stop_since;
 };
 
 /* In a kiocb's private pointer: it is an op, not a postponed request's. */
@@ -107,10 +135,10 @@ int pciedma_late_add(struct pciedma_request *request, const void *data, size_t l
 size_t pciedma_late_copy(struct pciedma_request *request, size_t done, bool may_wait);
 
 /* signals.c */
-bool pciedma_request_gives_way(struct pciedma_request *request);
+bool pciedma_caller_gives_way(struct pciedma_caller *caller);
 bool pciedma_request_freezes(const struct pciedma_request *request, const struct iov_iter *iter);
-void pciedma_request_return(struct pciedma_request *request);
-int pciedma_request_sleep(struct pciedma_request *request, struct completion *done, long timeout);
+void pciedma_caller_return(struct pciedma_caller *caller);
+int pciedma_caller_sleep(struct pciedma_caller *caller, struct completion *done, long timeout);
 
 /* wait.c */
 void pciedma_request_start(struct pciedma_request *request);
@@ -121,9 +149,15 @@ int pciedma_transfer_wait(struct pciedma_request *request, struct pciedma_transf
 int pciedma_transfer_stop(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			  int reason);
 
+/* part.c */
+void pciedma_request_forget_part(struct pciedma_request *request);
+size_t pciedma_request_part(struct pciedma_request *request, const struct iov_iter *iter);
+void pciedma_request_take_part(struct pciedma_request *request, struct pciedma_transfer *transfer,
+			       struct iov_iter *iter, size_t length);
+
 /* sync.c */
 void pciedma_request_count_timeout(struct pciedma_request *request);
-bool pciedma_request_copies(const struct pciedma_request *request, const struct iov_iter *iter);
+bool pciedma_request_copies(struct pciedma_request *request, const struct iov_iter *iter);
 ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter, u64 address);
 
 /* aio.c */

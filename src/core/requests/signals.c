@@ -60,9 +60,9 @@ static enum disturbance disturbance_pending(void)
 
 /*
  * What the calling thread is wanted for. Work that is left with it waits until
- * the call returns: see pciedma_request_return().
+ * the call returns: see pciedma_caller_return().
  */
-static enum disturbance request_disturbed(struct pciedma_request *request)
+static enum disturbance caller_disturbed(struct pciedma_caller *caller)
 {
 	if (!signal_pending(current))
 		return UNDISTURBED;
@@ -70,38 +70,43 @@ static enum disturbance request_disturbed(struct pciedma_request *request)
 		return DISTURBED_BY_SIGNAL;
 	if (test_thread_flag(TIF_NOTIFY_SIGNAL)) {
 		clear_notify_signal();
-		request->notified = true;
+		caller->notified = true;
 	}
 	return disturbance_pending();
 }
 
 /* Whether a restart of the call would do something again. */
-static bool request_has_begun(const struct pciedma_request *request)
+static bool caller_has_begun(const struct pciedma_caller *caller)
 {
+	const struct pciedma_request *request;
+
+	if (!caller->in_request)
+		return true;
+	request = container_of(caller, struct pciedma_request, caller);
 	return request->moved ||
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));
 }
 
 /* Before it is frozen, a thread ends all that it has handed in: a quarter of the bound each. */
-static s64 stop_bound_ns(const struct pciedma_request *request)
+static s64 stop_bound_ns(const struct pciedma_caller *caller)
 {
-	s64 bound = pciedma_engine_drain_bound_ns(request->engine);
+	s64 bound = pciedma_engine_drain_bound_ns(caller->engine);
 
 	return freezing(current) ? 2 * bound : bound;
 }
 
-static bool stop_is_due(struct pciedma_request *request)
+static bool stop_is_due(struct pciedma_caller *caller)
 {
 	ktime_t now = ktime_get();
 
-	if (!request->stop_since)
-		request->stop_since = now;
-	return ktime_to_ns(ktime_sub(now, request->stop_since)) > stop_bound_ns(request);
+	if (!caller->stop_since)
+		caller->stop_since = now;
+	return ktime_to_ns(ktime_sub(now, caller->stop_since)) > stop_bound_ns(caller);
 }
 
 /**
- * pciedma_request_gives_way() - whether a request ends early for what its thread is wanted for
- * @request: the request
+ * pciedma_caller_gives_way() - whether a call ends early for what its thread is wanted for
+ * @caller: the calling thread
  *
  * For a signal it does; for a stop at once if nothing of it has begun, for then
  * it is restarted, else after the drain bound. Work waits until the call returns.
@@ -109,17 +114,17 @@ static bool stop_is_due(struct pciedma_request *request)
  * Context: process.
  * Return: true if so.
  */
-bool pciedma_request_gives_way(struct pciedma_request *request)
+bool pciedma_caller_gives_way(struct pciedma_caller *caller)
 {
-	enum disturbance disturbance = request_disturbed(request);
+	enum disturbance disturbance = caller_disturbed(caller);
 
 	if (disturbance == DISTURBED_BY_SIGNAL)
 		return true;
 	if (disturbance == UNDISTURBED) {
-		request->stop_since = 0;
+		caller->stop_since = 0;
 		return false;
 	}
-	return !request_has_begun(request) || stop_is_due(request);
+	return !caller_has_begun(caller) || stop_is_due(caller);
 }
 
 /**
@@ -138,14 +143,14 @@ bool pciedma_request_freezes(const struct pciedma_request *request, const struct
 }
 
 /**
- * pciedma_request_return() - the call of a request returns to its program
- * @request: the request
+ * pciedma_caller_return() - a call returns to its program
+ * @caller: the calling thread
  *
  * Context: process.
  */
-void pciedma_request_return(struct pciedma_request *request)
+void pciedma_caller_return(struct pciedma_caller *caller)
 {
-	if (request->notified)
+	if (caller->notified)
 		set_thread_flag(TIF_NOTIFY_SIGNAL);
 }
 
@@ -174,29 +179,29 @@ static int completion_sleep(struct completion *done, unsigned int state, long ti
 }
 
 /**
- * pciedma_request_sleep() - sleep over what is no signal to the program
- * @request: the request of the calling thread
+ * pciedma_caller_sleep() - sleep over what is no signal to the program
+ * @caller:  the calling thread
  * @done:    what it waits for
  * @timeout: jiffies; MAX_SCHEDULE_TIMEOUT: no bound
  *
  * Context: process, inside the gate, no lock held.
- * Return: 1 when it is done; 0 when the time is over; -EINTR if the request is
+ * Return: 1 when it is done; 0 when the time is over; -EINTR if the call is
  * to end early.
  */
-int pciedma_request_sleep(struct pciedma_request *request, struct completion *done, long timeout)
+int pciedma_caller_sleep(struct pciedma_caller *caller, struct completion *done, long timeout)
 {
 	unsigned long end = jiffies + timeout;
 	long left = timeout;
 	int ret;
 
 	for (;;) {
-		if (request->stop_since)
+		if (caller->stop_since)
 			ret = completion_sleep(done, TASK_KILLABLE, min_t(long, left, STOP_SLICE));
 		else
 			ret = completion_sleep(done, TASK_INTERRUPTIBLE, left);
 		if (ret > 0)
 			return ret;
-		if ((ret || request->stop_since) && pciedma_request_gives_way(request))
+		if ((ret || caller->stop_since) && pciedma_caller_gives_way(caller))
 			return -EINTR;
 		if (timeout == MAX_SCHEDULE_TIMEOUT)
 			continue;

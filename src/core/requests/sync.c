@@ -119,9 +119,10 @@ static bool direct_suits(struct pciedma_lane *lane, const struct iov_iter *iter)
  *
  * Return: true if so.
  */
-bool pciedma_request_copies(const struct pciedma_request *request, const struct iov_iter *iter)
+bool pciedma_request_copies(struct pciedma_request *request, const struct iov_iter *iter)
 {
-	return request->copies || !direct_suits(request->lane, iter);
+	return !pciedma_request_part(request, iter) &&
+	       (request->copies || !direct_suits(request->lane, iter));
 }
 
 static void request_release(struct pciedma_transfer *transfer)
@@ -143,14 +144,18 @@ static const struct pciedma_transfer_ops sync_transfer_ops = {
 static int feed_transfer(struct pciedma_request *request, struct pciedma_transfer *transfer,
 			 struct iov_iter *iter, u64 address)
 {
-	int ret;
+	size_t part = pciedma_request_part(request, iter);
+	int ret = 0;
 
 	transfer->ops = &sync_transfer_ops;
 	transfer->owner = request;
+	transfer->group = request;
 	transfer->file = request->waiter.file;
 	transfer->direction = request->direction;
 	transfer->address = address;
-	if (pciedma_request_copies(request, iter))
+	if (part)
+		pciedma_request_take_part(request, transfer, iter, part);
+	else if (request->copies || !direct_suits(request->lane, iter))
 		ret = feed_copy(request, transfer, iter);
 	else
 		ret = feed_direct(request, transfer, iter);
@@ -210,7 +215,9 @@ static int request_get(struct pciedma_request *request, const struct iov_iter *i
 	struct pciedma_waiter *waiter = &request->waiter;
 
 	waiter->size = PCIEDMA_TRANSFER_BIG;
-	if (!pciedma_request_copies(request, iter))
+	if (pciedma_request_part(request, iter))
+		waiter->size = PCIEDMA_TRANSFER_SMALL;
+	else if (!pciedma_request_copies(request, iter))
 		waiter->size = pciedma_transfer_size(&request->lane->queue, iter);
 	if (!request->count) {
 		pciedma_request_start(request);
@@ -283,6 +290,7 @@ static ssize_t copy_out(struct pciedma_request *request, struct pciedma_transfer
 /* Returns the bytes of a transfer that has ended. */
 static ssize_t transfer_collect(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
+	pciedma_transfer_for_cpu(transfer);
 	if (pciedma_transfer_is_direct(transfer) || request->direction == PCIEDMA_H2C ||
 	    !transfer->done)
 		return transfer->done;
@@ -404,13 +412,13 @@ ssize_t pciedma_sync_run(struct pciedma_request *request, struct iov_iter *iter,
 		request->collected += request_collect(request);
 		request->moved |= request->collected;
 		if (!request->reason && signal_pending(current) &&
-		    pciedma_request_gives_way(request))
+		    pciedma_caller_gives_way(&request->caller))
 			request_give_up(request, -EINTR);
 		if (!request->count && (request->end || !iov_iter_count(iter)))
 			break;
 		pciedma_request_start(request);
 	}
-	pciedma_request_return(request);
+	pciedma_caller_return(&request->caller);
 	request->freezes &= !request->end && iov_iter_count(iter);
 	request->missing &= !request->end && iov_iter_count(iter);
 	if (request->collected)

@@ -76,7 +76,7 @@ static int fetch_wait(struct pciedma_request *request, struct completion *done)
 	pciedma_request_start(request);
 	for (;;) {
 		left = pciedma_request_jiffies_left(request);
-		ret = pciedma_request_sleep(request, done, min_t(long, left, CANCEL_SLICE));
+		ret = pciedma_caller_sleep(&request->caller, done, min_t(long, left, CANCEL_SLICE));
 		if (ret)
 			return min(ret, 0);
 		if (pciedma_request_cancelled(request))

@@ -100,8 +100,8 @@ int pciedma_request_acquire(struct pciedma_request *request)
 
 	if (ret)
 		return min(ret, 0);
-	ret = pciedma_request_sleep(request, &request->waiter.granted,
-				    pciedma_request_jiffies_left(request));
+	ret = pciedma_caller_sleep(&request->caller, &request->waiter.granted,
+				   pciedma_request_jiffies_left(request));
 	return pciedma_transfer_unask(&request->lane->queue, &request->waiter,
 				      ret < 0 ? ret : -ETIMEDOUT);
 }
@@ -201,7 +201,7 @@ static int wait_sleeping(struct pciedma_request *request, struct pciedma_transfe
 
 	for (;;) {
 		left = min(look, pciedma_request_jiffies_left(request));
-		ret = pciedma_request_sleep(request, &transfer->finished, left);
+		ret = pciedma_caller_sleep(&request->caller, &transfer->finished, left);
 		if (ret > 0)
 			return transfer_finished(engine, transfer) ? 0 : -ECANCELED;
 		if (ret < 0)
@@ -247,9 +247,9 @@ static int wait_for_turn(struct pciedma_request *request, struct pciedma_transfe
 		ret = pciedma_transfer_turn(&request->lane->queue, transfer);
 		if (ret)
 			return min(ret, 1);
-		ret = pciedma_request_sleep(request, &transfer->finished,
-					    min_t(long, msecs_to_jiffies(TURN_MS),
-						  pciedma_request_jiffies_left(request)));
+		ret = pciedma_caller_sleep(&request->caller, &transfer->finished,
+					   min_t(long, msecs_to_jiffies(TURN_MS),
+						 pciedma_request_jiffies_left(request)));
 		if (ret < 0)
 			return ret;
 		if (!ret && nobody_looks(engine))
@@ -275,7 +275,7 @@ static int wait_polling(struct pciedma_request *request, struct pciedma_transfer
 			return 0;
 		if (READ_ONCE(transfer->cancelled))
 			return -ECANCELED;
-		if (signal_pending(current) && pciedma_request_gives_way(request))
+		if (signal_pending(current) && pciedma_caller_gives_way(&request->caller))
 			return -EINTR;
 		if (request_due(request)) {
 			pciedma_engine_stray(engine);

@@ -17,7 +17,7 @@
 /**
  * PCIEDMA_ABI_VERSION - rises when something is added; nothing is ever taken away
  */
-#define PCIEDMA_ABI_VERSION	2
+#define PCIEDMA_ABI_VERSION	3
 
 /**
  * enum pciedma_kind - what a channel is for its user
@@ -234,6 +234,190 @@ struct pciedma_events {
 	__u32 reserved[5];
 };
 
+/**
+ * PCIEDMA_BUFFER_C2H - flag of struct pciedma_buffer_create: data may go from the card to it
+ */
+#define PCIEDMA_BUFFER_C2H	0x00000001
+
+/**
+ * PCIEDMA_BUFFER_H2C - flag of struct pciedma_buffer_create: data may go from it to the card
+ */
+#define PCIEDMA_BUFFER_H2C	0x00000002
+
+/**
+ * enum pciedma_buffer_type - where a buffer's memory comes from
+ * @PCIEDMA_BUFFER_NEW:    it is new, and zeroed; user space maps it
+ * @PCIEDMA_BUFFER_USER:   the program has it already
+ * @PCIEDMA_BUFFER_DMABUF: another device's, which it exports
+ */
+enum pciedma_buffer_type {
+	PCIEDMA_BUFFER_NEW	= 1,
+	PCIEDMA_BUFFER_USER	= 2,
+	PCIEDMA_BUFFER_DMABUF	= 3,
+};
+
+/**
+ * struct pciedma_buffer_create - memory that the card knows
+ * @flags:       PCIEDMA_BUFFER_C2H, PCIEDMA_BUFFER_H2C or both
+ * @type:        enum pciedma_buffer_type
+ * @address:     USER: where it begins; else zero
+ * @size:        bytes; DMABUF: zero; out: its size, which of new memory is whole pages
+ * @fd:          DMABUF: its descriptor; else zero
+ * @id:          in: zero; out: the buffer's id, more than 0, for this open file
+ * @mmap_offset: in: zero; out: where mmap() finds the first byte of new memory
+ * @reserved:    zero
+ */
+struct pciedma_buffer_create {
+	__u32 flags;
+	__u32 type;
+	__aligned_u64 address;
+	__aligned_u64 size;
+	__s32 fd;
+	__u32 id;
+	__aligned_u64 mmap_offset;
+	__u32 reserved[4];
+};
+
+/**
+ * struct pciedma_buffer_destroy - a buffer that is not needed any more
+ * @flags:    zero
+ * @id:       its id
+ * @reserved: zero
+ */
+struct pciedma_buffer_destroy {
+	__u32 flags;
+	__u32 id;
+	__u32 reserved[2];
+};
+
+/**
+ * struct pciedma_buffer_export - a buffer for other devices
+ * @flags:    zero
+ * @id:       its id
+ * @fd:       in: zero; out: descriptor of a dma-buf
+ * @reserved: zero
+ */
+struct pciedma_buffer_export {
+	__u32 flags;
+	__u32 id;
+	__s32 fd;
+	__u32 reserved;
+};
+
+/**
+ * PCIEDMA_ENTRY_C2H - flag of struct pciedma_transfer_entry: from the card to the buffer
+ */
+#define PCIEDMA_ENTRY_C2H	0x00000001
+
+/**
+ * PCIEDMA_ENTRY_H2C - flag of struct pciedma_transfer_entry: from the buffer to the card
+ */
+#define PCIEDMA_ENTRY_H2C	0x00000002
+
+/**
+ * PCIEDMA_ENTRY_BARRIER - flag of struct pciedma_transfer_entry: all before it have ended first
+ *
+ * All entries of this open file, in both directions. Without it those of one direction are moved in
+ * their order, and the two directions at the same time.
+ */
+#define PCIEDMA_ENTRY_BARRIER	0x00000004
+
+/**
+ * PCIEDMA_ENTRY_MAX - most bytes of an entry
+ */
+#define PCIEDMA_ENTRY_MAX	0x7ffff000
+
+/**
+ * PCIEDMA_ENTRIES - entries that an open file can have, those with untaken results included
+ */
+#define PCIEDMA_ENTRIES		4096
+
+/**
+ * PCIEDMA_TRANSFER_SUBMIT - flag of struct pciedma_transfer_batch: do not wait for the entries
+ */
+#define PCIEDMA_TRANSFER_SUBMIT	0x00000001
+
+/**
+ * struct pciedma_transfer_entry - a part of a buffer to be moved
+ * @flags:    PCIEDMA_ENTRY_C2H or PCIEDMA_ENTRY_H2C, and PCIEDMA_ENTRY_BARRIER or not
+ * @buffer:   id of the buffer
+ * @offset:   byte of the buffer at which it begins
+ * @length:   bytes, 1 to PCIEDMA_ENTRY_MAX
+ * @address:  the card's address; zero if the channel's kind is message
+ * @tag:      what the program calls it
+ * @reserved: zero
+ */
+struct pciedma_transfer_entry {
+	__u32 flags;
+	__u32 buffer;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+	__aligned_u64 address;
+	__aligned_u64 tag;
+	__u32 reserved[2];
+};
+
+/**
+ * struct pciedma_transfer_result - what became of an entry
+ * @tag:      what the program calls it
+ * @bytes:    what has arrived
+ * @error:    0 if that is all of it; else an errno, positive
+ * @reserved: zero
+ */
+struct pciedma_transfer_result {
+	__aligned_u64 tag;
+	__aligned_u64 bytes;
+	__u32 error;
+	__u32 reserved;
+};
+
+/**
+ * struct pciedma_transfer_batch - entries
+ * @flags:    PCIEDMA_TRANSFER_SUBMIT or zero
+ * @count:    how many, at least 1
+ * @entries:  address of so many struct pciedma_transfer_entry
+ * @results:  address of so many struct pciedma_transfer_result, which are set as far as the entries
+ *            were taken, in their order; or zero, as it must be with PCIEDMA_TRANSFER_SUBMIT
+ * @reserved: zero
+ */
+struct pciedma_transfer_batch {
+	__u32 flags;
+	__u32 count;
+	__aligned_u64 entries;
+	__aligned_u64 results;
+	__u32 reserved[2];
+};
+
+/**
+ * struct pciedma_transfer_wait - wait for entries that were submitted
+ * @flags:      zero
+ * @min:        how many to wait for; 0: take what there is
+ * @max:        how many to take at most, at least 1
+ * @reserved:   zero
+ * @timeout_ns: how long to wait, nanoseconds; PCIEDMA_TIMEOUT_NONE: no bound
+ * @results:    address of @max struct pciedma_transfer_result
+ */
+struct pciedma_transfer_wait {
+	__u32 flags;
+	__u32 min;
+	__u32 max;
+	__u32 reserved;
+	__s64 timeout_ns;
+	__aligned_u64 results;
+};
+
+/**
+ * struct pciedma_transfer_eventfd - who is to be told of entries that have ended
+ * @flags:    zero
+ * @eventfd:  an eventfd, whose count rises by one for each; or -1
+ * @reserved: zero
+ */
+struct pciedma_transfer_eventfd {
+	__u32 flags;
+	__s32 eventfd;
+	__u32 reserved[2];
+};
+
 #define PCIEDMA_IOC_MAGIC	0xDA
 
 /**
@@ -320,5 +504,81 @@ struct pciedma_events {
  * Errors: EINVAL (flags or reserved not zero), EFAULT, ENODEV (card gone).
  */
 #define PCIEDMA_IOC_WINDOW_INFO	 _IOWR(PCIEDMA_IOC_MAGIC, 0x08, struct pciedma_window_info)
+
+/**
+ * PCIEDMA_IOC_BUFFER_CREATE - channel nodes: memory that user space and the card share
+ *
+ * It is mapped for the card once, and counts against RLIMIT_MEMLOCK of the user and against the
+ * memory of his cgroup until the last who holds it lets go: the id, its mappings, transfers that
+ * have begun. read() and write(), their other forms, AIO and io_uring on this channel, by whichever
+ * open file, whose memory lies in a mapping of it, move its data without pinning, mapping or
+ * copying.
+ *
+ * Errors: EBADF (not open for a direction), EINVAL (flags, type, reserved, no size), EFAULT,
+ * EINTR (the process is to die), EMFILE (4,096 buffers), ENODEV (card gone), ENOMEM (a limit, or
+ * no memory that the card reaches: the kernel's log says what was needed, and what there is),
+ * EOPNOTSUPP (memory of the program's that may not be held for long, as that of files on disk; or a
+ * dma-buf that the card cannot reach, of which the log says more).
+ */
+#define PCIEDMA_IOC_BUFFER_CREATE _IOWR(PCIEDMA_IOC_MAGIC, 0x09, struct pciedma_buffer_create)
+
+/**
+ * PCIEDMA_IOC_BUFFER_DESTROY - channel nodes: the id of a buffer is not needed any more
+ *
+ * At once; the memory goes when nobody holds it. Mappings stay what they are. The last close
+ * destroys all buffers of an open file.
+ *
+ * Errors: EINVAL (flags, reserved), EFAULT, ENOENT (no such buffer of this open file).
+ */
+#define PCIEDMA_IOC_BUFFER_DESTROY _IOW(PCIEDMA_IOC_MAGIC, 0x0a, struct pciedma_buffer_destroy)
+
+/**
+ * PCIEDMA_IOC_BUFFER_EXPORT - channel nodes: let other devices have a new buffer, as a dma-buf
+ *
+ * Whoever has that holds the memory.
+ *
+ * Errors: EINVAL (flags, fd, reserved), EFAULT, EMFILE (descriptors), ENOENT (no such buffer),
+ * ENOMEM, EOPNOTSUPP (it is not new).
+ */
+#define PCIEDMA_IOC_BUFFER_EXPORT _IOWR(PCIEDMA_IOC_MAGIC, 0x0e, struct pciedma_buffer_export)
+
+/**
+ * PCIEDMA_IOC_TRANSFER - channel nodes: move parts of this open file's buffers
+ *
+ * Without PCIEDMA_TRANSFER_SUBMIT it returns when they have ended, with the number of those that
+ * were moved whole; with it at once, with the number of those that were taken. The entries of one
+ * direction are moved in their order. When one is not moved whole, those of the call that have not
+ * begun end with ECANCELED. If an entry cannot be taken, those before it are, and the call says how
+ * many; only for the first there is an errno. So there is if nothing was moved.
+ *
+ * An entry ends early by a time-out (PCIEDMA_IOC_SET_WAIT), PCIEDMA_IOC_CANCEL, the last close, the
+ * exit of the process, and without PCIEDMA_TRANSFER_SUBMIT by a signal, as a read or write does.
+ *
+ * Errors: EACCES (the buffer is not for this direction), EAGAIN (4,096 entries), EBADF (not open
+ * for the direction, or the channel has none), EFAULT, EINVAL (flags, reserved, count, length,
+ * alignment, beyond the buffer's end, a message that does not lie together), EMSGSIZE (longer than
+ * a message), ENODEV (card gone), ENOENT (no such buffer), ENOMEM, ENOSPC (beyond the end of the
+ * card's memory); and what becomes of entries: ECANCELED, EINTR, EIO, ENODEV, ETIMEDOUT.
+ */
+#define PCIEDMA_IOC_TRANSFER	 _IOW(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
+
+/**
+ * PCIEDMA_IOC_TRANSFER_WAIT - channel nodes: take results of submitted entries
+ *
+ * In the order of their ends; it returns how many. If they are less than min, the time is over.
+ * poll() says POLLPRI while there are results.
+ *
+ * Errors: EFAULT (what could not be told stays to be taken), EINTR, EINVAL (flags, max, reserved, a
+ * time-out below -1, min above max), ETIMEDOUT (there is none).
+ */
+#define PCIEDMA_IOC_TRANSFER_WAIT _IOW(PCIEDMA_IOC_MAGIC, 0x0c, struct pciedma_transfer_wait)
+
+/**
+ * PCIEDMA_IOC_TRANSFER_EVENTFD - channel nodes: tell of entries that have ended
+ *
+ * Errors: EBADF (no such eventfd), EINVAL (flags, reserved, no eventfd), EFAULT, ENOMEM.
+ */
+#define PCIEDMA_IOC_TRANSFER_EVENTFD \
+	_IOW(PCIEDMA_IOC_MAGIC, 0x0d, struct pciedma_transfer_eventfd)
 
 #endif /* _UAPI_PCIEDMA_H */

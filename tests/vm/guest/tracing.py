@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pciedma
+from pciedma import uapi
+from pciedma_lab.guest import buffers
+
+from . import entries, shared
 
 TRACING = Path("/sys/kernel/tracing")
 _SYNC = re.compile(r": (device|cpu): .* size=(\d+) dir=(\d+)")
@@ -56,6 +60,31 @@ def allocations(path: str, count: int, length: int = 1000) -> dict[str, Any]:
             pass
         control = [line for line in _lines() if "[pciedma" in line and "alloc" in line]
     return {"seen": len(lines), "ours": ours[:5], "control": len(control)}
+
+
+def functions_of_transfer(path: str, length: int) -> list[str]:
+    """Return the kernel's functions that a thread runs for one TRANSFER of a registered buffer, in order.
+
+    From its ioctl to when its result is taken; what interrupts it, too.
+    """
+    with pciedma.Channel(path) as channel:
+        channel.wait_mode = pciedma.WaitMode.INTERRUPT
+        memory = buffers.scattered_pages(length)
+        flags = {"type": uapi.PCIEDMA_BUFFER_USER, "address": memory.address}
+        number = shared.create(channel.fileno(), length, **flags).id
+        asked = [entries.entry(entries.C2H, number, 0, length)]
+        entries.batch(channel.fileno(), asked)
+        _put("set_ftrace_pid", str(os.getpid()))
+        _put("current_tracer", "function")
+        try:
+            with _events():
+                entries.batch(channel.fileno(), asked)
+            names = [line.split(": ")[1].split(" <-")[0].split(" [")[0] for line in _lines(os.getpid())]
+        finally:
+            _put("current_tracer", "nop")
+            _put("set_ftrace_pid", "")
+    first, last = names.index("pciedma_channel_ioctl"), names.index("pciedma_result_taken")
+    return names[first : last + 1]
 
 
 def syncs(path: str, count: int, length: int = 1000) -> dict[str, dict[str, int]]:

@@ -1,0 +1,101 @@
+"""Parts of buffers that are moved by TRANSFER, run in the guest."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pciedma
+from pciedma import uapi
+from pciedma_lab.guest import buffers
+
+from . import shared
+
+C2H, H2C, BARRIER = uapi.PCIEDMA_ENTRY_C2H, uapi.PCIEDMA_ENTRY_H2C, uapi.PCIEDMA_ENTRY_BARRIER
+FOREVER = uapi.PCIEDMA_TIMEOUT_NONE
+
+Result = tuple[int, int, int]
+
+
+def entry(flags: int, buffer: int, offset: int, length: int, address: int = 0, tag: int = 0) -> Any:
+    """Make an entry."""
+    return uapi.pciedma_transfer_entry(flags, buffer, offset, length, address, tag)
+
+
+def batch(fd: int, entries: Sequence[Any], *, submit: bool = False) -> tuple[int, list[Result]]:
+    """Have entries moved; returns what the call says, and of each entry tag, bytes and errno."""
+    many = (uapi.pciedma_transfer_entry * len(entries))(*entries)
+    results = (uapi.pciedma_transfer_result * len(entries))()
+    asked = uapi.pciedma_transfer_batch(
+        uapi.PCIEDMA_TRANSFER_SUBMIT if submit else 0, len(entries), ctypes.addressof(many),
+        0 if submit else ctypes.addressof(results),
+    )
+    count = fcntl.ioctl(fd, uapi.PCIEDMA_IOC_TRANSFER, asked)
+    return count, [(one.tag, one.bytes, one.error) for one in results]
+
+
+def wait(fd: int, minimum: int, most: int = 256, timeout_ns: int = FOREVER) -> list[Result]:
+    """Take results of submitted entries."""
+    results = (uapi.pciedma_transfer_result * most)()
+    asked = uapi.pciedma_transfer_wait(0, minimum, most, 0, timeout_ns, ctypes.addressof(results))
+    count = fcntl.ioctl(fd, uapi.PCIEDMA_IOC_TRANSFER_WAIT, asked)
+    return [(one.tag, one.bytes, one.error) for one in results[:count]]
+
+
+def moved(fd: int, way: str, entries: Sequence[Any]) -> list[Result]:
+    """Have entries moved by one call, or submitted and waited for; returns their results."""
+    if way == "sync":
+        return batch(fd, entries)[1]
+    taken = 0
+    results: list[Result] = []
+    while len(results) < len(entries):
+        if taken < len(entries):
+            try:
+                taken += batch(fd, entries[taken:], submit=True)[0]
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+        results += wait(fd, 1)
+    return sorted(results)
+
+
+def there_and_back(path: str, way: str, length: int, count: int, kind: str, wait_mode: str = "INTERRUPT") -> list[Any]:
+    """Write *count* parts of a buffer and read them into another; returns what was wrong."""
+    wrong: list[Any] = []
+    data = random.Random(1).randbytes(length * count)
+    with pciedma.Channel(path) as channel:
+        channel.wait_mode = pciedma.WaitMode[wait_mode]
+        fd = channel.fileno()
+        memory, ids = zip(*(_memory(fd, kind, length * count) for _ in range(2)), strict=True)
+        memory[0][:] = data
+        is_memory = channel.kind is pciedma.Kind.MEMORY
+        places = [(n * length, length, n * length if is_memory else 0, n) for n in range(count)]
+        good = [(n, length, 0) for n in range(count)]
+        if is_memory:
+            wrong += [r for r in [moved(fd, way, [entry(H2C, ids[0], *place) for place in places])] if r != good]
+            wrong += [r for r in [moved(fd, way, [entry(C2H, ids[1], *place) for place in places])] if r != good]
+        else:
+            for place in places:
+                for flags, number in ((H2C, ids[0]), (C2H, ids[1])):
+                    result = moved(fd, way, [entry(flags, number, *place)])
+                    wrong += [result] if result != [(place[3], length, 0)] else []
+        if bytes(memory[1]) != data:
+            wrong.append("the data")
+        memory[0].release()
+        memory[1].release()
+    return wrong
+
+
+def _memory(fd: int, kind: str, size: int) -> tuple[memoryview, int]:
+    """Return memory of a new buffer, or of the process's own that is registered, and the buffer's id."""
+    if kind == "new":
+        made = shared.create(fd, size)
+        return memoryview(mmap.mmap(fd, made.size, offset=made.mmap_offset))[:size], made.id
+    buffer = getattr(buffers, kind)(size + 5)
+    made = shared.create(fd, size, type=uapi.PCIEDMA_BUFFER_USER, address=buffer.address + 5)
+    return buffer.view[5:], made.id

@@ -1,0 +1,113 @@
+"""Buffers that other devices have, and theirs, run in the guest."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import random
+from typing import Any
+
+import pciedma
+from pciedma import uapi
+
+from . import shared
+from .entries import C2H, H2C, batch, entry
+
+_HEAP_ALLOC = 0xC0184800  # DMA_HEAP_IOCTL_ALLOC: u64 len, u32 fd, u32 fd_flags, u64 heap_flags
+_UDMABUF_CREATE = 0x40187542  # u32 memfd, u32 flags, u64 offset, u64 size
+
+
+class _Heap(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_uint64), ("fd", ctypes.c_uint32), ("flags", ctypes.c_uint32),
+                ("heap", ctypes.c_uint64)]  # fmt: skip
+
+
+class _Udmabuf(ctypes.Structure):
+    _fields_ = [("memfd", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("offset", ctypes.c_uint64),
+                ("size", ctypes.c_uint64)]  # fmt: skip
+
+
+def export(fd: int, number: int) -> int:
+    """Have a buffer exported; returns the descriptor."""
+    asked = uapi.pciedma_buffer_export(id=number)
+    fcntl.ioctl(fd, uapi.PCIEDMA_IOC_BUFFER_EXPORT, asked)
+    number_of_file: int = asked.fd
+    return number_of_file
+
+
+def imported(fd: int, dmabuf: int) -> uapi.pciedma_buffer_create:
+    """Have a buffer made of a dma-buf."""
+    return shared.create(fd, 0, type=uapi.PCIEDMA_BUFFER_DMABUF, fd=dmabuf)
+
+
+def card_to_card(source: str, sink: str, size: int) -> list[Any]:
+    """Move *size* bytes from one card to another through one exported buffer; returns what was wrong."""
+    wrong: list[Any] = []
+    data = random.Random(1).randbytes(size)
+    with pciedma.Channel(source) as one, pciedma.Channel(sink) as other:
+        made = shared.create(one.fileno(), size)
+        dmabuf = export(one.fileno(), made.id)
+        there = imported(other.fileno(), dmabuf)
+        if there.size != size:
+            wrong.append(("size", there.size))
+        with mmap.mmap(one.fileno(), size, offset=made.mmap_offset) as memory:
+            memory[:] = data
+            wrong += _unless_whole(batch(one.fileno(), [entry(H2C, made.id, 0, size)]), size)
+            memory[:] = bytes(size)
+        wrong += _unless_whole(batch(one.fileno(), [entry(C2H, made.id, 0, size)]), size)
+        wrong += _unless_whole(batch(other.fileno(), [entry(H2C, there.id, 0, size)]), size)
+        os.close(dmabuf)
+        shared.destroy(one.fileno(), made.id)
+        if other.read(size, 0) != data:
+            wrong.append("the data")
+    return wrong
+
+
+def _unless_whole(result: tuple[int, list[tuple[int, int, int]]], size: int) -> list[Any]:
+    return [] if result == (1, [(0, size, 0)]) else [result]
+
+
+def _heap(size: int) -> int:
+    asked = _Heap(size, 0, os.O_RDWR | os.O_CLOEXEC, 0)
+    fd = os.open("/dev/dma_heap/system", os.O_RDWR)
+    try:
+        fcntl.ioctl(fd, _HEAP_ALLOC, asked)
+    finally:
+        os.close(fd)
+    number: int = asked.fd
+    return number
+
+
+def _udmabuf(size: int) -> int:
+    memfd = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memfd, size)
+    fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    fd = os.open("/dev/udmabuf", os.O_RDWR)
+    try:
+        number: int = fcntl.ioctl(fd, _UDMABUF_CREATE, _Udmabuf(memfd, 0, 0, size))
+        return number
+    finally:
+        os.close(fd)
+        os.close(memfd)
+
+
+_EXPORTERS = {"heap": _heap, "udmabuf": _udmabuf}
+
+
+def foreign(path: str, exporter: str, size: int) -> list[Any]:
+    """Write the card from a buffer of another exporter's, and read it back into that; returns what was wrong."""
+    wrong: list[Any] = []
+    data = random.Random(2).randbytes(size)
+    dmabuf = _EXPORTERS[exporter](size)
+    with pciedma.Channel(path) as channel, mmap.mmap(dmabuf, size) as memory:
+        made = imported(channel.fileno(), dmabuf)
+        memory[:] = data
+        wrong += _unless_whole(batch(channel.fileno(), [entry(H2C, made.id, 0, size)]), size)
+        memory[:] = bytes(size)
+        wrong += _unless_whole(batch(channel.fileno(), [entry(C2H, made.id, 0, size)]), size)
+        if memory[:] != data:
+            wrong.append("the data")
+        os.close(dmabuf)
+    return wrong

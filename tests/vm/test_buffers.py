@@ -1,0 +1,66 @@
+"""Memory that user space and the card share: nothing is pinned, mapped or copied for a transfer of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.machine import Machine
+
+from .conftest import KERNEL, Lab, make_lab
+
+PAGE = 4096
+MIB = 1 << 20
+
+
+def copied(lab: Lab, card: str) -> int:
+    return sum(lab.sysfs(card, f"c0/{direction}/copied") for direction in ("c2h", "h2c"))
+
+
+@pytest.mark.parametrize("card", ["xdma", "capric", "edu"])
+def test_calls_move_a_buffer_s_own_data(lab: Lab, card: str) -> None:
+    cases = {
+        "xdma": [[0, 64], [1, 1], [4095, 2], [0, MIB], [12345, 5 * MIB], [0, 16 * MIB]],
+        "capric": [[0, 2047], [5, 1], [2048, 2047], [4000, 1999]],
+        "edu": [[0, 4096], [100, 300]],
+    }[card]
+    before = copied(lab, card)
+    assert lab.call("shared:there_and_back", 120, path=f"{lab.nodes[card]}c0", size=16 * MIB, cases=cases) == []
+    assert copied(lab, card) == before
+
+
+@pytest.mark.parametrize("way", ["sync", "submit"])
+@pytest.mark.parametrize("kind", ["new", "small_pages", "scattered_pages"])
+def test_entries_are_moved_in_order(lab: Lab, kind: str, way: str) -> None:
+    before = copied(lab, "xdma")
+    for length, count in ((1, 1), (4096, 256), (4097, 3), (777, 4096), (5 * MIB + 3, 4)):
+        options = {"path": lab.memory, "way": way, "length": length, "count": count, "kind": kind}
+        assert lab.call("entries:there_and_back", 120, **options) == [], (length, count)
+    assert copied(lab, "xdma") == before
+
+
+@pytest.mark.parametrize("way", ["sync", "submit"])
+@pytest.mark.parametrize(("card", "length", "count"), [("capric", 2000, 2), ("edu", 1000, 2)])
+def test_entries_of_other_cards(lab: Lab, card: str, length: int, count: int, way: str) -> None:
+    before = copied(lab, card)
+    for mode in ("INTERRUPT", "POLL"):
+        options = {"way": way, "length": length, "count": count, "kind": "new", "wait_mode": mode}
+        assert lab.call("entries:there_and_back", 120, path=f"{lab.nodes[card]}c0", **options) == []
+    assert copied(lab, card) == before
+
+
+@pytest.mark.parametrize("exporter", ["heap", "udmabuf"])
+def test_buffers_of_other_exporters(lab: Lab, exporter: str) -> None:
+    before = copied(lab, "xdma")
+    assert lab.call("exports:foreign", 120, path=lab.memory, exporter=exporter, size=3 * MIB) == []
+    assert copied(lab, "xdma") == before
+
+
+def test_card_to_card_through_one_buffer() -> None:
+    cards = [EmulatedCard("xdma"), EmulatedCard("xdma")]
+    with Machine(KERNEL, iommu=True, cards=cards, time_limit_s=300, memory_mib=2048) as vm:
+        lab = make_lab(vm, *cards)
+        one, other = (f"{lab.nodes[f'xdma:{number}']}c0" for number in range(2))
+        size = (8 if KERNEL == "debug" else 256) * MIB
+        assert lab.call("exports:card_to_card", 200, source=one, sink=other, size=size) == []
+        assert copied(lab, "xdma:0") == copied(lab, "xdma:1") == 0
