@@ -26,7 +26,7 @@ smartquotes = False
 nitpicky = True
 nitpick_ignore_regex = [
     # Python's own, which is documented elsewhere
-    ("py:class", r"(\w+Error|Buffer|Path|int|bytes|Enum|type|TracebackType|BaseException)"),
+    ("py:class", r"(\w+Error|BytesLike|Path|int|bytes|Enum|type|TracebackType|BaseException)"),
     ("py:class", r"(collections|enum|os|pathlib|types|typing)\..*"),
     # the kernel's own, and what only core knows the inside of
     ("c:identifier", r"(__)?(aligned_)?[su](8|16|32|64)|bool|size_t|dma_addr_t|resource_size_t"),

@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+from .buffer import Buffer, Registration
 from .card import Card, CardInfo, FoundCard, list_cards, open
-from .channel import Channel, ChannelInfo, EngineInfo, Kind, WaitMode
+from .channel import Channel
+from .channel_node import ChannelInfo, EngineInfo, Kind, WaitMode
+from .entry import Entry, Result
 from .errors import (
     CardGoneError,
     DmaTimeoutError,
@@ -26,7 +29,8 @@ from .window import Window, WindowInfo
 __version__ = "0.1.0"
 
 __all__ = [
-    "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "DriverTooOldError", "EngineInfo",
-    "FoundCard", "Kind", "MessageTooLongError", "NoCardError", "NotPermittedError", "RequestCancelledError",
-    "TransferError", "WaitMode", "Window", "WindowInfo", "WouldBlockError", "WrongNodeError", "list_cards", "open",
+    "Buffer", "Card", "CardGoneError", "CardInfo", "Channel", "ChannelInfo", "DmaTimeoutError", "DriverTooOldError",
+    "EngineInfo", "Entry", "FoundCard", "Kind", "MessageTooLongError", "NoCardError", "NotPermittedError",
+    "Registration", "RequestCancelledError", "Result", "TransferError", "WaitMode", "Window", "WindowInfo",
+    "WouldBlockError", "WrongNodeError", "list_cards", "open",
 ]

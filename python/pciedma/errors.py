@@ -6,6 +6,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .entry import Result
 
 
 class NoCardError(FileNotFoundError):
@@ -28,13 +32,15 @@ class TransferError(OSError):
     """A read or write failed. The classes below are such errors too, if that is what failed.
 
     ``transferred`` is how many bytes had moved before; readinto() has put them into its buffer. ``partial`` is
-    those of read(). ``address`` (None where there are none) and ``length`` are what was asked for.
+    those of read(). ``address`` (None where there are none) and ``length`` are what was asked for. ``results`` are
+    those of all entries of transfer(), in their order; the error is then that of the first that failed.
     """
 
     transferred: int = 0
     partial: bytes = b""
     address: int | None = None
     length: int = 0
+    results: tuple[Result, ...] = ()
     _doing: str = ""
 
     def __str__(self) -> str:

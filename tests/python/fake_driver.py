@@ -11,6 +11,8 @@ from typing import Any
 import pciedma
 from pciedma import uapi
 
+from .fake_entries import FakeEntries
+
 
 def _copy(target: ctypes.Structure, source: ctypes.Structure) -> None:
     ctypes.memmove(ctypes.addressof(target), ctypes.addressof(source), ctypes.sizeof(target))
@@ -21,11 +23,12 @@ class FakeDriver:
     its.
 
     Its channels are of one *kind*, its windows have the names *windows* and the *widths* of an access, as a mask; it
-    does not know the ioctls *unknown*.
+    does not know the ioctls *unknown*. Its channels have the *directions*.
     """
 
     def __init__(self, kind: int = uapi.PCIEDMA_KIND_MEMORY, size: int = 4096, channels: int = 2) -> None:
         self.kind, self.size, self.channels = kind, size, channels
+        self.directions = ["c2h", "h2c"]
         self.windows, self.widths, self.mappable = ["user", "bypass"], 1 | 2 | 4, True
         self.wait = uapi.pciedma_wait(timeout_ns=10_000_000_000)
         self.version, self.abi_version = pciedma.__version__, uapi.PCIEDMA_ABI_VERSION
@@ -33,6 +36,7 @@ class FakeDriver:
         self.addresses: dict[int, str] = {}
         self.unknown: set[int] = set()
         self.gone: set[int] = set()
+        self.entries = FakeEntries(size)
 
     def ioctl(self, fd: int, request: int, argument: Any) -> int:
         """Take the place of fcntl.ioctl()."""
@@ -47,6 +51,8 @@ class FakeDriver:
         elif match[2] is None:
             self._call_card(request, argument)
         else:
+            if match[2] == "c" and (count := self.entries.ioctl(match[0], fd, request, argument)) is not None:
+                return count
             call = self._call_channel if match[2] == "c" else self._call_window
             call(card, int(match[3]), request, argument)
         return 0
@@ -64,13 +70,14 @@ class FakeDriver:
     def _call_channel(self, card: int, channel: int, request: int, argument: Any) -> None:
         if request == uapi.PCIEDMA_IOC_CHANNEL_INFO:
             argument.card, argument.channel, argument.kind, argument.size = card, channel, self.kind, self.size
-            argument.c2h.flags = argument.h2c.flags = uapi.PCIEDMA_ENGINE_PRESENT
-            argument.c2h.max_dma = argument.h2c.max_dma = 2047
+            for direction in self.directions:
+                getattr(argument, direction).flags = uapi.PCIEDMA_ENGINE_PRESENT
+                getattr(argument, direction).max_dma = 2047
         elif request == uapi.PCIEDMA_IOC_GET_WAIT:
             _copy(argument, self.wait)
         elif request == uapi.PCIEDMA_IOC_SET_WAIT:
             _copy(self.wait, argument)
-        elif request != uapi.PCIEDMA_IOC_CANCEL:
+        else:
             raise OSError(errno.ENOTTY, "a card's or a window's")
 
     def _call_window(self, card: int, window: int, request: int, argument: Any) -> None:

@@ -1,0 +1,101 @@
+"""The memory that a channel's card knows: how it is made, and what lies where."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
+
+from .buffer import Buffer, Registration, Shared
+from .channel_node import ChannelNode
+from .node import NodePath
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer as BytesLike
+
+    from .channel import Channel
+
+
+class _Index(NamedTuple):
+    """Where a channel's shared memory lies, in order; *longest* is the most bytes of one."""
+
+    starts: list[int]
+    memories: list[weakref.ref[Shared]]
+    longest: int
+
+
+class Sharing(ChannelNode):
+    """A channel that knows memory. What the open file's buffers are stands here; they keep it, and not it them."""
+
+    __slots__ = ("_adding", "_index")
+
+    _index: _Index
+    _adding: threading.Lock
+
+    def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
+        """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
+
+        With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
+        have to queue raises WouldBlockError. Raises WrongNodeError if it is no channel's node.
+        """
+        self._adding, self._index = threading.Lock(), _Index([], [], 0)
+        super().__init__(path, exclusive=exclusive, nonblocking=nonblocking)
+
+    def buffer(self, size: SupportsIndex, *, c2h: bool | None = None, h2c: bool | None = None) -> Buffer:
+        """Return *size* bytes of new memory that the card knows, mapped in this process, as a context manager.
+
+        It is for the directions that the channel has, if nothing is said. (Of a channel with one direction it is memory
+        of the process's own that is registered: entries are moved as fast, read() and write() as from other memory.) It
+        counts against RLIMIT_MEMLOCK and the
+        control group's memory until it is closed and all entries of it have ended, and keeps the open file: an
+        exclusive channel is free when it is closed, too. Raises OSError with ENOMEM (a limit, or no memory that the
+        card reaches: the kernel's log says how much), EMFILE (4,096 of an open file), CardGoneError; ValueError (a
+        direction that the channel does not have, no size); DriverTooOldError.
+        """
+        return Buffer(cast("Channel", self), size, c2h=c2h, h2c=h2c)
+
+    def register(self, obj: BytesLike, *, c2h: bool | None = None, h2c: bool | None = None) -> Registration:
+        """Let the card know the memory of an object with a buffer without gaps; returns a context manager.
+
+        The memory stays where it is, pinned, and the object stays alive and of its size until close(). A read-only
+        object is for ``h2c`` alone. After fork() the memory is the parent's. Errors as buffer(), and OSError with
+        EOPNOTSUPP (memory that cannot be held for long, as mappings of files on disk), TypeError (no buffer, or one
+        with gaps; ``c2h`` of a read-only one).
+        """
+        return Registration(cast("Channel", self), obj, c2h=c2h, h2c=h2c)
+
+    def _add(self, memory: Shared) -> None:
+        with self._adding:
+            known = [one for ref in self._index.memories if (one := ref()) is not None and one._id]
+            known = sorted([*known, memory], key=lambda one: one._address)
+            self._index = _Index(
+                [one._address for one in known], [weakref.ref(one) for one in known], max(one._size for one in known)
+            )
+
+    def _memory_at(self, address: int, length: int, flag: int) -> Shared | None:
+        """Return the memory that the card knows and has these bytes, for a direction if there is one for that."""
+        index, found = self._index, None
+        for i in range(bisect.bisect_right(index.starts, address) - 1, -1, -1):
+            if index.starts[i] + index.longest <= address:
+                break
+            memory = index.memories[i]()
+            if memory is None or not memory._id or address + length > memory._address + memory._size:
+                continue
+            if isinstance(memory, Registration) and memory._pid != os.getpid():
+                continue
+            if memory._flags & flag:
+                return memory
+            found = memory
+        return found
+
+    def close(self) -> None:
+        """Close the channel; a second time does nothing. The card forgets its memory; that of a Buffer stays mapped."""
+        for ref in self._index.memories:
+            memory = ref()
+            if isinstance(memory, Registration):
+                memory.close()
+            elif memory is not None:
+                memory._forget()
+        super().close()
