@@ -49,15 +49,15 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_there_are_about_150_rows_and_none_twice() -> None:
-    assert 140 <= len(PLAN) <= 160
+def test_there_are_about_200_rows_and_none_twice() -> None:
+    assert 180 <= len(PLAN) <= 200
     assert len({*PLAN}) == len({case.name for case in PLAN}) == len(PLAN)
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [("path", {"copy", "direct"}), ("channels", {1, 4}), ("wait_mode", {"INTERRUPT", "POLL", "ADAPTIVE"}),
-     ("pages", {"small", "huge"}), ("boot", {*BOOTS}), ("direction", {"read", "write"})],
+     ("pages", {"small", "huge", "shared"}), ("boot", {*BOOTS}), ("direction", {"read", "write"})],
 )  # fmt: skip
 def test_rows_cover_every_choice(name: str, values: set[Any]) -> None:
     assert {getattr(case, name) for case in PLAN} == values
@@ -66,6 +66,7 @@ def test_rows_cover_every_choice(name: str, values: set[Any]) -> None:
 def test_rows_reach_from_64_bytes_to_256_mib_and_a_queue_of_8() -> None:
     assert (min(case.length for case in PLAN), max(case.length for case in PLAN)) == (64, 256 << 20)
     queues = {(way, depth) for way in ("aio", "io_uring") for depth in DEPTHS}
+    queues |= {("transfer", depth) for depth in (1, 8, 32, 256)}
     assert {(case.way, case.depth) for case in PLAN} == {("sync", 1), ("io_uring_fixed", 8)} | queues
 
 
@@ -88,9 +89,9 @@ def test_rows_have_names_by_which_they_are_chosen() -> None:
     one = Case("icount-off", 4 * KIB, wait_mode="INTERRUPT", way="aio", depth=8)
     assert one.name == "icount-off/read/4KiB/direct/small/interrupt/aio-8"
     assert cases("icount-off", [one.name]) == [one]
-    assert [case.depth for case in cases("icount-off", ["*/aio-*"])] == [*DEPTHS]
+    assert [case.depth for case in cases("icount-off", ["*/small/*/aio-*"])] == [*DEPTHS]
     assert Case("off", MIB, channels=4).name == "off/read/1MiB/direct/small/adaptive/sync/4ch"
-    assert cases("icount-off", ["*/aio-1", "*/aio-8"]) == [Case(**asdict(one) | {"depth": 1}), one]
+    assert cases("icount-off", ["*/aio-1", "*/small/*/aio-8"]) == [Case(**asdict(one) | {"depth": 1}), one]
     assert cases("off", [one.name]) == []
 
 
@@ -218,8 +219,8 @@ def test_command_measures_only_the_rows_that_are_asked_for(measured: Measured, t
     output = tmp_path / "bench.json"
     names = ["--case", "icount*/read/4KiB/*/aio-*", "--case", "off/write/*"]
     assert bench_command.main([*names, "--output", str(output)]) == 0
-    assert measured.done == [("off", "this", 4), ("icount-off", "this", 5), ("icount", "this", 5)]
-    assert len(json.loads(output.read_text())) == 14
+    assert measured.done == [("off", "this", 4), ("icount-off", "this", 6), ("icount", "this", 6)]
+    assert len(json.loads(output.read_text())) == 16
 
 
 def test_command_measures_two_states_machine_by_machine(
