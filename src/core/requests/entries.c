@@ -140,6 +140,7 @@ struct pciedma_entry *pciedma_call_begin(struct pciedma_entry *first, struct com
 		}
 		*end = entry;
 		end = &entry->then;
+		entry->state = PCIEDMA_ENTRY_STARTING;
 		set->pending++;
 	}
 	*end = NULL;
@@ -157,6 +158,7 @@ static struct pciedma_entry **set_let_go(struct pciedma_entries *set, struct pci
 {
 	list_del_init(&entry->node);
 	set->pending++;
+	entry->state = PCIEDMA_ENTRY_STARTING;
 	entry->then = NULL;
 	*end = entry;
 	return &entry->then;

@@ -24,11 +24,13 @@ struct pciedma_entries;
 /**
  * enum pciedma_entry_state - where an entry is
  * @PCIEDMA_ENTRY_IDLE:    free, being filled in, held behind a barrier, or ended
+ * @PCIEDMA_ENTRY_STARTING: it is about to be started
  * @PCIEDMA_ENTRY_WAITING: it waits for a transfer
  * @PCIEDMA_ENTRY_AT_WORK: the engine has its op
  */
 enum pciedma_entry_state {
 	PCIEDMA_ENTRY_IDLE,
+	PCIEDMA_ENTRY_STARTING,
 	PCIEDMA_ENTRY_WAITING,
 	PCIEDMA_ENTRY_AT_WORK,
 };

@@ -248,6 +248,9 @@ void pciedma_entry_stop(struct pciedma_entry *entry, int error)
 	    READ_ONCE(entry->lane) != lane)
 		return;
 	switch (entry->state) {
+	case PCIEDMA_ENTRY_STARTING:
+		entry->error = entry->error ?: error; /* it does not begin */
+		break;
 	case PCIEDMA_ENTRY_WAITING:
 		pciedma_waiter_refuse(&lane->queue, &entry->waiter, error);
 		break;

@@ -53,12 +53,16 @@ struct pciedma_caller {
  * @caller:       the thread that makes it
  * @waiter:       as who it waits for a transfer; its file is the one whose transfers and whose
  *                wait it is, for CANCEL: the open file, or the postponed request
- * @direction:    which way the data goes
  * @open_file:    the open file
  * @backlog:      its postponed requests for @lane
  * @files:        the process's table of files, for its exit
  * @cancels:      the number of CANCELs of its file
  * @cancels_seen: what it was when the call began
+ * @direction:    which way the data goes
+ * @mode:         enum pciedma_wait_mode
+ * @nonblock:     EAGAIN instead of queueing
+ * @timeout:      nanoseconds without progress; negative: no bound
+ * @deadline:     when they are over
  * @transfers:    handed in and not yet taken back, in order, from @first
  * @first:        the oldest
  * @count:        how many
@@ -68,31 +72,31 @@ struct pciedma_caller {
  * @end:          why nothing more is handed in: the result if nothing moves
  * @reason:       why what was handed in is not waited for any longer, or 0
  * @broken:       a transfer was not whole
- * @part:         the buffer in which what comes next lies
+ * @moved:        something has
+ * @freezes:      the calling thread is to be frozen: hand in nothing more
  * @copies:       what comes next can only be copied, if it does not lie in a buffer
  * @missing:      what comes next was not there: it is to be touched outside the gate
- * @untouched:    bytes at the end of its memory that were not touched
  * @touches:      how often in a row that which is next was touched
- * @mode:         enum pciedma_wait_mode
- * @nonblock:     EAGAIN instead of queueing
- * @timeout:      nanoseconds without progress; negative: no bound
- * @deadline:     when they are over
+ * @untouched:    bytes at the end of its memory that were not touched
+ * @part:         the buffer in which what comes next lies
  * @collected:    bytes that have moved since it was last inside the gate
- * @moved:        something has
  * @late:         what could not be copied to user memory inside the gate
- * @freezes:      the calling thread is to be frozen: hand in nothing more
  */
 struct pciedma_request {
 	struct pciedma_lane *lane;
 	struct pciedma_engine *engine;
 	struct pciedma_caller caller;
 	struct pciedma_waiter waiter;
-	enum pciedma_direction direction;
 	const void *open_file;
 	struct pciedma_backlog *backlog;
 	const void *files;
 	const atomic_t *cancels;
 	int cancels_seen;
+	enum pciedma_direction direction;
+	u32 mode;
+	bool nonblock;
+	s64 timeout;
+	ktime_t deadline;
 	struct pciedma_transfer *transfers[PCIEDMA_MAX_BUFFERS];
 	unsigned int first;
 	unsigned int count;
@@ -102,19 +106,15 @@ struct pciedma_request {
 	int end;
 	int reason;
 	bool broken;
-	struct pciedma_part part;
+	bool moved;
+	bool freezes;
 	bool copies;
 	bool missing;
-	size_t untouched;
 	unsigned int touches;
-	u32 mode;
-	bool nonblock;
-	s64 timeout;
-	ktime_t deadline;
+	size_t untouched;
+	struct pciedma_part part;
 	size_t collected;
-	bool moved;
 	struct list_head late;
-	bool freezes;
 };
 
 /* In a kiocb's private pointer: it is an op, not a postponed request's. */
