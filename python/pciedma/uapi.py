@@ -211,7 +211,8 @@ class pciedma_transfer_batch(ctypes.Structure):  # noqa: N801
         ("count", c_uint32),
         ("entries", c_uint64),
         ("results", c_uint64),
-        ("reserved", c_uint32 * 2),
+        ("taken", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -259,7 +260,7 @@ PCIEDMA_IOC_GET_EVENTS = _ioc(_IOC_READ | _IOC_WRITE, 0x07, pciedma_events)
 PCIEDMA_IOC_WINDOW_INFO = _ioc(_IOC_READ | _IOC_WRITE, 0x08, pciedma_window_info)
 PCIEDMA_IOC_BUFFER_CREATE = _ioc(_IOC_READ | _IOC_WRITE, 0x09, pciedma_buffer_create)
 PCIEDMA_IOC_BUFFER_DESTROY = _ioc(_IOC_WRITE, 0x0A, pciedma_buffer_destroy)
-PCIEDMA_IOC_TRANSFER = _ioc(_IOC_WRITE, 0x0B, pciedma_transfer_batch)
+PCIEDMA_IOC_TRANSFER = _ioc(_IOC_READ | _IOC_WRITE, 0x0B, pciedma_transfer_batch)
 PCIEDMA_IOC_TRANSFER_WAIT = _ioc(_IOC_WRITE, 0x0C, pciedma_transfer_wait)
 PCIEDMA_IOC_BUFFER_EXPORT = _ioc(_IOC_READ | _IOC_WRITE, 0x0E, pciedma_buffer_export)
 PCIEDMA_IOC_TRANSFER_EVENTFD = _ioc(_IOC_WRITE, 0x0D, pciedma_transfer_eventfd)

@@ -136,13 +136,13 @@ static void card_open_buffers(struct pciedma_card *card)
 			pciedma_channel_open_buffers(node->channels[i]);
 }
 
-static void card_close_buffers(struct pciedma_card *card)
+static void card_close_channels(struct pciedma_card *card)
 {
 	struct pciedma_card_node *node = pciedma_card_node(card);
 	unsigned int i;
 
 	for (i = 0; i < node->num_channels; i++)
-		pciedma_buffer_home_close(&node->channels[i]->buffers);
+		pciedma_channel_close(node->channels[i]);
 }
 
 static void card_free_lanes(struct pciedma_card *card)
@@ -230,7 +230,7 @@ static void card_take_down(struct pciedma_card *card)
 	card_free_vectors(card);
 	cancel_work_sync(&card->recovery.work);
 	card_exit(card);
-	card_close_buffers(card);
+	card_close_channels(card);
 	card_free_lanes(card);
 }
 

@@ -158,6 +158,7 @@ struct pciedma_buffer *pciedma_buffer_user(struct pciedma_buffer_home *home,
 					   unsigned long address, size_t size);
 
 /* buffer_map.c */
+int pciedma_buffer_show(struct pciedma_buffer *buffer, struct vm_area_struct *vma);
 int pciedma_buffer_mmap(struct pciedma_buffer *buffer, struct vm_area_struct *vma);
 struct pciedma_buffer *pciedma_buffer_at(struct pciedma_buffer_home *home, unsigned long address,
 					 enum dma_data_direction direction, size_t *offset,

@@ -71,7 +71,7 @@ static int export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	struct pciedma_buffer *buffer = dmabuf->priv;
 
 	vma->vm_pgoff += buffer->first;
-	return pciedma_buffer_mmap(buffer, vma);
+	return pciedma_buffer_show(buffer, vma);
 }
 
 static int export_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)

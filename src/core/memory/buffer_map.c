@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Buffers in user space: a mapping shows the pages themselves, as memory like any other, which can
- * be handed to whatever takes memory. It holds its buffer, whatever becomes of the file and the
- * card.
+ * be handed to whatever takes memory. It has a file of its own, which holds the buffer, whatever
+ * becomes of the file that it was made by and of the card.
  */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 
 #include <compat.h>
 
@@ -32,7 +36,6 @@ static void map_open(struct vm_area_struct *vma)
 {
 	struct pciedma_buffer *buffer = vma->vm_private_data;
 
-	pciedma_mem_get(&buffer->mem);
 	atomic_inc(&buffer->home->mappings);
 }
 
@@ -41,7 +44,6 @@ static void map_close(struct vm_area_struct *vma)
 	struct pciedma_buffer *buffer = vma->vm_private_data;
 
 	atomic_dec(&buffer->home->mappings);
-	pciedma_mem_put(&buffer->mem, true);
 }
 
 static const struct vm_operations_struct map_ops = {
@@ -50,29 +52,71 @@ static const struct vm_operations_struct map_ops = {
 	.fault	= map_fault,
 };
 
-/**
- * pciedma_buffer_mmap() - map a part of a buffer
- * @buffer: the buffer, held by the caller
- * @vma:    where to; its page offset is one of the buffer's
- *
- * Context: process, mmap_lock held for writing.
- * Return: 0; -EINVAL for a private mapping, or beyond the buffer's end.
- */
-int pciedma_buffer_mmap(struct pciedma_buffer *buffer, struct vm_area_struct *vma)
+static bool map_fits(const struct pciedma_buffer *buffer, const struct vm_area_struct *vma)
 {
 	unsigned long pages = buffer->size >> PAGE_SHIFT;
 	unsigned long first = vma->vm_pgoff - buffer->first;
 
 	/* What is written to a copy never gets to the card. (VM_SHARED needs a writable file.) */
-	if (!(vma->vm_flags & VM_MAYSHARE))
-		return -EINVAL;
-	if (first >= pages || vma_pages(vma) > pages - first)
+	return (vma->vm_flags & VM_MAYSHARE) && first < pages && vma_pages(vma) <= pages - first;
+}
+
+/**
+ * pciedma_buffer_show() - map a part of a buffer, which the file of the mapping holds
+ * @buffer: the buffer
+ * @vma:    where to; its page offset is one of the buffer's
+ *
+ * Context: process, mmap_lock held for writing.
+ * Return: 0; -EINVAL for a private mapping, or beyond the buffer's end.
+ */
+int pciedma_buffer_show(struct pciedma_buffer *buffer, struct vm_area_struct *vma)
+{
+	if (!map_fits(buffer, vma))
 		return -EINVAL;
 	vm_flags_set(vma, VM_DONTEXPAND);
 	vma->vm_private_data = buffer;
 	vma->vm_ops = &map_ops;
 	map_open(vma);
 	return 0;
+}
+
+static int map_file_release(struct inode *inode, struct file *file)
+{
+	struct pciedma_buffer *buffer = file->private_data;
+
+	pciedma_mem_put(&buffer->mem, true);
+	return 0;
+}
+
+static const struct file_operations map_file_ops = {
+	.owner		= THIS_MODULE,
+	.release	= map_file_release,
+};
+
+/**
+ * pciedma_buffer_mmap() - map a part of a buffer, which the mapping holds
+ * @buffer: the buffer, held by the caller
+ * @vma:    where to; its page offset is one of the buffer's
+ *
+ * The open file is not held: its last close ends what is under way.
+ *
+ * Context: process, mmap_lock held for writing.
+ * Return: 0; -EINVAL for a private mapping, or beyond the buffer's end; -ENOMEM, -ENFILE.
+ */
+int pciedma_buffer_mmap(struct pciedma_buffer *buffer, struct vm_area_struct *vma)
+{
+	struct file *file;
+
+	if (!map_fits(buffer, vma))
+		return -EINVAL;
+	file = anon_inode_getfile("[pciedma-buffer]", &map_file_ops, buffer, O_RDWR);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	pciedma_mem_get(&buffer->mem);
+	file->f_mapping = vma->vm_file->f_mapping;
+	vma_set_file(vma, file);
+	fput(file);
+	return pciedma_buffer_show(buffer, vma);
 }
 
 /**

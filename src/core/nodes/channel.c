@@ -81,6 +81,7 @@ struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card_node *node,
 	pciedma_buffer_home_init(&channel->buffers, &channel->dev, pciedma_workqueue);
 	init_waitqueue_head(&channel->poll_wait);
 	mutex_init(&channel->open_lock);
+	INIT_LIST_HEAD(&channel->entries);
 	ret = lanes_init(channel, desc);
 	if (ret) {
 		put_device(&channel->dev);
@@ -103,6 +104,23 @@ void pciedma_channel_open_buffers(struct pciedma_channel *channel)
 		if (channel->by_direction[i])
 			pciedma_buffer_home_open(&channel->buffers,
 						 &channel->by_direction[i]->queue.limits);
+}
+
+/**
+ * pciedma_channel_close() - its card goes, and nothing is under way any more
+ * @channel: the channel
+ *
+ * Context: process.
+ */
+void pciedma_channel_close(struct pciedma_channel *channel)
+{
+	struct pciedma_entries *set;
+
+	pciedma_buffer_home_close(&channel->buffers);
+	guard(mutex)(&channel->open_lock);
+	channel->closed = true;
+	list_for_each_entry(set, &channel->entries, node)
+		pciedma_entries_close(set);
 }
 
 /**

@@ -21,9 +21,11 @@
  * @by_direction: which of them moves data this way, or NULL
  * @buffers:      what its buffers have in common
  * @poll_wait:    those who poll() the node
- * @open_lock:    protects @opens and @exclusive
+ * @open_lock:    protects what follows
  * @opens:        open files
  * @exclusive:    one of them was opened with O_EXCL
+ * @entries:      their entries, of those that have some
+ * @closed:       there is no card any more
  */
 struct pciedma_channel {
 	struct device dev;
@@ -36,9 +38,11 @@ struct pciedma_channel {
 	struct pciedma_lane *by_direction[PCIEDMA_DIRECTIONS];
 	struct pciedma_buffer_home buffers;
 	wait_queue_head_t poll_wait;
-	struct mutex open_lock; /* opens, exclusive */
+	struct mutex open_lock; /* what follows */
 	unsigned int opens;
 	bool exclusive;
+	struct list_head entries;
+	bool closed;
 };
 
 /* The gate of its card. */
@@ -84,6 +88,7 @@ static inline struct pciedma_backlog *pciedma_file_backlog(struct pciedma_channe
 
 /* channel.c */
 void pciedma_channel_open_buffers(struct pciedma_channel *channel);
+void pciedma_channel_close(struct pciedma_channel *channel);
 struct pciedma_channel *pciedma_channel_alloc(struct pciedma_card_node *node,
 					      const struct pciedma_channel_desc *desc);
 int pciedma_channel_register(struct pciedma_channel *channel);
@@ -99,7 +104,7 @@ ssize_t pciedma_channel_write_iter(struct kiocb *iocb, struct iov_iter *from);
 long pciedma_channel_ioctl(struct file *file, unsigned int command, unsigned long value);
 
 /* transfer_ioctl.c */
-long pciedma_transfer_ioctl(struct file *file, const struct pciedma_ioctl *ioctl);
+long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl);
 bool pciedma_file_has_results(struct pciedma_channel_file *cf);
 
 #endif /* PCIEDMA_CHANNEL_H */

@@ -87,6 +87,8 @@ static int channel_release(struct inode *inode, struct file *file)
 		channel->opens--;
 		if (cf->exclusive)
 			channel->exclusive = false;
+		if (cf->entries)
+			list_del(&cf->entries->node);
 	}
 	if (cf->entries) {
 		pciedma_entries_stop(cf->entries, NULL, -ECANCELED);
@@ -177,7 +179,7 @@ static int channel_flush(struct file *file, fl_owner_t id)
 		if (lane)
 			pciedma_aio_cancel(lane, pciedma_file_backlog(cf, lane), cf, id);
 	}
-	if (cf->entries)
+	if (READ_ONCE(cf->entries))
 		pciedma_entries_stop(cf->entries, id, -ECANCELED);
 	pciedma_channel_leave(cf->channel);
 	return 0;

@@ -14,19 +14,21 @@
 /* An open file's entries, which it has from its first TRANSFER on. */
 static struct pciedma_entries *file_entries(struct pciedma_channel_file *cf)
 {
-	struct pciedma_entries *set = READ_ONCE(cf->entries);
-	struct pciedma_entries *other;
+	struct pciedma_entries *set = smp_load_acquire(&cf->entries);
+	struct pciedma_channel *channel = cf->channel;
 
 	if (set)
 		return set;
-	set = pciedma_entries_alloc(cf, &cf->channel->poll_wait);
+	guard(mutex)(&channel->open_lock);
+	if (cf->entries)
+		return cf->entries;
+	set = pciedma_entries_alloc(cf, &channel->poll_wait);
 	if (!set)
 		return NULL;
-	other = cmpxchg(&cf->entries, NULL, set);
-	if (!other)
-		return set;
-	pciedma_entries_put(set);
-	return other;
+	set->closed = channel->closed;
+	list_add(&set->node, &channel->entries);
+	smp_store_release(&cf->entries, set); /* all of it is seen, if it is */
+	return set;
 }
 
 /* What the channel says of an entry: 0 or an errno. */
@@ -256,7 +258,7 @@ static long run_call(struct pciedma_entry *first, u64 results, bool polls)
 
 /* Let a call begin. It is outside the gate but for what its entries stay inside for. */
 static long begin_call(const struct file *file, struct pciedma_entry *first, long count,
-		       const struct pciedma_transfer_batch *batch)
+		       struct pciedma_transfer_batch *batch)
 {
 	struct pciedma_channel_file *cf = file->private_data;
 	bool submitted = batch->flags & PCIEDMA_TRANSFER_SUBMIT;
@@ -277,6 +279,7 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 		give_up_entry(first);
 		return -EAGAIN;
 	}
+	batch->taken = count;
 	if (count > 1)
 		pciedma_card_stay(card, count - 1);
 	set_timeouts(first, timeout, submitted);
@@ -284,7 +287,7 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 			   run_call(first, batch->results, mode == PCIEDMA_WAIT_POLL);
 }
 
-static long transfer(struct file *file, const struct pciedma_transfer_batch *batch)
+static long transfer(struct file *file, struct pciedma_transfer_batch *batch)
 {
 	struct pciedma_channel_file *cf = file->private_data;
 	struct pciedma_entries *set;
@@ -292,8 +295,7 @@ static long transfer(struct file *file, const struct pciedma_transfer_batch *bat
 	long ret;
 
 	if ((batch->flags & ~PCIEDMA_TRANSFER_SUBMIT) || !batch->count ||
-	    batch->reserved[0] || batch->reserved[1] ||
-	    (batch->results && (batch->flags & PCIEDMA_TRANSFER_SUBMIT)))
+	    batch->reserved || (batch->results && (batch->flags & PCIEDMA_TRANSFER_SUBMIT)))
 		return -EINVAL;
 	set = file_entries(cf);
 	if (!set)
@@ -303,6 +305,19 @@ static long transfer(struct file *file, const struct pciedma_transfer_batch *bat
 		return -EAGAIN;
 	ret = fill_entries(file, first, u64_to_user_ptr(batch->entries));
 	return ret > 0 ? begin_call(file, first, ret, batch) : ret;
+}
+
+static long transfer_and_tell(struct file *file, struct pciedma_ioctl *ioctl)
+{
+	struct pciedma_transfer_batch *batch = &ioctl->argument.batch;
+	struct pciedma_transfer_batch __user *user = ioctl->user;
+	long ret;
+
+	batch->taken = 0;
+	ret = transfer(file, batch);
+	if (batch->flags & PCIEDMA_TRANSFER_SUBMIT)
+		return ret;
+	return put_user(batch->taken, &user->taken) ? -EFAULT : ret;
 }
 
 /* Take results until there are no more, or as many as are wanted. Returns how many, or -EFAULT. */
@@ -367,6 +382,8 @@ static long transfer_wait(struct pciedma_channel_file *cf, const struct pciedma_
 			return told;
 		if (!ret)
 			return -ETIMEDOUT;
+		if (READ_ONCE(set->closed))
+			return -ENODEV;
 		/* Others have taken them. */
 	}
 }
@@ -398,16 +415,16 @@ static long transfer_eventfd(struct pciedma_channel_file *cf,
 /**
  * pciedma_transfer_ioctl() - the ioctls of transfers
  * @file:  the open file
- * @ioctl: the ioctl
+ * @ioctl: the ioctl; what its argument tells goes back from here
  *
  * Context: process, outside the gate: they touch user memory.
  * Return: what it returns; -ENOTTY if it is none of them.
  */
-long pciedma_transfer_ioctl(struct file *file, const struct pciedma_ioctl *ioctl)
+long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl)
 {
 	switch (ioctl->command) {
 	case PCIEDMA_IOC_TRANSFER:
-		return transfer(file, &ioctl->argument.batch);
+		return transfer_and_tell(file, ioctl);
 	case PCIEDMA_IOC_TRANSFER_WAIT:
 		return transfer_wait(file->private_data, &ioctl->argument.transfer_wait);
 	case PCIEDMA_IOC_TRANSFER_EVENTFD:
@@ -425,7 +442,7 @@ long pciedma_transfer_ioctl(struct file *file, const struct pciedma_ioctl *ioctl
  */
 bool pciedma_file_has_results(struct pciedma_channel_file *cf)
 {
-	struct pciedma_entries *set = READ_ONCE(cf->entries);
+	struct pciedma_entries *set = smp_load_acquire(&cf->entries);
 
 	return set && READ_ONCE(set->num_results);
 }

@@ -214,8 +214,21 @@ static void set_wake(struct pciedma_entries *set)
 	struct pciedma_result_waiter *waiter;
 
 	list_for_each_entry(waiter, &set->waiters, node)
-		if (set->num_results >= waiter->min)
+		if (set->closed || set->num_results >= waiter->min)
 			complete(&waiter->enough);
+}
+
+/**
+ * pciedma_entries_close() - there is no card any more, and nothing is under way
+ * @set: the set; nobody waits for results that will not come
+ *
+ * Context: process.
+ */
+void pciedma_entries_close(struct pciedma_entries *set)
+{
+	guard(spinlock_irqsave)(&set->lock);
+	set->closed = true;
+	set_wake(set);
 }
 
 /* Lock held. */

@@ -124,8 +124,10 @@ struct pciedma_result_waiter {
 /**
  * struct pciedma_entries - an open file's entries
  * @refs:      the file, and each entry that is under way
+ * @node:      among its channel's, whose lock protects that
  * @lock:      protects all that follows
  * @file:      the open file; compared only
+ * @closed:    there is no card any more, and nothing is under way
  * @free:      the first entry that nobody uses, or NULL
  * @held:      those behind a barrier, in order
  * @pending:   how many are started and have not ended
@@ -138,8 +140,10 @@ struct pciedma_result_waiter {
  */
 struct pciedma_entries {
 	refcount_t refs;
+	struct list_head node;
 	spinlock_t lock; /* all that follows */
 	const void *file;
+	bool closed;
 	struct pciedma_entry *free;
 	struct list_head held;
 	unsigned int pending;
@@ -154,6 +158,7 @@ struct pciedma_entries {
 /* entries.c */
 struct pciedma_entries *pciedma_entries_alloc(const void *file, wait_queue_head_t *poll_wait);
 void pciedma_entries_put(struct pciedma_entries *set);
+void pciedma_entries_close(struct pciedma_entries *set);
 struct pciedma_entry *pciedma_entries_take(struct pciedma_entries *set, unsigned int count);
 void pciedma_entries_give(struct pciedma_entry *entry);
 struct pciedma_entry *pciedma_call_begin(struct pciedma_entry *first, struct completion *all);

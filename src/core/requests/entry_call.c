@@ -106,7 +106,7 @@ void pciedma_call_run(struct pciedma_caller *caller, struct pciedma_entry *first
  * @timeout: how long, jiffies
  *
  * Context: process.
- * Return: 1 when there are as many, 0 when the time is over, -EINTR.
+ * Return: 1 when there are as many, or the card has gone; 0 when the time is over; -EINTR.
  */
 int pciedma_results_wait(struct pciedma_entries *set, struct pciedma_caller *caller,
 			 unsigned int min, long timeout)
@@ -116,7 +116,7 @@ int pciedma_results_wait(struct pciedma_entries *set, struct pciedma_caller *cal
 
 	init_completion(&waiter.enough);
 	scoped_guard(spinlock_irqsave, &set->lock) {
-		if (set->num_results >= min)
+		if (set->closed || set->num_results >= min)
 			return 1;
 		list_add_tail(&waiter.node, &set->waiters);
 	}

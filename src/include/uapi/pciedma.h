@@ -376,8 +376,10 @@ struct pciedma_transfer_result {
  * @flags:    PCIEDMA_TRANSFER_SUBMIT or zero
  * @count:    how many, at least 1
  * @entries:  address of so many struct pciedma_transfer_entry
- * @results:  address of so many struct pciedma_transfer_result, which are set as far as the entries
- *            were taken, in their order; or zero, as it must be with PCIEDMA_TRANSFER_SUBMIT
+ * @results:  address of so many struct pciedma_transfer_result, of which the first @taken are set;
+ *            or zero, as it must be with PCIEDMA_TRANSFER_SUBMIT
+ * @taken:    out, without PCIEDMA_TRANSFER_SUBMIT: how many entries were taken, also if the call
+ *            fails; those behind them have not been looked at
  * @reserved: zero
  */
 struct pciedma_transfer_batch {
@@ -385,13 +387,14 @@ struct pciedma_transfer_batch {
 	__u32 count;
 	__aligned_u64 entries;
 	__aligned_u64 results;
-	__u32 reserved[2];
+	__u32 taken;
+	__u32 reserved;
 };
 
 /**
  * struct pciedma_transfer_wait - wait for entries that were submitted
  * @flags:      zero
- * @min:        how many to wait for; 0: take what there is
+ * @min:        how many to wait for, PCIEDMA_ENTRIES at most; 0: take what there is
  * @max:        how many to take at most, at least 1
  * @reserved:   zero
  * @timeout_ns: how long to wait, nanoseconds; PCIEDMA_TIMEOUT_NONE: no bound
@@ -549,7 +552,8 @@ struct pciedma_transfer_eventfd {
  * were moved whole; with it at once, with the number of those that were taken. The entries of one
  * direction are moved in their order. When one is not moved whole, those of the call that have not
  * begun end with ECANCELED. If an entry cannot be taken, those before it are, and the call says how
- * many; only for the first there is an errno. So there is if nothing was moved.
+ * many (taken, or what it returns); only for the first there is an errno. So there is if nothing was
+ * moved.
  *
  * An entry ends early by a time-out (PCIEDMA_IOC_SET_WAIT), PCIEDMA_IOC_CANCEL, the last close, the
  * exit of the process, and without PCIEDMA_TRANSFER_SUBMIT by a signal, as a read or write does.
@@ -560,16 +564,17 @@ struct pciedma_transfer_eventfd {
  * a message), ENODEV (card gone), ENOENT (no such buffer), ENOMEM, ENOSPC (beyond the end of the
  * card's memory); and what becomes of entries: ECANCELED, EINTR, EIO, ENODEV, ETIMEDOUT.
  */
-#define PCIEDMA_IOC_TRANSFER	 _IOW(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
+#define PCIEDMA_IOC_TRANSFER	 _IOWR(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
 
 /**
  * PCIEDMA_IOC_TRANSFER_WAIT - channel nodes: take results of submitted entries
  *
- * In the order of their ends; it returns how many. If they are less than min, the time is over.
- * poll() says POLLPRI while there are results.
+ * In the order of their ends; it returns how many. If they are less than min, the time is over, or
+ * the card has gone. poll() says POLLPRI while there are results.
  *
  * Errors: EFAULT (what could not be told stays to be taken), EINTR, EINVAL (flags, max, reserved, a
- * time-out below -1, min above max), ETIMEDOUT (there is none).
+ * time-out below -1, min above max or PCIEDMA_ENTRIES), ENODEV (there is none, and the card has
+ * gone), ETIMEDOUT (there is none).
  */
 #define PCIEDMA_IOC_TRANSFER_WAIT _IOW(PCIEDMA_IOC_MAGIC, 0x0c, struct pciedma_transfer_wait)
 
