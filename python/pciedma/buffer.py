@@ -65,12 +65,35 @@ def create(channel: ChannelNode, flags: int, size: int, address: int | None = No
         raise
 
 
-def is_mappable(channel: ChannelNode) -> bool:
-    """Tell whether new memory of the kernel's can be mapped to be read and written: a file open for one way cannot.
+#: How to make an mmap object whose place new memory of the kernel's is to take.
+RESERVED = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)}
 
-    Memory of the process's own is registered in its place.
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_libc.mmap.restype = ctypes.c_void_p
+_MAP_FIXED = 0x10
+
+
+def show(channel: ChannelNode, made: uapi.pciedma_buffer_create, address: int) -> None:
+    """Map new memory over what is reserved there. No descriptor is kept, as mmap's own objects do.
+
+    A file that is open for one way only cannot be mapped to be read and written: then the memory's dma-buf is.
     """
-    return channel.info.c2h is not None and channel.info.h2c is not None
+    if channel.info.c2h is not None and channel.info.h2c is not None:
+        _map_over(channel, address, made.size, channel.fileno(), made.mmap_offset)
+        return
+    exported = channel._ioctl(uapi.PCIEDMA_IOC_BUFFER_EXPORT, uapi.pciedma_buffer_export(id=made.id)).fd
+    try:
+        _map_over(channel, address, made.size, exported, 0)
+    finally:
+        os.close(exported)
+
+
+def _map_over(channel: ChannelNode, address: int, size: int, fd: int, offset: int) -> None:
+    how = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
+    if _libc.mmap(address, size, *how, fd, offset) != address:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), channel.path)
 
 
 def destroy(channel: ChannelNode, number: int) -> None:
@@ -189,14 +212,11 @@ class Buffer(Shared, mmap.mmap):  # type: ignore[misc]
         size, flags = as_int(size, "the size"), directions(channel, c2h, h2c)
         if size < 1:
             raise ValueError("a buffer has at least a byte")
-        if not is_mappable(channel):
-            self = super().__new__(cls, -1, size)
-            self._share(channel, create(channel, flags, size, address_of(self)).id, flags, address_of(self), size)
-            return self
         made = create(channel, flags, size)
         try:
             with translated(channel.path):
-                self = super().__new__(cls, channel.fileno(), size, offset=made.mmap_offset)
+                self = super().__new__(cls, -1, size, **RESERVED)
+                show(channel, made, address_of(self))
         except BaseException:
             destroy(channel, made.id)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 
-from .buffer import address_of, create, destroy, directions, is_mappable
+from .buffer import RESERVED, address_of, create, destroy, directions, show
 from .errors import translated
 from .sharing import Sharing
 
@@ -24,17 +24,14 @@ class Pool:
             self.longest = min(max(_power(engine.max_dma) for engine in engines), _MOST_OF_MESSAGE)
         size = max(_SIZE, 4 * self.longest)  # a power of two
         flags = directions(channel, None, None)
-        if is_mappable(channel):
-            made = create(channel, flags, size)
-            try:
-                with translated(channel.path):
-                    self._mapping = mmap.mmap(channel.fileno(), size, offset=made.mmap_offset)
-            except BaseException:
-                destroy(channel, made.id)
-                raise
-        else:
-            self._mapping = mmap.mmap(-1, size)
-            made = create(channel, flags, size, address_of(self._mapping))
+        made = create(channel, flags, size)
+        try:
+            with translated(channel.path):
+                self._mapping = mmap.mmap(-1, size, **RESERVED)
+                show(channel, made, address_of(self._mapping))
+        except BaseException:
+            destroy(channel, made.id)
+            raise
         self.id: int = made.id
         self.memory = memoryview(self._mapping)
         self._free: dict[int, set[int]] = {_LEAST << i: set() for i in range((size // _LEAST).bit_length())}

@@ -19,7 +19,8 @@ _FAR = 1 << 26
 class _File:
     """A channel's open file."""
 
-    buffers: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    #: Of each type, place, bytes, and the file that has it if it was exported, or -1.
+    buffers: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     results: list[tuple[int, int, int]] = field(default_factory=list)
     held: list[tuple[int, Any]] = field(default_factory=list)
     eventfd: int = -1
@@ -29,8 +30,8 @@ class FakeEntries:
     """Moves entries at once, or when release() says so if they are to be *held*.
 
     A call fails with its errno in *refused*, by its number; an entry fails if its card address is in *broken*, and
-    begins at a multiple of *alignment* in memory. *destroyed* are the ids that were; *room* is how many entries there
-    are.
+    begins at a multiple of *alignment* in memory. *destroyed* are the ids that were, *exported* how many were; *room*
+    is how many entries there are.
     """
 
     def __init__(self, size: int) -> None:
@@ -41,6 +42,7 @@ class FakeEntries:
         self.alignment = 1
         self.created: list[tuple[int, int, int]] = []
         self.destroyed: list[int] = []
+        self.exported = 0
         self.calls: list[int] = []
         self.most = 0
         self._files: dict[str, _File] = {}
@@ -51,6 +53,7 @@ class FakeEntries:
         """Make a call of these; returns None if it is none."""
         call = {
             uapi.PCIEDMA_IOC_BUFFER_CREATE: self._create, uapi.PCIEDMA_IOC_BUFFER_DESTROY: self._destroy,
+            uapi.PCIEDMA_IOC_BUFFER_EXPORT: self._export,
             uapi.PCIEDMA_IOC_TRANSFER: self._transfer, uapi.PCIEDMA_IOC_TRANSFER_WAIT: self._wait,
             uapi.PCIEDMA_IOC_TRANSFER_EVENTFD: self._eventfd, uapi.PCIEDMA_IOC_CANCEL: self._cancel,
         }.get(request)
@@ -83,7 +86,7 @@ class FakeEntries:
             place = argument.mmap_offset = self._next * _FAR
             os.ftruncate(fd, place + argument.size)
         self.created.append((argument.type, argument.flags, argument.size))
-        file.buffers[argument.id] = argument.type, place, argument.size
+        file.buffers[argument.id] = argument.type, place, argument.size, -1
         return 0
 
     def _destroy(self, file: _File, fd: int, argument: Any) -> int:
@@ -91,6 +94,16 @@ class FakeEntries:
             raise OSError(errno.ENOENT, "no such buffer")
         del file.buffers[argument.id]
         self.destroyed.append(argument.id)
+        return 0
+
+    def _export(self, file: _File, fd: int, argument: Any) -> int:
+        """Let the memory be another file's, from its begin."""
+        kind, _, size, _ = file.buffers[argument.id]
+        memory = os.memfd_create("exported")
+        os.ftruncate(memory, size)
+        file.buffers[argument.id] = kind, 0, size, memory
+        argument.fd = os.dup(memory)
+        self.exported += 1
         return 0
 
     def _check(self, file: _File, entry: Any) -> int:
@@ -146,20 +159,21 @@ class FakeEntries:
         if file.eventfd >= 0:
             os.eventfd_write(file.eventfd, 1)
 
-    def _move(self, fd: int, entry: Any, buffer: tuple[int, int, int]) -> tuple[int, int]:
+    def _move(self, fd: int, entry: Any, buffer: tuple[int, int, int, int]) -> tuple[int, int]:
         if entry.address in self.broken:
             return 0, self.broken[entry.address]
-        kind, place, _ = buffer
+        kind, place, _, exported = buffer
         place += entry.offset
+        where = fd if exported < 0 else exported
         if entry.flags & uapi.PCIEDMA_ENTRY_C2H:
             data = os.pread(fd, entry.length, entry.address)
             if kind == uapi.PCIEDMA_BUFFER_NEW:
-                os.pwrite(fd, data, place)
+                os.pwrite(where, data, place)
             else:
                 ctypes.memmove(place, data, len(data))
         else:
             is_new = kind == uapi.PCIEDMA_BUFFER_NEW
-            data = os.pread(fd, entry.length, place) if is_new else ctypes.string_at(place, entry.length)
+            data = os.pread(where, entry.length, place) if is_new else ctypes.string_at(place, entry.length)
             os.pwrite(fd, data, entry.address)
         return entry.length, 0
 

@@ -405,7 +405,11 @@ def test_memory_where_the_engine_cannot_begin_is_copied(
 def test_channel_of_one_direction(driver: FakeDriver, devices: Path, direction: str) -> None:
     driver.directions = [direction]
 
+    def exported_here() -> int:
+        return sum("exported" in str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+
     async def main() -> None:
+        before = exported_here()
         with pciedma.Channel(devices / "pciedma0c0") as channel, channel.buffer(64) as buffer:
             buffer[:3] = b"abc"
             if direction == "c2h":
@@ -415,7 +419,8 @@ def test_channel_of_one_direction(driver: FakeDriver, devices: Path, direction: 
             else:
                 assert (await channel.write_async(buffer[:3], 65), await channel.write_async(b"x", 68)) == (3, 1)
                 assert channel.read(4, 65) == b"abcx"  # the file has more than the kernel's
-        assert {created[0] for created in driver.entries.created} == {uapi.PCIEDMA_BUFFER_USER}
+        assert {created[0] for created in driver.entries.created} == {uapi.PCIEDMA_BUFFER_NEW}
+        assert exported_here() - before == driver.entries.exported  # the fake's own
 
     asyncio.run(main())
 

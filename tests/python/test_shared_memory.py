@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import copy
+import ctypes
 import errno
 import gc
 import importlib
@@ -208,10 +209,19 @@ def test_refusal_of_the_kernel_says_why(driver: FakeDriver, channel: pciedma.Cha
 def test_buffer_that_cannot_be_mapped_is_destroyed(
     driver: FakeDriver, channel: pciedma.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "ftruncate", lambda *arguments: None)
-    with pytest.raises((OSError, ValueError)):
+    monkeypatch.setattr("pciedma.buffer._libc.mmap", lambda *arguments: ctypes.set_errno(errno.EACCES))
+    with pytest.raises(PermissionError, match=channel.path):
         channel.buffer(1 << 20)
     assert driver.entries.destroyed == [1]
+
+
+def test_mapping_of_a_buffer_keeps_no_descriptor(channel: pciedma.Channel) -> None:
+    before = {*Path("/proc/self/fd").iterdir()}
+    with channel.buffer(1 << 20) as buffer:
+        assert {*Path("/proc/self/fd").iterdir()} == before
+        buffer[:3] = b"abc"
+        channel.close()
+        assert bytes(buffer[:3]) == b"abc"
 
 
 def test_old_driver_is_called_so(driver: FakeDriver, channel: pciedma.Channel) -> None:

@@ -88,6 +88,7 @@ def test_end_of_what_hangs_is_its_own(lab: Lab, how: str, way: str, mode: str) -
     if how == "unbind":
         assert {*found["other"]} <= rest | {"ok"}
         assert (found["memory"], found["then"], found["destroyed"]) == (True, ["ENODEV", "ENODEV", [], 1], 0)
+        assert found["waiter"] == "ENODEV"
     else:
         assert (found["other said"], found["other"], found["works"]) == (40, ["ok"], True)
         assert lab.xdma.control.counters()["resets"] == resets + 1

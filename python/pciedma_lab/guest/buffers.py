@@ -187,10 +187,10 @@ def straddling(length: int) -> Buffer:
     return buffer
 
 
-def _map_over(address: int, length: int, protection: int, fd: int) -> None:
+def _map_over(address: int, length: int, protection: int, fd: int, offset: int = 0) -> None:
     """Put a shared mapping of a file where another mapping is."""
     place = ctypes.c_void_p(address), ctypes.c_size_t(length)
-    if _libc.mmap(*place, protection, _MAP_SHARED | _MAP_FIXED, fd, ctypes.c_long(0)) != address:
+    if _libc.mmap(*place, protection, _MAP_SHARED | _MAP_FIXED, fd, ctypes.c_long(offset)) != address:
         raise OSError(ctypes.get_errno(), "mmap")
 
 
@@ -199,6 +199,13 @@ def _libc_mmap(length: int, protection: int, flags: int, fd: int) -> int:
     if address in (None, _MAP_FAILED):
         raise OSError(ctypes.get_errno(), "mmap")
     return int(address)
+
+
+def shared_of(fd: int, length: int, offset: int) -> Buffer:
+    """Return a part of a file, mapped shared; unlike an mmap object of Python's it keeps no descriptor of it."""
+    buffer = anonymous(length)
+    _map_over(buffer.address, length, READ_WRITE, fd, offset)
+    return buffer
 
 
 def protect(address: int, length: int, protection: int) -> None:

@@ -115,6 +115,12 @@ static bool entry_is_held(const struct pciedma_entry *entry)
 	return !list_empty(&set->held) || (entry->barrier && set->pending);
 }
 
+/* From now on who ends some may meet it, and sees what it is. */
+static void entry_starts(struct pciedma_entry *entry)
+{
+	smp_store_release(&entry->state, PCIEDMA_ENTRY_STARTING);
+}
+
 /**
  * pciedma_call_begin() - the entries of a call are its own from now on
  * @first: the first of them; all filled in, and inside the gate
@@ -140,7 +146,7 @@ struct pciedma_entry *pciedma_call_begin(struct pciedma_entry *first, struct com
 		}
 		*end = entry;
 		end = &entry->then;
-		entry->state = PCIEDMA_ENTRY_STARTING;
+		entry_starts(entry);
 		set->pending++;
 	}
 	*end = NULL;
@@ -158,7 +164,7 @@ static struct pciedma_entry **set_let_go(struct pciedma_entries *set, struct pci
 {
 	list_del_init(&entry->node);
 	set->pending++;
-	entry->state = PCIEDMA_ENTRY_STARTING;
+	entry_starts(entry);
 	entry->then = NULL;
 	*end = entry;
 	return &entry->then;

@@ -179,7 +179,7 @@ int pciedma_results_wait(struct pciedma_entries *set, struct pciedma_caller *cal
 
 /* entry_run.c */
 void pciedma_entries_start(struct pciedma_entry *entry);
-void pciedma_entry_stop(struct pciedma_entry *entry, int error);
+void pciedma_entry_stop(struct pciedma_entry *entry, const void *files, int error);
 void pciedma_entries_stop(struct pciedma_entries *set, const void *files, int error);
 void pciedma_entries_expire(struct pciedma_lane *lane);
 void pciedma_entries_ended(struct pciedma_lane *lane);

@@ -40,7 +40,7 @@ static void call_stop(struct pciedma_entry *first, int error)
 
 	WRITE_ONCE(first->call.failed, true);
 	for (entry = first; entry; entry = entry->next)
-		pciedma_entry_stop(entry, error);
+		pciedma_entry_stop(entry, NULL, error);
 	pciedma_held_stop(first->set, first, NULL, error);
 }
 

@@ -231,21 +231,22 @@ void pciedma_entries_start(struct pciedma_entry *entry)
 
 /**
  * pciedma_entry_stop() - end an entry early
- * @entry: of a call whose results nobody has taken
+ * @entry: of a set that lives
+ * @files: the process whose it must be; NULL: of any
  * @error: why
  *
  * If it has begun, what the hardware has of it may end within the drain bound.
  *
  * Context: process.
  */
-void pciedma_entry_stop(struct pciedma_entry *entry, int error)
+void pciedma_entry_stop(struct pciedma_entry *entry, const void *files, int error)
 {
 	struct pciedma_lane *lane = READ_ONCE(entry->lane);
 
 	guard(spinlock_irqsave)(&lane->engine.lock);
 	/* It may have ended, and be another call's by now, in the other direction. */
 	if (smp_load_acquire(&entry->state) == PCIEDMA_ENTRY_IDLE ||
-	    READ_ONCE(entry->lane) != lane)
+	    READ_ONCE(entry->lane) != lane || (files && entry->files != files))
 		return;
 	switch (entry->state) {
 	case PCIEDMA_ENTRY_STARTING:
@@ -276,9 +277,8 @@ void pciedma_entries_stop(struct pciedma_entries *set, const void *files, int er
 
 	pciedma_held_stop(set, NULL, files, error);
 	for (entry = set->entry; entry < set->entry + PCIEDMA_ENTRIES; entry++)
-		if (READ_ONCE(entry->state) != PCIEDMA_ENTRY_IDLE &&
-		    (!files || entry->files == files))
-			pciedma_entry_stop(entry, error);
+		if (READ_ONCE(entry->state) != PCIEDMA_ENTRY_IDLE)
+			pciedma_entry_stop(entry, files, error);
 }
 
 /* Its call has got on meanwhile. Engine lock held. */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import signal
 import time
@@ -76,7 +75,8 @@ class Victim:
             self.channel.wait_mode = pciedma.WaitMode[mode]
         self.fd, self.way = self.channel.fileno(), way
         self.made = create(self.fd, PAGE)
-        self.memory = mmap.mmap(self.fd, PAGE, offset=self.made.mmap_offset)
+        self.area = buffers.shared_of(self.fd, PAGE, self.made.mmap_offset)
+        self.memory = self.area.view
         self.parts = parts(self.made.id)
         self.asked, self.room = make_batch(self.parts, submit=way == "submit")
         if way == "sync":
@@ -100,12 +100,12 @@ class Victim:
         self.memory[:] = data = os.urandom(PAGE)
         parts = [entry(H2C, self.made.id, 0, PAGE, 0), entry(C2H | BARRIER, self.made.id, 0, PAGE, 0)]
         whole = batch(self.fd, parts) == (2, [(0, PAGE, 0)] * 2)
-        return whole and self.memory[:] == data and held(self.fd) == (1, PAGE)
+        return whole and bytes(self.memory) == data and held(self.fd) == (1, PAGE)
 
     def close(self) -> None:
         """Let go of all."""
-        if not self.memory.closed:
-            self.memory.close()
+        self.memory.release()
+        self.area.close()
         self.channel.close()
 
 
@@ -132,6 +132,8 @@ def ended(
         victim = Victim(path, way, timeout_s, _victims, mode)
     until(_STALLED.exists, 60)
     other = Victim(path, "submit" if way == "sync" else "sync", 60.0, _others)
+    idle = pciedma.Channel(path)
+    waiter = Call(lambda: wait(idle.fileno(), 1)) if how == "unbind" else None
     time.sleep(0.1)
     start = time.monotonic()
     if how == "signal":
@@ -144,7 +146,8 @@ def ended(
     elif how == "unbind":
         unbind(driver, address)
     elif how == "close":
-        victim.close()  # a mapping is a way to the file, too
+        victim.channel.close()  # a mapping does not keep it from that
+        victim.memory[:] = bytes(PAGE)
     elif child:
         os.kill(child, signal.SIGKILL if how == "kill" else signal.SIGTERM)
         os.waitpid(child, 0)
@@ -165,6 +168,9 @@ def ended(
         found["memory"] &= other.memory[:] == bytes(range(256)) * 16
     else:
         found["works"] = other.works() and (bool(child) or how == "close" or victim.works())
+    if waiter:
+        found["waiter"] = waiter.value(5)
+    idle.close()
     other.close()
     if not child:
         victim.close()

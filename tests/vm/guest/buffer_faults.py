@@ -277,11 +277,15 @@ def bad_transfers(path: str) -> list[str]:
         cases.append(("results", "EINVAL", moves(fd, [good], submit=True, results=PAGE)))
         for at in (*WILD, _before_a_hole([uapi.pciedma_transfer_result()])):
             cases.append((f"results {at:#x}", "EFAULT", moves(fd, [good, good], results=at)))
+        none, _ = make_batch([entry(C2H, 0, 0, 64), good])
+        none.taken = 7
         asked, told = make_batch([entry(H2C, mine, 0, 64, 0, tag) for tag in (7, 8)] + [entry(C2H, 0, 0, 64, 0, 9)] * 2)
-        cases += [("taken", 2, said(fd, "TRANSFER", asked)),
+        cases += [("taken", 2, said(fd, "TRANSFER", asked)), ("told as taken", 2, asked.taken),
                   ("told", [(7, 64), (8, 64), (0, 0), (0, 0)], [(one.tag, one.bytes) for one in told]),
                   ("nothing is told", [], wait(fd, 0)), ("without results", 1, moves(fd, [good], results=0)),
-                  ("null", "EFAULT", said(fd, "TRANSFER", 0))]
+                  ("null", "EFAULT", said(fd, "TRANSFER", 0)),
+                  ("the first is bad", "ENOENT", said(fd, "TRANSFER", none)), ("none is taken", 0, none.taken),
+                  ("two, but not to be told", "EFAULT", said(fd, "TRANSFER", _read_only(asked)))]
     for flags, bad in ((os.O_RDONLY, H2C), (os.O_WRONLY, C2H)):
         with opened(path, flags) as fd:
             made = create(fd, PAGE, flags=(C2H | H2C) & ~bad).id
@@ -319,6 +323,7 @@ def bad_waits(path: str) -> list[str]:
             cases.append((f"wait {field}", "EINVAL", said(fd, "TRANSFER_WAIT", spoilt)))
         for fields, wanted in (
             ({"max": 0, "min": 0}, "EINVAL"), ({"max": 0}, "EINVAL"), ({"min": 5}, "EINVAL"),
+            ({"min": _MOST + 1, "max": _MOST + 1}, "EINVAL"),
             ({"timeout_ns": -2}, "EINVAL"), ({"timeout_ns": -(1 << 63)}, "EINVAL"), ({"min": 0}, 0),
             ({"min": 0, "timeout_ns": FOREVER}, 0), ({}, "ETIMEDOUT"), ({"timeout_ns": 1}, "ETIMEDOUT"),
             ({"min": 0, "max": (1 << 32) - 1}, 0), ({"min": 0, "results": 0}, 0),

@@ -168,7 +168,7 @@ def _maps(fd: int, length: int, offset: int, flags: int = mmap.MAP_SHARED, prote
 
 def mappings(path: str) -> list[str]:
     """Map what may, and may not be mapped; and change mappings in all ways."""
-    cases: list[Case] = []
+    cases = _alone(path)
     area = buffers.anonymous(4 * PAGE)
     with opened(path) as fd:
         first, made, last = create(fd, PAGE), create(fd, 4 * PAGE), create(fd, 2 * PAGE)
@@ -196,6 +196,19 @@ def mappings(path: str) -> list[str]:
                       (f"to read by {flags}", 0 if flags == os.O_RDONLY else "EACCES",
                        _maps(fd, PAGE, made.mmap_offset, mmap.MAP_SHARED, 1))]
     return unlike(cases)
+
+
+def _alone(path: str) -> list[Case]:
+    """Let a mapping be all that is left of an exclusive open file: others can have the channel, and move it."""
+    with opened(path, os.O_RDWR | os.O_EXCL) as fd:
+        made = create(fd, PAGE)
+        memory = buffers.shared_of(fd, PAGE, made.mmap_offset)
+        busy_now = errno_of(lambda: os.close(os.open(path, os.O_RDWR)))
+    memory.view[:] = data = bytes(range(256)) * 16
+    with opened(path, os.O_RDWR | os.O_EXCL) as fd:
+        return [("exclusive", "EBUSY", busy_now), ("written from it", PAGE, pwrite(fd, memory.address, PAGE, 0)),
+                ("what", data, os.pread(fd, PAGE, 0)),
+                ("its id has gone", "ENOENT", moves(fd, [entry(H2C, made.id, 0, PAGE)]))]
 
 
 _libc.mremap.restype = ctypes.c_void_p
