@@ -247,12 +247,12 @@ static long submit_call(struct pciedma_entry *first, long count)
 	return count;
 }
 
-static long run_call(struct pciedma_entry *first, u64 results, bool polls)
+static long run_call(struct pciedma_entry *first, u64 results, enum pciedma_wait_mode mode)
 {
 	struct pciedma_caller caller = { .engine = &first->lane->engine };
 	DECLARE_COMPLETION_ONSTACK(all);
 
-	pciedma_call_run(&caller, first, &all, polls);
+	pciedma_call_run(&caller, first, &all, mode);
 	return tell_call(first, u64_to_user_ptr(results));
 }
 
@@ -263,8 +263,8 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 	struct pciedma_channel_file *cf = file->private_data;
 	bool submitted = batch->flags & PCIEDMA_TRANSFER_SUBMIT;
 	struct pciedma_card *card = &cf->channel->node->card;
+	enum pciedma_wait_mode mode;
 	s64 timeout;
-	u32 mode;
 
 	scoped_guard(spinlock, &cf->lock) {
 		timeout = cf->timeout_ns;
@@ -284,7 +284,7 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 		pciedma_card_stay(card, count - 1);
 	set_timeouts(first, timeout, submitted);
 	return submitted ? submit_call(first, count) :
-			   run_call(first, batch->results, mode == PCIEDMA_WAIT_POLL);
+			   run_call(first, batch->results, mode);
 }
 
 static long transfer(struct file *file, struct pciedma_transfer_batch *batch)

@@ -43,20 +43,19 @@ bool pciedma_transfer_cancel(struct pciedma_queue *queue, struct pciedma_transfe
 }
 
 /**
- * pciedma_transfer_arm() - the owner of a polled transfer goes to sleep
+ * pciedma_queue_arm() - who polls for a transfer is going to sleep
  * @queue:    its queue; the engine's interrupt can be switched at any time
- * @transfer: submitted by the caller
+ * @transfer: submitted
  *
- * The caller looks once more before it sleeps: what ended before this made no
- * interrupt.
+ * He looks once more before he sleeps: what ended before this made no interrupt.
  *
- * Context: process.
+ * Context: engine lock held.
  */
-void pciedma_transfer_arm(struct pciedma_queue *queue, struct pciedma_transfer *transfer)
+void pciedma_queue_arm(struct pciedma_queue *queue, struct pciedma_transfer *transfer)
 {
 	struct pciedma_engine *engine = queue->engine;
 
-	guard(spinlock_irqsave)(&engine->lock);
+	lockdep_assert_held(&engine->lock);
 	if (transfer->state != PCIEDMA_TRANSFER_QUEUED || !transfer->polled)
 		return;
 	transfer->polled = false;

@@ -152,7 +152,7 @@ int pciedma_transfer_submit(struct pciedma_queue *queue, struct pciedma_transfer
 bool pciedma_transfer_cancel(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 void pciedma_transfers_cancel(struct pciedma_queue *queue, enum pciedma_direction direction,
 			      const void *file);
-void pciedma_transfer_arm(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
+void pciedma_queue_arm(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 bool pciedma_transfer_is_oldest(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 int pciedma_transfer_turn(struct pciedma_queue *queue, struct pciedma_transfer *transfer);
 void pciedma_transfer_abort(struct pciedma_queue *queue, struct pciedma_transfer *transfer,

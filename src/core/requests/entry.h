@@ -155,6 +155,12 @@ struct pciedma_entries {
 	struct pciedma_entry entry[];
 };
 
+/* The only one of its op. It is at work. */
+static inline struct pciedma_transfer *pciedma_entry_transfer(const struct pciedma_entry *entry)
+{
+	return list_first_entry(&entry->op->transfers, struct pciedma_transfer, sibling);
+}
+
 /* entries.c */
 struct pciedma_entries *pciedma_entries_alloc(const void *file, wait_queue_head_t *poll_wait);
 void pciedma_entries_put(struct pciedma_entries *set);
@@ -173,7 +179,7 @@ void pciedma_result_taken(struct pciedma_entry *entry);
 
 /* entry_call.c */
 void pciedma_call_run(struct pciedma_caller *caller, struct pciedma_entry *first,
-		      struct completion *all, bool polls);
+		      struct completion *all, enum pciedma_wait_mode mode);
 int pciedma_results_wait(struct pciedma_entries *set, struct pciedma_caller *caller,
 			 unsigned int min, long timeout);
 

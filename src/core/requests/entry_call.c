@@ -56,17 +56,85 @@ static void call_look(struct pciedma_entry *first)
 		}
 }
 
-/* Returns whether all have ended; else the caller is wanted for something. */
-static bool call_poll(struct pciedma_caller *caller, struct pciedma_entry *first,
-		      struct completion *all)
+/* Returns 0 when all have ended, -EINTR if the caller is wanted, -EAGAIN when @until has come. */
+static int call_poll(struct pciedma_caller *caller, struct pciedma_entry *first,
+		     struct completion *all, ktime_t until)
 {
 	while (!try_wait_for_completion(all)) {
 		if (signal_pending(current) && pciedma_caller_gives_way(caller))
-			return false;
+			return -EINTR;
 		call_look(first);
+		if (until != KTIME_MAX && ktime_after(ktime_get(), until))
+			return -EAGAIN;
 		cond_resched();
 	}
-	return true;
+	return 0;
+}
+
+/* The bytes of a call, by which it is known how long it takes; 0 if nothing can be said. */
+static u32 call_class(const struct pciedma_entry *first)
+{
+	const struct pciedma_entry *entry;
+	u64 length = 0;
+
+	for (entry = first; entry; entry = entry->next) {
+		if (entry->lane != first->lane)
+			return 0;
+		length += entry->length;
+	}
+	return min_t(u64, length, U32_MAX);
+}
+
+static void entry_arm(struct pciedma_entry *entry)
+{
+	struct pciedma_queue *queue = &entry->lane->queue;
+
+	guard(spinlock_irqsave)(&entry->lane->engine.lock);
+	entry->polled = false;
+	if (entry->state == PCIEDMA_ENTRY_AT_WORK && !entry->quiet)
+		pciedma_queue_arm(queue, pciedma_entry_transfer(entry));
+}
+
+/* Whoever has polled is to be interrupted from now on. */
+static void call_arm(struct pciedma_entry *first)
+{
+	struct pciedma_entry *entry;
+
+	for (entry = first; entry; entry = entry->next)
+		entry_arm(entry);
+	call_look(first);
+}
+
+/* Nobody is before it, or it has ended. */
+static bool call_is_next(struct pciedma_entry *first)
+{
+	guard(spinlock_irqsave)(&first->lane->engine.lock);
+	return first->state == PCIEDMA_ENTRY_IDLE ||
+	       (first->state == PCIEDMA_ENTRY_AT_WORK &&
+		list_is_first(&pciedma_entry_transfer(first)->node, &first->lane->queue.list));
+}
+
+static bool call_sleep(struct pciedma_caller *caller, struct completion *all)
+{
+	return pciedma_caller_sleep(caller, all, MAX_SCHEDULE_TIMEOUT) > 0;
+}
+
+/* Poll as long as it pays, then sleep after all. Returns whether all have ended. */
+static bool call_wait_adaptively(struct pciedma_caller *caller, struct pciedma_entry *first,
+				 struct completion *all, u32 class)
+{
+	struct pciedma_lane *lane = first->lane;
+	int ret = -EAGAIN;
+
+	if (call_is_next(first)) {
+		ret = call_poll(caller, first, all,
+				pciedma_pace_until(lane, first->direction, class));
+		pciedma_pace_polled(lane, first->direction, class, ret);
+	}
+	if (ret != -EAGAIN)
+		return !ret;
+	call_arm(first);
+	return call_sleep(caller, all);
 }
 
 /**
@@ -74,23 +142,30 @@ static bool call_poll(struct pciedma_caller *caller, struct pciedma_entry *first
  * @caller: the calling thread; engine of the first of them
  * @first:  the first of them, all filled in; inside the gate
  * @all:    initialized; is used until the first of their results is taken
- * @polls:  look for their ends, in place of being interrupted
+ * @mode:   how it waits
  *
  * Context: process, inside the gate.
  */
 void pciedma_call_run(struct pciedma_caller *caller, struct pciedma_entry *first,
-		      struct completion *all, bool polls)
+		      struct completion *all, enum pciedma_wait_mode mode)
 {
-	struct pciedma_entry *start;
-	bool ended;
+	u32 class = mode == PCIEDMA_WAIT_ADAPTIVE ? call_class(first) : 0;
+	struct pciedma_lane *lane = first->lane;
+	ktime_t since = class ? ktime_get() : 0;
+	bool polls, ended;
 
+	polls = mode == PCIEDMA_WAIT_POLL ||
+		(class && pciedma_pace_polls(lane, first->direction, class));
 	call_quieten(first, polls);
-	start = pciedma_call_begin(first, all);
-	pciedma_entries_start(start);
-	if (polls)
-		ended = call_poll(caller, first, all);
+	pciedma_entries_start(pciedma_call_begin(first, all));
+	if (mode == PCIEDMA_WAIT_POLL)
+		ended = !call_poll(caller, first, all, KTIME_MAX);
+	else if (polls)
+		ended = call_wait_adaptively(caller, first, all, class);
 	else
-		ended = pciedma_caller_sleep(caller, all, MAX_SCHEDULE_TIMEOUT) > 0;
+		ended = call_sleep(caller, all);
+	if (ended && class)
+		pciedma_pace_learn(lane, first->direction, class, since);
 	while (!ended) {
 		call_stop(first, -EINTR);
 		ended = wait_for_completion_timeout(all, STOPPING_JIFFIES);

@@ -68,7 +68,7 @@ static void entry_op_ended(struct pciedma_op *op)
 
 static bool entry_has_begun(const struct pciedma_entry *entry)
 {
-	return list_first_entry(&entry->op->transfers, struct pciedma_transfer, sibling)->taken;
+	return pciedma_entry_transfer(entry)->taken;
 }
 
 /* One of a call was not whole: what has not begun of the others does not. */

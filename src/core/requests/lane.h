@@ -108,4 +108,12 @@ int pciedma_lane_alloc(struct pciedma_lane *lane);
 void pciedma_lane_free(struct pciedma_lane *lane);
 struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);
 
+/* pace.c */
+bool pciedma_pace_polls(struct pciedma_lane *lane, enum pciedma_direction direction, u32 length);
+ktime_t pciedma_pace_until(struct pciedma_lane *lane, enum pciedma_direction direction, u32 length);
+void pciedma_pace_polled(struct pciedma_lane *lane, enum pciedma_direction direction, u32 length,
+			 int ret);
+void pciedma_pace_learn(struct pciedma_lane *lane, enum pciedma_direction direction, u32 length,
+			ktime_t since);
+
 #endif /* PCIEDMA_LANE_H */

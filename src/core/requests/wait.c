@@ -3,7 +3,6 @@
  * Waiting for a transfer: asleep, polling, or as long as it pays; and giving up.
  */
 #include <linux/delay.h>
-#include <linux/log2.h>
 #include <linux/sched/signal.h>
 
 #include "../trace/trace.h"
@@ -11,10 +10,6 @@
 
 /* Who polls, and whose turn it is not, looks all the same after such a time without progress. */
 #define TURN_MS		100
-
-/* How many transfers of a class are not polled for after one that was in vain. */
-#define SKIPS_MIN	16
-#define SKIPS_MAX	64
 
 /* Longest sleep between two looks at a card whose interrupt may be lost. */
 #define LOOK_MAX_JIFFIES	(2 * HZ)
@@ -106,70 +101,18 @@ int pciedma_request_acquire(struct pciedma_request *request)
 				      ret < 0 ? ret : -ETIMEDOUT);
 }
 
-static struct pciedma_pace *request_pace(struct pciedma_request *request, u32 length)
-{
-	return &request->lane->pace[request->direction][ilog2(length)];
-}
-
-static u32 spin_limit_ns(struct pciedma_lane *lane)
-{
-	return READ_ONCE(lane->spin_us) * NSEC_PER_USEC;
-}
-
 /**
  * pciedma_request_polls() - whether to look for the end instead of being interrupted
  * @request: the request
  * @length:  bytes of the transfer
  *
- * Adaptive waiting does if the last transfers of such a length did not take
- * long, if it can still change its mind, and if it was not wrong lately.
- *
  * Return: true if so.
  */
 bool pciedma_request_polls(struct pciedma_request *request, u32 length)
 {
-	struct pciedma_pace *pace = request_pace(request, length);
-	u32 ns = READ_ONCE(pace->ns);
-	u16 skips = READ_ONCE(pace->skips);
-
 	if (request->mode != PCIEDMA_WAIT_ADAPTIVE)
 		return request->mode == PCIEDMA_WAIT_POLL;
-	if (request->engine->desc->irq_at_start || !ns || ns > spin_limit_ns(request->lane))
-		return false;
-	if (skips)
-		WRITE_ONCE(pace->skips, skips - 1);
-	return !skips;
-}
-
-/* Polling costs what sleeping does and more, if that follows: then it is left for a while. */
-static void pace_miss(struct pciedma_request *request, struct pciedma_transfer *transfer)
-{
-	struct pciedma_pace *pace = request_pace(request, transfer->length);
-	u16 misses = clamp(2 * READ_ONCE(pace->misses), SKIPS_MIN, SKIPS_MAX);
-
-	WRITE_ONCE(pace->misses, misses);
-	WRITE_ONCE(pace->skips, misses);
-	guard(spinlock_irqsave)(&request->engine->lock);
-	request->engine->stats[request->direction].poll_misses++;
-}
-
-static void pace_hit(struct pciedma_request *request, struct pciedma_transfer *transfer)
-{
-	struct pciedma_pace *pace = request_pace(request, transfer->length);
-
-	if (unlikely(READ_ONCE(pace->misses)))
-		WRITE_ONCE(pace->misses, READ_ONCE(pace->misses) / 2);
-}
-
-/* A moving average of an eighth. */
-static void pace_learn(struct pciedma_request *request, struct pciedma_transfer *transfer)
-{
-	struct pciedma_pace *pace = request_pace(request, transfer->length);
-	s64 took = ktime_to_ns(ktime_sub(ktime_get(), transfer->since));
-	u32 old = READ_ONCE(pace->ns);
-
-	took = clamp_t(s64, took, 1, U32_MAX / 8);
-	WRITE_ONCE(pace->ns, old ? old - old / 8 + (u32)took / 8 : (u32)took);
+	return pciedma_pace_polls(request->lane, request->direction, length);
 }
 
 static bool transfer_finished(struct pciedma_engine *engine, struct pciedma_transfer *transfer)
@@ -296,22 +239,22 @@ static int wait_in_turn(struct pciedma_request *request, struct pciedma_transfer
 	return ret > 0 ? wait_polling(request, transfer, KTIME_MAX) : ret;
 }
 
-/* Poll for twice the time that such transfers take, then sleep after all. */
+/* Poll as long as it pays, then sleep after all. */
 static int wait_adaptively(struct pciedma_request *request, struct pciedma_transfer *transfer)
 {
-	u32 pace = READ_ONCE(request_pace(request, transfer->length)->ns);
+	struct pciedma_lane *lane = request->lane;
+	ktime_t until;
 	int ret = -EAGAIN;
 
-	if (pciedma_transfer_is_oldest(&request->lane->queue, transfer)) {
-		ret = wait_polling(request, transfer, ktime_add_ns(ktime_get(), 2ULL * pace));
-		if (ret == -EAGAIN)
-			pace_miss(request, transfer);
-		else if (!ret)
-			pace_hit(request, transfer);
+	if (pciedma_transfer_is_oldest(&lane->queue, transfer)) {
+		until = pciedma_pace_until(lane, request->direction, transfer->length);
+		ret = wait_polling(request, transfer, until);
+		pciedma_pace_polled(lane, request->direction, transfer->length, ret);
 	}
 	if (ret != -EAGAIN)
 		return ret;
-	pciedma_transfer_arm(&request->lane->queue, transfer);
+	scoped_guard(spinlock_irqsave, &lane->engine.lock)
+		pciedma_queue_arm(&lane->queue, transfer);
 	pciedma_engine_look(request->engine);
 	return wait_sleeping(request, transfer);
 }
@@ -335,7 +278,8 @@ int pciedma_transfer_wait(struct pciedma_request *request, struct pciedma_transf
 	else
 		ret = wait_adaptively(request, transfer);
 	if (!ret && request->mode == PCIEDMA_WAIT_ADAPTIVE)
-		pace_learn(request, transfer);
+		pciedma_pace_learn(request->lane, request->direction, transfer->length,
+				   transfer->since);
 	return ret;
 }
 
