@@ -7,6 +7,7 @@
 
 #include "driver.h"
 #include "nodes/card_node.h"
+#include "requests/postpone.h"
 
 static struct pciedma_driver *to_pciedma_driver(struct pci_dev *pdev)
 {
@@ -138,9 +139,15 @@ static int __init pciedma_init(void)
 	pciedma_workqueue = alloc_workqueue("pciedma", WQ_UNBOUND, 0);
 	if (!pciedma_workqueue)
 		return -ENOMEM;
-	ret = pciedma_nodes_init();
+	ret = pciedma_postpone_init();
 	if (ret)
-		destroy_workqueue(pciedma_workqueue);
+		goto out_workqueue;
+	ret = pciedma_nodes_init();
+	if (!ret)
+		return 0;
+	pciedma_postpone_exit();
+out_workqueue:
+	destroy_workqueue(pciedma_workqueue);
 	return ret;
 }
 module_init(pciedma_init);
@@ -149,6 +156,7 @@ static void __exit pciedma_exit(void)
 {
 	pciedma_nodes_exit();
 	destroy_workqueue(pciedma_workqueue);
+	pciedma_postpone_exit();
 }
 module_exit(pciedma_exit);
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pciedma_lab import modules
 from pciedma_lab.card_process import EmulatedCard
+from pciedma_lab.chroot import PROJECT
 from pciedma_lab.machine import Machine
 
 from .conftest import KERNEL, Lab, make_lab
@@ -53,6 +57,23 @@ def test_entries_of_other_cards(lab: Lab, card: str, length: int, count: int, wa
 def test_buffers_of_other_exporters(lab: Lab, exporter: str) -> None:
     before = copied(lab, "xdma")
     assert lab.call("exports:foreign", 120, path=lab.memory, exporter=exporter, size=3 * MIB) == []
+    assert copied(lab, "xdma") == before
+
+
+def test_exporters_that_misbehave_get_a_clear_errno(lab: Lab) -> None:
+    built = modules.build_folder(KERNEL, Path(__file__).parent / "exporter_probe")
+    probe = Path("/mnt/project") / built.relative_to(PROJECT) / "pciedma_exporter.ko"
+    assert lab.vm.run(["insmod", str(probe)]).returncode == 0
+    lines = lab.vm.kernel_log().count("cannot be reached: pciedma_exporter says")
+    assert lab.call("exports:misbehaving", path=lab.memory) == []
+    assert lab.vm.kernel_log().count("cannot be reached: pciedma_exporter says") == lines + 4
+    assert lab.vm.run(["rmmod", "pciedma_exporter"]).returncode == 0
+
+
+@pytest.mark.stock_kernel  # the debug kernel has no vgem
+def test_work_of_others_on_imported_memory_is_waited_for(lab: Lab) -> None:
+    before = copied(lab, "xdma")
+    assert lab.call("fences:fences", path=lab.memory, size=MIB) == []
     assert copied(lab, "xdma") == before
 
 

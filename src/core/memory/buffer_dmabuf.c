@@ -156,12 +156,17 @@ static int import_make_table(struct import *import)
 	struct sg_table *to = &import->buffer.mem.table;
 	struct scatterlist *entry, *mine;
 	size_t left, part, room = 0;
+	size_t size = 0;
 	dma_addr_t dma;
 	int ret, i;
 
-	for_each_sgtable_dma_sg(import->table, entry, i)
+	for_each_sgtable_dma_sg(import->table, entry, i) {
+		size += sg_dma_len(entry);
 		room += sg_dma_len(entry) / min_t(size_t, limits->max_entry,
 						  limits->segment_mask) + 2;
+	}
+	if (size < import->buffer.size)
+		return -EIO;
 	ret = pciedma_buffer_room(&import->buffer, room);
 	if (ret)
 		return ret;

@@ -9,7 +9,6 @@
 #include <linux/kthread.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
 #include <linux/timerqueue.h>
 
 #include <compat.h>
@@ -45,49 +44,6 @@ bool pciedma_backlog_has(const struct pciedma_request *request)
 	lockdep_assert_held(&request->engine->lock);
 	return !list_empty(&request->backlog->waiting) || request->backlog->missing ||
 	       (taken_up && taken_up->request.backlog == request->backlog);
-}
-
-static void postponed_free(struct pciedma_postponed *postponed)
-{
-	if (postponed->mm)
-		mmdrop(postponed->mm);
-	kfree(postponed->vector);
-	kfree(postponed);
-}
-
-static struct pciedma_postponed *postponed_alloc(const struct pciedma_request *request,
-						 struct kiocb *iocb, struct iov_iter *iter)
-{
-	struct pciedma_postponed *postponed = kzalloc(sizeof(*postponed), GFP_KERNEL_ACCOUNT);
-
-	if (!postponed)
-		return NULL;
-	postponed->iocb = iocb;
-	postponed->iter = *iter;
-	if (iter_is_iovec(iter)) {
-		postponed->vector = dup_iter(&postponed->iter, iter, GFP_KERNEL_ACCOUNT);
-		if (!postponed->vector) {
-			kfree(postponed);
-			return NULL;
-		}
-	}
-	postponed->mm = current->mm;
-	if (postponed->mm)
-		mmgrab(postponed->mm);
-	postponed->file_cancels = request->cancels;
-	postponed->file_cancels_seen = request->cancels_seen;
-	postponed->request = *request;
-	postponed->request.waiter.file = postponed;
-	postponed->request.part.buffer = NULL; /* the caller's */
-	INIT_LIST_HEAD(&postponed->request.late);
-	INIT_WORK(&postponed->came, pciedma_postponed_came);
-	postponed->request.cancels = &postponed->cancels;
-	postponed->request.cancels_seen = 0;
-	postponed->request.nonblock = false;
-	postponed->request.timeout = pciedma_aio_timeout(request);
-	pciedma_request_start(&postponed->request);
-	timerqueue_init(&postponed->deadline);
-	return postponed;
 }
 
 /**
@@ -158,7 +114,7 @@ static int postponed_queue(const struct pciedma_request *request,
 int pciedma_postpone(const struct pciedma_request *request, struct kiocb *iocb,
 		     struct iov_iter *iter)
 {
-	struct pciedma_postponed *postponed = postponed_alloc(request, iocb, iter);
+	struct pciedma_postponed *postponed = pciedma_postponed_alloc(request, iocb, iter);
 	int ret;
 
 	if (!postponed)
@@ -166,7 +122,7 @@ int pciedma_postpone(const struct pciedma_request *request, struct kiocb *iocb,
 	ret = postponed_queue(request, postponed);
 	if (!ret)
 		return -EIOCBQUEUED;
-	postponed_free(postponed);
+	pciedma_postponed_free(postponed);
 	return ret;
 }
 
@@ -182,7 +138,7 @@ void pciedma_postponed_end(struct pciedma_postponed *postponed, ssize_t ret)
 	struct pciedma_engine *engine = postponed->request.engine;
 	struct kiocb *iocb = postponed->iocb;
 
-	postponed_free(postponed);
+	pciedma_postponed_free(postponed);
 	if (ret > 0 && engine->kind == PCIEDMA_KIND_MEMORY)
 		iocb->ki_pos += ret;
 	pciedma_card_leave(engine->card);
@@ -365,7 +321,7 @@ static void postponed_work(struct kthread_work *work)
 			continue;
 		ret = postponed_put_down(lane, postponed, ret);
 		if (ret == -EIOCBQUEUED)
-			postponed_free(postponed);
+			pciedma_postponed_free(postponed);
 		else
 			pciedma_postponed_end(postponed, ret);
 		cond_resched();

@@ -46,6 +46,13 @@ struct pciedma_postponed {
 	bool came_early;
 };
 
+/* postponed.c */
+int pciedma_postpone_init(void);
+void pciedma_postpone_exit(void);
+struct pciedma_postponed *pciedma_postponed_alloc(const struct pciedma_request *request,
+						  struct kiocb *iocb, struct iov_iter *iter);
+void pciedma_postponed_free(struct pciedma_postponed *postponed);
+
 /* postpone.c */
 void pciedma_backlog_turn(struct pciedma_lane *lane, struct pciedma_backlog *backlog);
 void pciedma_postponed_time(struct pciedma_postponed *postponed);

@@ -13,6 +13,7 @@ import pciedma
 from pciedma import uapi
 
 from . import shared
+from .buffer_faults import Case, held, moves, said, unlike
 from .entries import C2H, H2C, batch, entry
 
 _HEAP_ALLOC = 0xC0184800  # DMA_HEAP_IOCTL_ALLOC: u64 len, u32 fd, u32 fd_flags, u64 heap_flags
@@ -111,3 +112,49 @@ def foreign(path: str, exporter: str, size: int) -> list[Any]:
             wrong.append("the data")
         os.close(dmabuf)
     return wrong
+
+
+_PROBE = ("good", "attach fails", "pin fails", "map fails", "map has no memory", "too short", "in pieces")
+_PROBE_SIZE = 16 * 4096
+_PROBE_MOVE = 1
+
+
+def misbehaving(path: str) -> list[str]:
+    """Import memory of an exporter that refuses, or gives less than it says, or in odd pieces, or takes it away."""
+    cases: list[Case] = []
+    wanted = {"good": 0, "in pieces": 0, "map has no memory": "ENOMEM"}
+    probe = os.open("/dev/pciedma_exporter", os.O_RDWR)
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        for number, name in enumerate(_PROBE):
+            dmabuf = fcntl.ioctl(probe, 0, number)
+            asked = uapi.pciedma_buffer_create(flags=shared.BOTH, type=uapi.PCIEDMA_BUFFER_DMABUF, fd=dmabuf)
+            cases.append((name, wanted.get(name, "ENOTSUP"), said(fd, "BUFFER_CREATE", asked)))
+            if name in ("good", "in pieces"):
+                with mmap.mmap(dmabuf, _PROBE_SIZE) as memory:
+                    cases += _moved_about(channel, asked.id, memory, name)
+            if name == "good":
+                fcntl.ioctl(probe, _PROBE_MOVE)
+                cases += [("moved away", "EIO", moves(fd, [entry(H2C, asked.id, 0, 4096)])),
+                          ("submitted", "EIO", moves(fd, [entry(C2H, asked.id, 0, 4096)], submit=True))]
+            os.close(dmabuf)
+        cases.append(("held", 2, held(fd)[0]))
+    os.close(probe)
+    return unlike(cases)
+
+
+def _moved_about(channel: pciedma.Channel, number: int, memory: mmap.mmap, name: str) -> list[Case]:
+    """Move parts that begin and end anywhere, one call for each and all in one."""
+    cases: list[Case] = []
+    data = random.Random(3).randbytes(_PROBE_SIZE)
+    memory[:] = data
+    places = [(0, _PROBE_SIZE), (1, 4095), (4, 4), (4095, 2), (5000, 12345), (_PROBE_SIZE - 5, 5)]
+    for offset, length in places:
+        cases += [(f"{name} write {offset} {length}", 1, moves(channel.fileno(), [entry(H2C, number, offset, length)])),
+                  (f"{name} wrote {offset} {length}", data[offset : offset + length], channel.read(length, 0))]
+    channel.write(data, 0)
+    memory[:] = bytes(_PROBE_SIZE)
+    starts = range(0, _PROBE_SIZE, 777)
+    parts = [entry(C2H, number, start, min(777, _PROBE_SIZE - start), start) for start in starts]
+    cases += [(f"{name} reads", len(parts), moves(channel.fileno(), parts)), (f"{name} what", data, memory[:])]
+    return cases
