@@ -13,6 +13,7 @@ from pciedma_lab.machine import Machine, Process
 from pciedma_lab.qemu import ROOT_PORTS
 
 from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
+from .guest.buffer_soak import PHASES
 
 MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "20000"))
 _CHUNK = 5000
@@ -43,6 +44,8 @@ LOAD = int(os.environ.get("PCIEDMA_SOAK_LOAD_MIB", "128")) << 20
 UNBINDS = int(os.environ.get("PCIEDMA_SOAK_UNBINDS", "36"))
 DEVICE_DELS = int(os.environ.get("PCIEDMA_SOAK_DEVICE_DELS", "3"))
 DEATHS = int(os.environ.get("PCIEDMA_SOAK_DEATHS", "4"))
+CYCLES = int(os.environ.get("PCIEDMA_SOAK_CYCLES", "400"))
+UNPLUGS = int(os.environ.get("PCIEDMA_SOAK_UNPLUGS", "0"))
 WAYS = ("sync", "aio", "io_uring")
 _ABORTS_CHUNK = 300
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
@@ -94,6 +97,35 @@ def test_unbinds_under_load_end_every_call(lab: Lab) -> None:
         lab.call("processes:bind", driver=f"pciedma_{card}", address=lab.addresses[card])
         lab.find()
     lab.settled()
+
+
+def test_buffers_made_and_let_go_of_leave_nothing(lab: Lab) -> None:
+    """A twentieth of the processes is killed in the midst of it."""
+    for number in range(0, CYCLES, _CHUNK):
+        count = min(_CHUNK, CYCLES - number)
+        assert lab.call("buffer_soak:cycles", 900, path=lab.memory, count=count, kills=count // 20, seed=number) == []
+    lab.settled()
+
+
+def test_card_that_goes_leaves_who_has_its_memory_what_he_has() -> None:
+    """In each phase of a buffer's life, with MSI as below: all of them at once, or each alone and often."""
+    xdma = EmulatedCard("xdma", variant="msi")
+    phases = [[name] for name in PHASES for _ in range(UNPLUGS)] or [[*PHASES]]
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=300 + 20 * len(phases)) as vm:
+        lab = make_lab(vm, xdma)
+        for names in phases:
+            vm.run(["rm", "-f", "/tmp/ready", "/tmp/goes"])
+            xdma.control.set_fault("bandwidth=20")
+            process = lab.start("buffer_soak:gone", path=lab.memory, names=names, ready="/tmp/ready", goes="/tmp/goes")
+            lab.wait_until("test -e /tmp/ready")
+            vm.device_del(xdma)
+            vm.run(["touch", "/tmp/goes"])
+            assert process.value(120) == [], names
+            xdma.control.clear_faults()
+            lab.plug_in("xdma")
+            lab.there_and_back()
+        lab.settled()
+        vm.unload_modules()
 
 
 def _load(lab: Lab, path: str, way: str) -> list[Process]:

@@ -52,7 +52,7 @@ static const struct vm_operations_struct map_ops = {
 	.fault	= map_fault,
 };
 
-static bool map_fits(const struct pciedma_buffer *buffer, const struct vm_area_struct *vma)
+static bool map_fits(const struct pciedma_buffer *buffer, struct vm_area_struct *vma)
 {
 	unsigned long pages = buffer->size >> PAGE_SHIFT;
 	unsigned long first = vma->vm_pgoff - buffer->first;

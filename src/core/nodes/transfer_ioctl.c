@@ -14,9 +14,10 @@
 /* An open file's entries, which it has from its first TRANSFER on. */
 static struct pciedma_entries *file_entries(struct pciedma_channel_file *cf)
 {
-	struct pciedma_entries *set = smp_load_acquire(&cf->entries);
 	struct pciedma_channel *channel = cf->channel;
+	struct pciedma_entries *set;
 
+	set = smp_load_acquire(&cf->entries); /* all of it */
 	if (set)
 		return set;
 	guard(mutex)(&channel->open_lock);
@@ -442,7 +443,7 @@ long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl)
  */
 bool pciedma_file_has_results(struct pciedma_channel_file *cf)
 {
-	struct pciedma_entries *set = smp_load_acquire(&cf->entries);
+	struct pciedma_entries *set = READ_ONCE(cf->entries);
 
 	return set && READ_ONCE(set->num_results);
 }

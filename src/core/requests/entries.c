@@ -115,9 +115,9 @@ static bool entry_is_held(const struct pciedma_entry *entry)
 	return !list_empty(&set->held) || (entry->barrier && set->pending);
 }
 
-/* From now on who ends some may meet it, and sees what it is. */
 static void entry_starts(struct pciedma_entry *entry)
 {
+	/* From now on who ends some may meet it, and sees what it is. */
 	smp_store_release(&entry->state, PCIEDMA_ENTRY_STARTING);
 }
 

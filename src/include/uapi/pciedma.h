@@ -564,7 +564,7 @@ struct pciedma_transfer_eventfd {
  * a message), ENODEV (card gone), ENOENT (no such buffer), ENOMEM, ENOSPC (beyond the end of the
  * card's memory); and what becomes of entries: ECANCELED, EINTR, EIO, ENODEV, ETIMEDOUT.
  */
-#define PCIEDMA_IOC_TRANSFER	 _IOWR(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
+#define PCIEDMA_IOC_TRANSFER	_IOWR(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
 
 /**
  * PCIEDMA_IOC_TRANSFER_WAIT - channel nodes: take results of submitted entries

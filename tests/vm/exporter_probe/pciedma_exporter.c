@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Exports dma-bufs of 16 pages that misbehave, each in a way of its own. /dev/pciedma_exporter has two
- * ioctls: EXPORT of a kind returns a descriptor, MOVE tells the importers of the last one that it moves.
+ * ioctls: EXPORT of a kind returns a descriptor, MOVE of a descriptor tells its importers that it moves.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
@@ -9,7 +9,6 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 
@@ -35,9 +34,6 @@ struct memory {
 	enum kind kind;
 	struct page *pages[PAGES];
 };
-
-static DEFINE_MUTEX(lock);
-static struct dma_buf *last; /* held */
 
 static int probe_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment)
 {
@@ -189,37 +185,29 @@ static long export(enum kind kind)
 		free_memory(memory);
 		return PTR_ERR(dmabuf);
 	}
-	if (last)
-		dma_buf_put(last);
-	get_dma_buf(dmabuf);
-	last = dmabuf;
 	return dma_buf_fd(dmabuf, O_CLOEXEC);
 }
 
-static long move(void)
+static long move(int fd)
 {
-	if (!last)
-		return -ENODEV;
-	dma_resv_lock(last->resv, NULL);
+	struct dma_buf *dmabuf = dma_buf_get(fd);
+
+	if (IS_ERR(dmabuf))
+		return PTR_ERR(dmabuf);
+	dma_resv_lock(dmabuf->resv, NULL);
 #ifdef INVALIDATES
-	dma_buf_invalidate_mappings(last);
+	dma_buf_invalidate_mappings(dmabuf);
 #else
-	dma_buf_move_notify(last);
+	dma_buf_move_notify(dmabuf);
 #endif
-	dma_resv_unlock(last->resv);
-	dma_buf_put(last);
-	last = NULL;
+	dma_resv_unlock(dmabuf->resv);
+	dma_buf_put(dmabuf);
 	return 0;
 }
 
 static long probe_ioctl(struct file *file, unsigned int command, unsigned long value)
 {
-	long ret;
-
-	mutex_lock(&lock);
-	ret = command == EXPORT ? export(value) : command == MOVE ? move() : -ENOTTY;
-	mutex_unlock(&lock);
-	return ret;
+	return command == EXPORT ? export(value) : command == MOVE ? move(value) : -ENOTTY;
 }
 
 static const struct file_operations probe_fops = {
@@ -242,8 +230,6 @@ module_init(probe_init);
 static void __exit probe_exit(void)
 {
 	misc_deregister(&probe_device);
-	if (last)
-		dma_buf_put(last);
 }
 module_exit(probe_exit);
 

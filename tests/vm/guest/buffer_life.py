@@ -46,7 +46,7 @@ _USER_ID = 54321
 _SET_DUMPABLE = 4
 
 
-def _as_user(limit: int, fds: list[int], work: Callable[[], list[Case]]) -> list[str]:
+def as_user(limit: int, fds: list[int], work: Callable[[], list[Case]]) -> list[str]:
     """Do it in a child, who alone has *fds*, and is a user with a limit of locked memory; returns what was wrong."""
     reads, writes = os.pipe()
     child = os.fork()
@@ -69,7 +69,7 @@ def _as_user(limit: int, fds: list[int], work: Callable[[], list[Case]]) -> list
     return wrong
 
 
-def _free(fd: int, pages: int) -> bool:
+def just_free(fd: int, pages: int) -> bool:
     """Whether just so many pages are not counted yet; another may be about to let go."""
     def all_are() -> bool:
         asked = uapi.pciedma_buffer_create(flags=BOTH, type=_NEW, size=pages * PAGE)
@@ -84,33 +84,33 @@ def _free(fd: int, pages: int) -> bool:
 def limits(path: str, pages: int) -> list[str]:
     """Reach the limit of locked memory, and let go of what counts in all ways: just that is free again."""
     fd, other = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
-    return _as_user(pages * PAGE, [fd, other], lambda: _limit_cases(fd, other, pages))
+    return as_user(pages * PAGE, [fd, other], lambda: _limit_cases(fd, other, pages))
 
 
 def _limit_cases(fd: int, other: int, pages: int) -> list[Case]:
     area = buffers.anonymous((pages + 2) * PAGE)
     user: dict[str, Any] = {"flags": BOTH, "type": _USER, "address": area.address}
     kind = uapi.pciedma_buffer_create
-    cases: list[Case] = [("at first", True, _free(fd, pages))]
+    cases: list[Case] = [("at first", True, just_free(fd, pages))]
     for skip, size in ((0, pages * PAGE + 1), (1, pages * PAGE)):
         asked = kind(**user | {"size": size, "address": area.address + skip})
         cases.append((f"user {size} at {skip}", "ENOMEM", said(fd, "BUFFER_CREATE", asked)))
-    cases.append(("after refusals", True, _free(fd, pages)))
+    cases.append(("after refusals", True, just_free(fd, pages)))
     bad = kind(**user | {"size": 2 * PAGE, "address": WILD[0]})
-    cases += [("not there", "EFAULT", said(fd, "BUFFER_CREATE", bad)), ("after a fault", True, _free(fd, pages))]
+    cases += [("not there", "EFAULT", said(fd, "BUFFER_CREATE", bad)), ("after a fault", True, just_free(fd, pages))]
     registered = create(fd, 2 * PAGE, type=_USER, address=area.address + PAGE - 1)
-    cases.append(("three pages registered", True, _free(other, pages - 3)))
+    cases.append(("three pages registered", True, just_free(other, pages - 3)))
     destroy(fd, registered.id)
-    cases.append(("registered, and destroyed", True, _free(other, pages)))
+    cases.append(("registered, and destroyed", True, just_free(other, pages)))
     made = create(fd, 5 * PAGE - 1)
     memory = mmap.mmap(fd, made.size, offset=made.mmap_offset)
     destroy(fd, made.id)
-    cases += [("destroyed, but mapped", True, _free(other, pages - 5)), ("held", (0, 0), held(fd))]
+    cases += [("destroyed, but mapped", True, just_free(other, pages - 5)), ("held", (0, 0), held(fd))]
     child = in_child(lambda: None)
     memory.close()
-    cases.append(("a child has it mapped", True, _free(other, pages - 5)))
+    cases.append(("a child has it mapped", True, just_free(other, pages - 5)))
     end_of(child)
-    cases.append(("no child any more", True, _free(other, pages)))
+    cases.append(("no child any more", True, just_free(other, pages)))
     cases += _limits_of_others(fd, other, pages)
     return cases
 
@@ -126,14 +126,14 @@ def _limits_of_others(fd: int, other: int, pages: int) -> list[Case]:
         KEPT.append(mmap.mmap(fd, made.size, offset=made.mmap_offset))
 
     child = in_child(lambda: both(fd))
-    cases.append(("a child's, in a file that is ours, too", True, _free(other, pages - 7)))
+    cases.append(("a child's, in a file that is ours, too", True, just_free(other, pages - 7)))
     end_of(child)
-    cases.append(("which has ended", True, _free(other, pages - 7)))
+    cases.append(("which has ended", True, just_free(other, pages - 7)))
     child = in_child(lambda: None)
     os.close(fd)
-    cases.append(("which we have closed, but a child has not", True, _free(other, pages - 7)))
+    cases.append(("which we have closed, but a child has not", True, just_free(other, pages - 7)))
     end_of(child)
-    cases.append(("which is closed", True, _free(other, pages)))
+    cases.append(("which is closed", True, just_free(other, pages)))
 
     def becomes_another() -> None:
         made = create(other, 3 * PAGE)
@@ -142,7 +142,7 @@ def _limits_of_others(fd: int, other: int, pages: int) -> list[Case]:
         os.execvp("sleep", ["sleep", "100"])
 
     child = in_child(becomes_another, b"")
-    cases.append(("a child that became another program", True, _free(other, pages)))
+    cases.append(("a child that became another program", True, just_free(other, pages)))
     end_of(child)
     return cases
 
