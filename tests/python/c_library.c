@@ -42,6 +42,55 @@ static ssize_t fake_move(size_t count, off_t offset)
 #define pread(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
 #define pwrite(fd, buffer, count, offset) ((void)(fd), (void)(buffer), fake_move(count, offset))
 
+static void fake_create(struct pciedma_buffer_create *create)
+{
+	create->id = 7;
+	if (create->type == PCIEDMA_BUFFER_NEW) {
+		create->size = (create->size + 4095) / 4096 * 4096;
+		create->mmap_offset = 3 << 12;
+	}
+}
+
+static void print_hex(const char *name, const void *data, size_t size)
+{
+	const unsigned char *bytes = (const unsigned char *)data;
+	size_t i;
+
+	printf("%s ", name);
+	for (i = 0; i < size; i++)
+		printf("%02x", bytes[i]);
+	printf("\n");
+}
+
+/* TAKEN entries are taken, of which 100 bytes each have arrived; WHOLE is what it returns. */
+static int fake_transfer(struct pciedma_transfer_batch *batch)
+{
+	const struct pciedma_transfer_entry *entries;
+	struct pciedma_transfer_result *results;
+	__u32 i;
+
+	entries = (const struct pciedma_transfer_entry *)(uintptr_t)batch->entries;
+	results = (struct pciedma_transfer_result *)(uintptr_t)batch->results;
+	for (i = 0; i < batch->count; i++)
+		print_hex("entry", &entries[i], sizeof(entries[i]));
+	batch->taken = (__u32)setting("TAKEN", 0);
+	for (i = 0; results && i < batch->taken; i++)
+		results[i].bytes = 100;
+	errno = ETIMEDOUT;
+	return (int)setting("WHOLE", 0);
+}
+
+/* Channels are not mapped if CHANNEL_MAP is an errno, dma-bufs not if DMABUF_MAP is. */
+static void *fake_mmap(size_t length, int access, int flags, int fd, off_t offset)
+{
+	static char pages[8192];
+
+	printf("mmap %zu %d %d at %lld\n", length, access, flags, (long long)offset);
+	(void)fd;
+	errno = (int)setting(offset ? "CHANNEL_MAP" : "DMABUF_MAP", 0);
+	return errno ? MAP_FAILED : pages;
+}
+
 /*
  * Prints what is handed in; calls wait by interrupt, and 77 ns. All nodes are
  * channel CHANNEL and window WINDOW of card FOUND, or not if they are -1; cards
@@ -50,14 +99,11 @@ static ssize_t fake_move(size_t count, off_t offset)
  */
 static int fake_ioctl(unsigned long request, void *argument)
 {
-	const unsigned char *bytes = (const unsigned char *)argument;
+	char name[32];
 	static long ioctls;
-	size_t i;
 
-	printf("ioctl %lu ", request);
-	for (i = 0; i < _IOC_SIZE(request); i++)
-		printf("%02x", bytes[i]);
-	printf("\n");
+	snprintf(name, sizeof(name), "ioctl %lu", request);
+	print_hex(name, argument, _IOC_SIZE(request));
 	if (ioctls++ == setting("LAST", -1)) {
 		errno = (int)setting("ERROR", 0);
 		return -1;
@@ -80,17 +126,32 @@ static int fake_ioctl(unsigned long request, void *argument)
 		((struct pciedma_channel_info *)argument)->channel = (__u32)setting("CHANNEL", 0);
 		((struct pciedma_channel_info *)argument)->card = (__u32)setting("FOUND", 0);
 	}
+	if (request == PCIEDMA_IOC_BUFFER_CREATE)
+		fake_create((struct pciedma_buffer_create *)argument);
+	if (request == PCIEDMA_IOC_BUFFER_EXPORT)
+		((struct pciedma_buffer_export *)argument)->fd = open("/dev/null", O_RDWR);
+	if (request == PCIEDMA_IOC_TRANSFER)
+		return fake_transfer((struct pciedma_transfer_batch *)argument);
 	if (request == PCIEDMA_IOC_GET_WAIT) {
 		((struct pciedma_wait *)argument)->mode = PCIEDMA_WAIT_INTERRUPT;
 		((struct pciedma_wait *)argument)->timeout_ns = 77;
 	}
+	errno = EALREADY; /* what a call that succeeds may leave there */
 	return 0;
 }
 
 #define ioctl(fd, request, argument) ((void)(fd), fake_ioctl(request, argument))
+#define mmap(address, length, access, flags, fd, offset) \
+	fake_mmap(length, access, flags, fd, offset)
+#define munmap(address, length) ((void)(address), printf("munmap %zu\n", length))
 #endif
 
 #include <pciedma/pciedma.h>
+
+#ifdef FAKE /* what the tests map themselves */
+#undef mmap
+#undef munmap
+#endif
 
 static void print(const char *name, int ret)
 {
@@ -150,6 +211,92 @@ static void call_window(int fd)
 	print("window_get_info", pciedma_window_get_info(fd, &info));
 	print("size", (int)info.size);
 	print("window_map", pciedma_window_map(fd, &size) == MAP_FAILED ? -1 : 0);
+}
+
+static void print_buffer(const struct pciedma_buffer *buffer)
+{
+	printf("buffer %d %llu %zu %u\n", !!buffer->address, (unsigned long long)buffer->size,
+	       buffer->mapped, buffer->id);
+}
+
+static int open_files(void)
+{
+	int fd, count = 0;
+
+	for (fd = 0; fd < 100; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+/* What a channel, open for some directions, makes of memory; of new memory what it moves. */
+static void call_buffers(int fd, uint32_t directions)
+{
+	static char memory[4096] __attribute__((aligned(4096)));
+	struct pciedma_buffer made, own, other;
+	int dmabuf, files = open_files();
+	char *data;
+
+	errno = 0;
+	print("buffer_new", pciedma_buffer_new(fd, 5000, directions, &made));
+	print_buffer(&made);
+	print("buffer_register", pciedma_buffer_register(fd, memory, sizeof(memory), directions,
+							 &own));
+	print_buffer(&own);
+	dmabuf = pciedma_buffer_export_dmabuf(fd, &made);
+	print("buffer_export_dmabuf", dmabuf < 0 ? -1 : 0);
+	print("buffer_import_dmabuf", pciedma_buffer_import_dmabuf(fd, dmabuf, directions, &other));
+	print_buffer(&other);
+	close(dmabuf);
+	print("buffer_write", (int)pciedma_buffer_write(fd, &own, 96, 304, 64));
+	print("buffer_read", (int)pciedma_buffer_read(fd, &own, 1024, 304, 64));
+	data = (char *)made.address;
+	if (data) {
+		printf("zeroed %d\n", !data[0] && !memcmp(data, data + 1, made.mapped - 1));
+		memset(data, 'w', 1000);
+		print("pwrite", (int)pwrite(fd, data, 1000, 0));
+		print("pread", (int)pread(fd, data + 4096, 1000, 0));
+		printf("same %d\n", !memcmp(data, data + 4096, 1000));
+	}
+	print("buffer_close", pciedma_buffer_close(fd, &other));
+	print("buffer_close", pciedma_buffer_close(fd, &own));
+	print("buffer_close", pciedma_buffer_close(fd, &made));
+	print_buffer(&made);
+	printf("files left %d\n", open_files() - files);
+}
+
+/* Two entries of registered memory, waited for and submitted. */
+static void call_transfers(int fd)
+{
+	static char memory[4096] __attribute__((aligned(4096)));
+	struct pciedma_transfer_entry entries[2];
+	struct pciedma_transfer_result results[2];
+	struct pciedma_buffer own;
+	uint32_t taken = 99;
+
+	memset(memory, 'w', 200);
+	pciedma_buffer_register(fd, memory, sizeof(memory), PCIEDMA_BUFFER_C2H | PCIEDMA_BUFFER_H2C,
+				&own);
+	memset(entries, 0, sizeof(entries));
+	memset(results, 0, sizeof(results));
+	entries[0].flags = PCIEDMA_ENTRY_H2C;
+	entries[1].flags = PCIEDMA_ENTRY_C2H | PCIEDMA_ENTRY_BARRIER;
+	entries[0].buffer = entries[1].buffer = own.id;
+	entries[0].length = entries[1].length = 200;
+	entries[1].offset = 400;
+	entries[0].tag = 5;
+	entries[1].tag = 6;
+	print("channel_transfer", pciedma_channel_transfer(fd, entries, 2, results, &taken));
+	printf("taken %u\n", taken);
+	printf("results %u %u\n", (unsigned int)results[0].bytes, (unsigned int)results[1].bytes);
+	print("channel_transfer", pciedma_channel_transfer(fd, entries, 1, NULL, NULL));
+	print("channel_set_eventfd", pciedma_channel_set_eventfd(fd, -1));
+	print("channel_submit", pciedma_channel_submit(fd, entries, 2));
+	memset(results, 0, sizeof(results));
+	print("channel_wait", pciedma_channel_wait(fd, results, 2, 2, 5000000000));
+	printf("tags %u %u\n", (unsigned int)results[0].tag, (unsigned int)results[1].tag);
+	print("channel_wait", pciedma_channel_wait(fd, results, 0, 2, 0));
+	printf("same %d\n", !memcmp(memory, memory + 400, 200));
+	pciedma_buffer_close(fd, &own);
 }
 
 /* A register's value there and back: by a mapping, in each width, and by calls. */
@@ -222,6 +369,14 @@ int main(int argc, char **argv)
 		call_card(open(argv[2], O_RDWR));
 		call_channel(open(argv[3], O_RDWR));
 		call_window(open(argv[3], O_RDWR));
+		return 0;
+	}
+	if (!strcmp(verb, "buffers") && argc == 5) {
+		call_buffers(open(argv[2], atoi(argv[3])), (uint32_t)atoi(argv[4]));
+		return 0;
+	}
+	if (!strcmp(verb, "transfers") && argc == 3) {
+		call_transfers(open(argv[2], O_RDWR));
 		return 0;
 	}
 	if (!strcmp(verb, "window") && argc == 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import re
 import shutil
@@ -325,11 +326,14 @@ def test_call_on_a_file_is_enotty_and_leaves_zeros(caller: Caller, call: str, tm
     assert {"lines 0 0", "kind 0 0", "timeout_ns 0 0", "mode 0 0", "size 0 0"} <= set(printed)
 
 
+def _handed(printed: list[str]) -> list[tuple[int, bytes]]:
+    """Return the ioctls that were made."""
+    matches = [re.fullmatch(r"ioctl (\d+) ([0-9a-f]*)", line) for line in printed]
+    return [(int(match[1]), bytes.fromhex(match[2])) for match in matches if match]
+
+
 def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
-    handed = []
-    for line in caller("calls", "/dev/null", "/dev/null", fake=True):
-        if match := re.fullmatch(r"ioctl (\d+) ([0-9a-f]*)", line):
-            handed.append((int(match[1]), bytes.fromhex(match[2])))
+    handed = _handed(caller("calls", "/dev/null", "/dev/null", fake=True))
     wait = (uapi.PCIEDMA_IOC_GET_WAIT, uapi.pciedma_wait())
     expected: list[tuple[int, ctypes.Structure]] = [
         (uapi.PCIEDMA_IOC_CARD_INFO, uapi.pciedma_card_info()),
@@ -348,6 +352,145 @@ def test_ioctls_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
         (uapi.PCIEDMA_IOC_WINDOW_INFO, uapi.pciedma_window_info()),
     ]
     assert handed == [(request, bytes(structure)) for request, structure in expected]
+
+
+BOTH = uapi.PCIEDMA_BUFFER_C2H | uapi.PCIEDMA_BUFFER_H2C
+#: How the caller opens a channel, and for which directions its buffers are.
+SHARED = ("buffers", "/dev/null", os.O_RDWR, BOTH)
+CREATE = uapi.pciedma_buffer_create
+
+
+def test_ioctls_of_buffers_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
+    handed = _handed(caller(*SHARED, fake=True))
+    made = [CREATE.from_buffer_copy(data) for request, data in handed if request == uapi.PCIEDMA_IOC_BUFFER_CREATE]
+    new = CREATE(flags=BOTH, type=uapi.PCIEDMA_BUFFER_NEW, size=5000)
+    user = CREATE(flags=BOTH, type=uapi.PCIEDMA_BUFFER_USER, size=4096, address=made[1].address)
+    dmabuf = CREATE(flags=BOTH, type=uapi.PCIEDMA_BUFFER_DMABUF, fd=made[2].fd)
+    assert [bytes(each) for each in made] == [bytes(each) for each in (new, user, dmabuf)]
+    assert user.address % 4096 == 0 < user.address
+    assert dmabuf.fd > 2
+    destroy = (uapi.PCIEDMA_IOC_BUFFER_DESTROY, bytes(uapi.pciedma_buffer_destroy(id=7)))
+    assert handed[-3:] == [destroy] * 3
+    assert (uapi.PCIEDMA_IOC_BUFFER_EXPORT, bytes(uapi.pciedma_buffer_export(id=7))) in handed
+
+
+def test_new_buffer_is_mapped_and_unmapped_and_others_are_not(caller: Caller) -> None:
+    printed = caller(*SHARED, fake=True)
+    mapping = f"{mmap.PROT_READ | mmap.PROT_WRITE} {mmap.MAP_SHARED} at {3 << 12}"
+    assert [line for line in printed if line.startswith(("mmap", "munmap"))] == [f"mmap 8192 {mapping}", "munmap 8192"]
+    assert [line for line in printed if line.startswith("buffer ")] == [
+        "buffer 1 8192 8192 7", "buffer 1 4096 0 7", "buffer 0 0 0 7", "buffer 0 0 0 0",
+    ]
+    assert printed[-1] == "files left 0"
+
+
+def test_new_buffer_of_a_channel_that_cannot_be_mapped_is_mapped_by_a_dma_buf(caller: Caller) -> None:
+    printed = caller(*SHARED, fake=True, CHANNEL_MAP=errno.EACCES)
+    assert [line.split(" at ")[1] for line in printed if line.startswith("mmap")] == [str(3 << 12), "0"]
+    assert "buffer 1 8192 8192 7" in printed
+    assert "buffer_new 0 0" in printed
+    assert printed[-1] == "files left 0"
+
+
+@pytest.mark.parametrize(
+    ("settings", "number", "calls"),
+    [
+        ({"LAST": 0, "ERROR": errno.ENOMEM}, errno.ENOMEM, ["CREATE"]),
+        ({"CHANNEL_MAP": errno.ENODEV}, errno.ENODEV, ["CREATE", "DESTROY"]),
+        (
+            {"CHANNEL_MAP": errno.EACCES, "LAST": 1, "ERROR": errno.EMFILE}, errno.EMFILE,
+            ["CREATE", "EXPORT", "DESTROY"],
+        ),
+        ({"CHANNEL_MAP": errno.EACCES, "DMABUF_MAP": errno.ENFILE}, errno.ENFILE, ["CREATE", "EXPORT", "DESTROY"]),
+        ({"CHANNEL_MAP": errno.ENFILE, "LAST": 1, "ERROR": errno.ENOENT}, errno.ENFILE, ["CREATE", "DESTROY"]),
+    ],
+)
+def test_new_buffer_that_cannot_be_had_leaves_nothing_and_its_own_errno(
+    caller: Caller, settings: dict[str, int], number: int, calls: list[str]
+) -> None:
+    printed = caller(*SHARED, fake=True, **settings)
+    told = printed.index(f"buffer_new -1 {number}")
+    requests = [request for request, _ in _handed(printed[:told])]
+    assert requests == [getattr(uapi, f"PCIEDMA_IOC_BUFFER_{call}") for call in calls]
+    assert printed[told + 1] == "buffer 0 0 0 0"
+    assert not any(line.startswith("munmap") for line in printed)
+    assert printed[-1] == "files left 0"
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_error_of_a_buffer_s_call_is_told_and_leaves_zeros(caller: Caller, last: int) -> None:
+    call = ["register", "export_dmabuf", "import_dmabuf"][last - 1]
+    printed = caller(*SHARED, fake=True, LAST=last, ERROR=errno.ENOMEM)
+    told = printed.index(f"buffer_{call} -1 {errno.ENOMEM}")
+    assert call == "export_dmabuf" or printed[told + 1] == "buffer 0 0 0 0"
+    assert printed[-1] == "files left 0"
+
+
+def test_buffer_whose_channel_is_closed_is_unmapped(caller: Caller) -> None:
+    before = 8  # three times CREATE, EXPORT, two times TRANSFER, two times DESTROY
+    printed = caller(*SHARED, fake=True, LAST=before, ERROR=errno.EBADF)
+    assert "munmap 8192" in printed
+    assert printed[-3:] == [f"buffer_close -1 {errno.EBADF}", "buffer 0 0 0 0", "files left 0"]
+
+
+BATCH, ENTRY = uapi.pciedma_transfer_batch, uapi.pciedma_transfer_entry
+H2C, C2H = uapi.PCIEDMA_ENTRY_H2C, uapi.PCIEDMA_ENTRY_C2H
+
+
+def _entries(printed: list[str]) -> list[bytes]:
+    return [bytes.fromhex(line.removeprefix("entry ")) for line in printed if line.startswith("entry ")]
+
+
+def test_part_of_a_buffer_is_moved_by_one_entry(caller: Caller) -> None:
+    printed = caller(*SHARED, fake=True, TAKEN=1)
+    assert _entries(printed) == [
+        bytes(ENTRY(flags=H2C, buffer=7, offset=96, length=304, address=64)),
+        bytes(ENTRY(flags=C2H, buffer=7, offset=1024, length=304, address=64)),
+    ]
+    assert {"buffer_write 100 0", "buffer_read 100 0"} <= set(printed)
+    printed = caller(*SHARED, fake=True, TAKEN=1, WHOLE=-1)
+    assert {f"buffer_write -1 {errno.ETIMEDOUT}", f"buffer_read -1 {errno.ETIMEDOUT}"} <= set(printed)
+
+
+def test_ioctls_of_transfers_are_handed_zeros_but_for_what_is_asked(caller: Caller) -> None:
+    printed = caller("transfers", "/dev/null", fake=True)
+    first = bytes(ENTRY(flags=H2C, buffer=7, length=200, tag=5))
+    second = bytes(ENTRY(flags=C2H | uapi.PCIEDMA_ENTRY_BARRIER, buffer=7, offset=400, length=200, tag=6))
+    assert _entries(printed) == [first, second, first, first, second]
+    handed = _handed(printed)[1:-1]
+    given = BATCH.from_buffer_copy(handed[0][1])
+    entries, results = given.entries, given.results
+    assert entries and results
+    expected: list[tuple[int, ctypes.Structure]] = [
+        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(count=2, entries=entries, results=results)),
+        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(count=1, entries=entries)),
+        (uapi.PCIEDMA_IOC_TRANSFER_EVENTFD, uapi.pciedma_transfer_eventfd(eventfd=-1)),
+        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(flags=uapi.PCIEDMA_TRANSFER_SUBMIT, count=2, entries=entries)),
+        (uapi.PCIEDMA_IOC_TRANSFER_WAIT,
+         uapi.pciedma_transfer_wait(min=2, max=2, timeout_ns=5_000_000_000, results=results)),
+        (uapi.PCIEDMA_IOC_TRANSFER_WAIT, uapi.pciedma_transfer_wait(max=2, results=results)),
+    ]
+    assert handed == [(request, bytes(structure)) for request, structure in expected]
+
+
+@pytest.mark.parametrize(("whole", "told"), [(1, "1 0"), (-1, f"-1 {errno.ETIMEDOUT}")])
+def test_transfer_tells_how_many_were_taken_also_if_it_fails(caller: Caller, whole: int, told: str) -> None:
+    printed = caller("transfers", "/dev/null", fake=True, TAKEN=1, WHOLE=whole)
+    at = printed.index(f"channel_transfer {told}")
+    assert printed[at + 1 : at + 3] == ["taken 1", "results 100 0"]
+
+
+def test_calls_of_buffers_on_a_file_are_enotty_and_leave_zeros(caller: Caller, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    printed = caller("buffers", path, os.O_RDWR, BOTH)
+    assert set(printed) == {
+        *(f"buffer_{call} -1 {errno.ENOTTY}"
+          for call in ("new", "register", "export_dmabuf", "import_dmabuf", "write", "read", "close")),
+        "buffer 0 0 0 0", "files left 0",
+    }
+    calls = [f"channel_{call} -1 {errno.ENOTTY}" for call in ("transfer", "submit", "wait", "set_eventfd")]
+    assert {*calls, "taken 0"} <= set(caller("transfers", path))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pciedma import uapi
 from pciedma_lab.chroot import PROJECT
 
 from ..c_build import CALLER, EXAMPLES, compiled, install
@@ -21,6 +22,7 @@ _BUILT = "build/examples"  # in the guest, too
 #: Not a multiple of anything, and more than the examples move at a time.
 SIZE = (20 << 20) + 123
 ADDRESS = 0x1001
+BOTH = uapi.PCIEDMA_BUFFER_C2H | uapi.PCIEDMA_BUFFER_H2C
 
 #: Runs an example in the guest, by its name and arguments.
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -185,3 +187,43 @@ def test_c_library_finds_the_first_card(lab: Lab, programs: Path) -> None:
 def test_c_library_channel_that_the_card_lacks_is_enoent(lab: Lab, programs: Path) -> None:
     opened = lab.vm.run([f"{_BUILT}/c_library", "channel", lab.nodes["capric"], "1", str(os.O_RDWR)]).stdout
     assert opened == f"open -1 {errno.ENOENT}\n"
+
+
+def _copied(lab: Lab, card: str) -> int:
+    return sum(lab.sysfs(card, f"c0/{direction}/copied") for direction in ("c2h", "h2c"))
+
+
+#: How a channel is opened, and what its buffers are for.
+DIRECTIONS = {os.O_RDWR: BOTH, os.O_RDONLY: uapi.PCIEDMA_BUFFER_C2H, os.O_WRONLY: uapi.PCIEDMA_BUFFER_H2C}
+
+
+@pytest.mark.parametrize("flags", DIRECTIONS, ids=["both", "to read", "to write"])
+def test_c_library_buffers_are_moved_without_a_copy_by_files_of_each_direction(
+    flags: int, lab: Lab, programs: Path
+) -> None:
+    """edu's engine copies what lies in no buffer."""
+    node = f"{lab.nodes['edu']}c0"
+    writes, reads = flags != os.O_RDONLY, flags != os.O_WRONLY
+    lab.vm.run(["sh", "-c", f"head -c 1000 /dev/zero | tr '\\0' {'x' if writes else 'w'} > {node}"])
+    before = _copied(lab, "edu")
+    printed = lab.vm.run([f"{_BUILT}/c_library", "buffers", node, str(flags), str(DIRECTIONS[flags])]).stdout
+    refused = f"-1 {errno.EBADF}"
+    assert printed.splitlines() == [
+        "buffer_new 0 0", "buffer 1 8192 8192 1", "buffer_register 0 0", "buffer 1 4096 0 2",
+        "buffer_export_dmabuf 0 0", "buffer_import_dmabuf 0 0", "buffer 0 8192 0 3",
+        f"buffer_write {'304 0' if writes else refused}", f"buffer_read {'304 0' if reads else refused}",
+        "zeroed 1", f"pwrite {'1000 0' if writes else refused}", f"pread {'1000 0' if reads else refused}",
+        f"same {int(reads)}",
+        "buffer_close 0 0", "buffer_close 0 0", "buffer_close 0 0", "buffer 0 0 0 0", "files left 0",
+    ]
+    assert _copied(lab, "edu") == before
+    assert lab.vm.run(["head", "-c", "1000", node]).stdout == "w" * 1000
+    assert _copied(lab, "edu") > before  # by head, whose memory is no buffer
+
+
+def test_c_library_transfers_reach_the_driver(lab: Lab, programs: Path) -> None:
+    printed = lab.vm.run([f"{_BUILT}/c_library", "transfers", lab.memory]).stdout.splitlines()
+    assert printed == [
+        "channel_transfer 2 0", "taken 2", "results 200 200", "channel_transfer 1 0", "channel_set_eventfd 0 0",
+        "channel_submit 2 0", "channel_wait 2 0", "tags 5 6", "channel_wait 0 0", "same 1",
+    ]

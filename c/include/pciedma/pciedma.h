@@ -2,14 +2,15 @@
 /*
  * What a C or C++ program needs to use a card beside read(), write() and
  * poll(): finding and opening, the ioctls, transfers that go on after short
- * counts, and the registers of the card's own logic.
+ * counts, memory that program and card share, and the registers of the card's
+ * own logic.
  *
- * Nothing is kept between calls, and no memory that outlives one is
- * allocated: cards, channels and windows are file descriptors, which the caller
- * closes with close(). Threads may call everything at the same time, on the same file
- * descriptor too, but for what says otherwise. Functions that return int
- * return -1 with errno set if they fail; what the errnos of the driver mean
- * stands in docs/calls.md.
+ * Nothing is kept between calls, and no memory that outlives one is allocated
+ * but buffers that are asked for: cards, channels and windows are file
+ * descriptors, which the caller closes with close(). Threads may call everything
+ * at the same time, on the same file descriptor too, but for what says
+ * otherwise. Functions that return int return -1 with errno set if they fail;
+ * what the errnos of the driver mean stands in docs/calls.md.
  */
 #ifndef PCIEDMA_PCIEDMA_H
 #define PCIEDMA_PCIEDMA_H
@@ -49,6 +50,21 @@ static_assert(sizeof(off_t) == 8, "card addresses have 64 bits: use -D_FILE_OFFS
 
 /** PCIEDMA_CALL_MAX - most bytes that Linux moves by one read() or write() */
 #define PCIEDMA_CALL_MAX	((size_t)0x7ffff000)
+
+/**
+ * struct pciedma_buffer - memory that a channel's card knows
+ * @address: where the program has it; NULL if it is another device's
+ * @size:    bytes
+ * @mapped:  bytes at @address that pciedma_buffer_close() unmaps: 0 unless the
+ *           memory is new
+ * @id:      the kernel's number of it, for this open file of the channel alone
+ */
+struct pciedma_buffer {
+	void *address;
+	uint64_t size;
+	size_t mapped;
+	uint32_t id;
+};
 
 /* Not for programs: what begins with pciedma_priv_ may change. */
 
@@ -507,6 +523,357 @@ static inline size_t pciedma_write_full(int channel, const void *buffer, size_t 
 		done += (size_t)moved;
 	}
 	return done;
+}
+
+/**
+ * pciedma_buffer_close() - let the card forget a buffer, and unmap it if it was new
+ * @channel: the channel of which it is, not closed yet
+ * @buffer:  the buffer; zeros afterwards
+ *
+ * Entries that have begun go on, and have their results: the kernel keeps the
+ * memory as long. What was registered, and is being read into, is not to be
+ * used for something else before. To be called by one thread, when no other
+ * uses the mapping. The last close of the channel forgets all buffers, but
+ * unmaps none.
+ *
+ * Return: 0; -1 with ENOENT (no such buffer of this open file), EBADF, ENOTTY;
+ * it is unmapped, and the struct zeros, in any case.
+ */
+static inline int pciedma_buffer_close(int channel, struct pciedma_buffer *buffer)
+{
+	struct pciedma_buffer_destroy destroy;
+
+	memset(&destroy, 0, sizeof(destroy));
+	destroy.id = buffer->id;
+	if (buffer->mapped)
+		munmap(buffer->address, buffer->mapped);
+	memset(buffer, 0, sizeof(*buffer));
+	return ioctl(channel, PCIEDMA_IOC_BUFFER_DESTROY, &destroy);
+}
+
+/**
+ * pciedma_buffer_export_dmabuf() - let other devices have a new buffer, as a dma-buf
+ * @channel: the channel of which it is
+ * @buffer:  the buffer, from pciedma_buffer_new()
+ *
+ * pciedma_buffer_import_dmabuf() is for another card of this driver. The memory stays
+ * as long as the descriptor, a mapping of it, or another device has it.
+ *
+ * Return: a file descriptor, closed by exec(); -1 with EOPNOTSUPP (the memory is
+ * not new), ENOENT (no such buffer of this open file), EMFILE (descriptors),
+ * ENOMEM, EBADF, ENOTTY.
+ */
+static inline int pciedma_buffer_export_dmabuf(int channel, const struct pciedma_buffer *buffer)
+{
+	struct pciedma_buffer_export exported;
+
+	memset(&exported, 0, sizeof(exported));
+	exported.id = buffer->id;
+	if (ioctl(channel, PCIEDMA_IOC_BUFFER_EXPORT, &exported))
+		return -1;
+	return exported.fd;
+}
+
+/* Have a buffer with what create says; *buffer is zeros if there is none. */
+static inline int pciedma_priv_create(int channel, struct pciedma_buffer_create *create,
+				      struct pciedma_buffer *buffer)
+{
+	memset(buffer, 0, sizeof(*buffer));
+	if (ioctl(channel, PCIEDMA_IOC_BUFFER_CREATE, create))
+		return -1;
+	buffer->address = (void *)(uintptr_t)create->address;
+	buffer->size = create->size;
+	buffer->id = create->id;
+	return 0;
+}
+
+/* The kernel maps no file that is open for one way alone; of a dma-buf it maps the same memory. */
+static inline void *pciedma_priv_map(int channel, const struct pciedma_buffer *buffer,
+				     uint64_t offset)
+{
+	const int access = PROT_READ | PROT_WRITE;
+	void *address;
+	int dmabuf, error, before = errno;
+
+	address = mmap(NULL, (size_t)buffer->size, access, MAP_SHARED, channel, (off_t)offset);
+	if (address != MAP_FAILED || errno != EACCES)
+		return address;
+	dmabuf = pciedma_buffer_export_dmabuf(channel, buffer);
+	if (dmabuf < 0)
+		return MAP_FAILED;
+	address = mmap(NULL, (size_t)buffer->size, access, MAP_SHARED, dmabuf, 0);
+	error = address == MAP_FAILED ? errno : before;
+	close(dmabuf);
+	errno = error;
+	return address;
+}
+
+/**
+ * pciedma_buffer_new() - make a buffer of new memory, and map it
+ * @channel:    the channel; one that is open for one direction will do
+ * @size:       bytes, at least 1; it becomes whole pages
+ * @directions: PCIEDMA_BUFFER_C2H (data may go from the card to it),
+ *              PCIEDMA_BUFFER_H2C, or both
+ * @buffer:     where to put what was made; zeros if the call fails
+ *
+ * The memory is zeroed. read() and write() of it, and their other forms, on any
+ * open file of this channel move its data without pinning, mapping or copying;
+ * it is memory like any other. It is there until pciedma_buffer_close(), the
+ * channel's and the card's end or not; a child after fork() has it, too.
+ *
+ * Return: 0; -1 with ENOMEM (RLIMIT_MEMLOCK, or no memory that the card reaches:
+ * the kernel's log says more), EBADF (a direction for which the file is not
+ * open), EINVAL (no size, no direction), EMFILE (4,096 buffers, or the process's
+ * descriptors), EINTR (the process is to die), ENODEV (card gone), ENOTTY (not a
+ * channel, or an older driver).
+ */
+static inline int pciedma_buffer_new(int channel, size_t size, uint32_t directions,
+				     struct pciedma_buffer *buffer)
+{
+	struct pciedma_buffer_create create;
+	void *address;
+	int error;
+
+	memset(&create, 0, sizeof(create));
+	create.flags = directions;
+	create.type = PCIEDMA_BUFFER_NEW;
+	create.size = size;
+	if (pciedma_priv_create(channel, &create, buffer))
+		return -1;
+	address = pciedma_priv_map(channel, buffer, create.mmap_offset);
+	if (address == MAP_FAILED) {
+		error = errno;
+		pciedma_buffer_close(channel, buffer);
+		errno = error;
+		return -1;
+	}
+	buffer->address = address;
+	buffer->mapped = (size_t)buffer->size;
+	return 0;
+}
+
+/**
+ * pciedma_buffer_register() - let the card know memory that the program has
+ * @channel:    the channel
+ * @address:    where it begins; any alignment
+ * @size:       bytes, at least 1
+ * @directions: as for pciedma_buffer_new(); memory that is read-only can be
+ *              registered for PCIEDMA_BUFFER_H2C
+ * @buffer:     where to put what was made; zeros if the call fails
+ *
+ * It is for pciedma_channel_transfer() and its kin; read() and write() treat it
+ * as before. It is pinned, and means the memory that lies there now, whatever is
+ * mapped or freed there later.
+ *
+ * Return: as pciedma_buffer_new(); -1 also with EOPNOTSUPP (memory that may not
+ * be held for long, as that of files on disk), EFAULT (it is not there, or is
+ * read-only).
+ */
+static inline int pciedma_buffer_register(int channel, void *address, size_t size,
+					  uint32_t directions, struct pciedma_buffer *buffer)
+{
+	struct pciedma_buffer_create create;
+
+	memset(&create, 0, sizeof(create));
+	create.flags = directions;
+	create.type = PCIEDMA_BUFFER_USER;
+	create.address = (uintptr_t)address;
+	create.size = size;
+	return pciedma_priv_create(channel, &create, buffer);
+}
+
+/**
+ * pciedma_buffer_import_dmabuf() - let the card know another device's memory
+ * @channel:    the channel
+ * @dmabuf:     descriptor of a dma-buf; may be closed afterwards
+ * @directions: as for pciedma_buffer_new()
+ * @buffer:     where to put what was made; zeros if the call fails
+ *
+ * For pciedma_channel_transfer() and its kin. It is pinned, and counts against
+ * no limit.
+ *
+ * Return: 0; -1 with EBADF (no such descriptor, or a direction for which the
+ * file is not open), EINVAL (it is no dma-buf, no direction), EOPNOTSUPP (the
+ * card cannot reach it), EMFILE, ENOMEM, ENODEV (card gone), ENOTTY.
+ */
+static inline int pciedma_buffer_import_dmabuf(int channel, int dmabuf, uint32_t directions,
+					       struct pciedma_buffer *buffer)
+{
+	struct pciedma_buffer_create create;
+
+	memset(&create, 0, sizeof(create));
+	create.flags = directions;
+	create.type = PCIEDMA_BUFFER_DMABUF;
+	create.fd = dmabuf;
+	return pciedma_priv_create(channel, &create, buffer);
+}
+
+/**
+ * pciedma_channel_transfer() - move parts of buffers, and wait for them
+ * @channel: the channel
+ * @entries: @count of them; zero what is not used
+ * @count:   at least 1
+ * @results: where to put as many results, in the order of the entries, of which
+ *           the first *@taken are set; or NULL
+ * @taken:   where to put how many entries were taken, also if the call fails;
+ *           or NULL. Those behind them have not been looked at
+ *
+ * One system call, and one register write for each direction. The entries of one
+ * direction are moved in their order, the two directions at the same time but
+ * for PCIEDMA_ENTRY_BARRIER. When one is not moved whole, those that have not
+ * begun end with ECANCELED. Time-out, wait mode, signals and
+ * pciedma_channel_cancel() are as for read().
+ *
+ * Return: how many were moved whole; if they are fewer than @count, the results
+ * say why of those that were taken. -1 if nothing was moved, with EINVAL (a
+ * part that is not the buffer's, no length or one above PCIEDMA_ENTRY_MAX,
+ * alignment), ENOENT (no such buffer of this open file), EACCES (the buffer is
+ * not for the direction), EBADF (nor is the file), ENOSPC (behind the end of the
+ * card's memory), EMSGSIZE, EAGAIN (4,096 entries of this open file; it may not
+ * queue), ECANCELED, EINTR, EIO, ETIMEDOUT, ENODEV, EFAULT, ENOMEM, ENOTTY.
+ */
+static inline int pciedma_channel_transfer(int channel,
+					   const struct pciedma_transfer_entry *entries,
+					   uint32_t count, struct pciedma_transfer_result *results,
+					   uint32_t *taken)
+{
+	struct pciedma_transfer_batch batch;
+	int ret;
+
+	memset(&batch, 0, sizeof(batch));
+	batch.count = count;
+	batch.entries = (uintptr_t)entries;
+	batch.results = (uintptr_t)results;
+	ret = ioctl(channel, PCIEDMA_IOC_TRANSFER, &batch);
+	if (taken)
+		*taken = batch.taken;
+	return ret;
+}
+
+/**
+ * pciedma_channel_submit() - move parts of buffers without waiting for them
+ * @channel: the channel
+ * @entries: @count of them; may be used anew when the call returns
+ * @count:   at least 1
+ *
+ * pciedma_channel_wait() takes the results; poll() says POLLPRI while there are
+ * some, pciedma_channel_set_eventfd() has an eventfd count them. An open file has
+ * 4,096 entries, those included whose result nobody has taken. Entries end 60 s
+ * after the last progress at the latest, whatever the time-out.
+ *
+ * Return: how many were taken, those behind them have not been looked at; -1 if
+ * none was, with the errnos of pciedma_channel_transfer().
+ */
+static inline int pciedma_channel_submit(int channel, const struct pciedma_transfer_entry *entries,
+					 uint32_t count)
+{
+	struct pciedma_transfer_batch batch;
+
+	memset(&batch, 0, sizeof(batch));
+	batch.flags = PCIEDMA_TRANSFER_SUBMIT;
+	batch.count = count;
+	batch.entries = (uintptr_t)entries;
+	return ioctl(channel, PCIEDMA_IOC_TRANSFER, &batch);
+}
+
+/**
+ * pciedma_channel_wait() - take results of entries that were submitted
+ * @channel:    the channel
+ * @results:    where to put @max of them at most, in the order of their ends
+ * @min:        how many to wait for, 4,096 at most; 0: take what there is
+ * @max:        at least 1, and @min
+ * @timeout_ns: nanoseconds to wait; PCIEDMA_TIMEOUT_NONE: no bound
+ *
+ * Of threads that share the open file each gets others.
+ *
+ * Return: how many; fewer than @min if the time is over or the card has gone.
+ * -1 if there is none, with ETIMEDOUT, ENODEV (card gone), EINTR, EINVAL
+ * (@min, @max, a time-out below -1), EFAULT, EBADF, ENOTTY; with @min 0 it
+ * is 0 then.
+ */
+static inline int pciedma_channel_wait(int channel, struct pciedma_transfer_result *results,
+				       uint32_t min, uint32_t max, int64_t timeout_ns)
+{
+	struct pciedma_transfer_wait wait;
+
+	memset(&wait, 0, sizeof(wait));
+	wait.min = min;
+	wait.max = max;
+	wait.timeout_ns = timeout_ns;
+	wait.results = (uintptr_t)results;
+	return ioctl(channel, PCIEDMA_IOC_TRANSFER_WAIT, &wait);
+}
+
+/**
+ * pciedma_channel_set_eventfd() - have an eventfd count submitted entries that have ended
+ * @channel: the channel; only this open file is concerned
+ * @eventfd: it rises by one for each; -1: none any more
+ *
+ * Return: 0; -1 with EBADF (either fd), EINVAL (not an eventfd), ENOMEM, ENOTTY.
+ */
+static inline int pciedma_channel_set_eventfd(int channel, int eventfd)
+{
+	struct pciedma_transfer_eventfd asked;
+
+	memset(&asked, 0, sizeof(asked));
+	asked.eventfd = eventfd;
+	return ioctl(channel, PCIEDMA_IOC_TRANSFER_EVENTFD, &asked);
+}
+
+static inline ssize_t pciedma_priv_move(int channel, uint32_t direction,
+					const struct pciedma_buffer *buffer, uint64_t offset,
+					size_t length, uint64_t address)
+{
+	struct pciedma_transfer_entry entry;
+	struct pciedma_transfer_result result;
+
+	memset(&entry, 0, sizeof(entry));
+	memset(&result, 0, sizeof(result));
+	entry.flags = direction;
+	entry.buffer = buffer->id;
+	entry.offset = offset;
+	entry.length = length;
+	entry.address = address;
+	if (pciedma_channel_transfer(channel, &entry, 1, &result, NULL) < 0)
+		return -1;
+	return (ssize_t)result.bytes;
+}
+
+/**
+ * pciedma_buffer_read() - move data from the card to a part of a buffer
+ * @channel: the channel of which it is
+ * @buffer:  the buffer, of any kind
+ * @offset:  byte of the buffer at which the part begins
+ * @length:  bytes, 1 to PCIEDMA_ENTRY_MAX
+ * @address: the card's address; 0 if the channel is for messages
+ *
+ * pciedma_channel_transfer() of one entry.
+ *
+ * Return: the bytes that have arrived, fewer than @length as of read() after a
+ * signal, a time-out, an error, or of a shorter message; -1 if there are none,
+ * with the errnos of pciedma_channel_transfer(): ENOSPC where a part of it would
+ * lie behind the end of the card's memory.
+ */
+static inline ssize_t pciedma_buffer_read(int channel, const struct pciedma_buffer *buffer,
+					  uint64_t offset, size_t length, uint64_t address)
+{
+	return pciedma_priv_move(channel, PCIEDMA_ENTRY_C2H, buffer, offset, length, address);
+}
+
+/**
+ * pciedma_buffer_write() - move data from a part of a buffer to the card
+ * @channel: the channel of which it is
+ * @buffer:  the buffer, of any kind
+ * @offset:  byte of the buffer at which the part begins
+ * @length:  bytes, 1 to PCIEDMA_ENTRY_MAX
+ * @address: the card's address; 0 if the channel is for messages
+ *
+ * Return: as pciedma_buffer_read().
+ */
+static inline ssize_t pciedma_buffer_write(int channel, const struct pciedma_buffer *buffer,
+					   uint64_t offset, size_t length, uint64_t address)
+{
+	return pciedma_priv_move(channel, PCIEDMA_ENTRY_H2C, buffer, offset, length, address);
 }
 
 /**
