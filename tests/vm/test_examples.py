@@ -167,6 +167,54 @@ def test_events_without_an_event_or_lines_fails(lab: Lab) -> None:
     _failure(lab.vm.run([*argv, lab.nodes["capric"]]), "events", "the card capric has no event lines")
 
 
+#: Of the examples that use shared memory: the command without card and address, what it prints, and how many pages are
+#: pinned at most. Without shared memory it would be at least 512, 928 and 600.
+SHARED = {
+    "shared_buffer": (
+        (f"{_BUILT}/shared_buffer",),
+        "524288 bytes each way by pwrite and pread, read back as written\n"
+        "524288 bytes each way by one call of 256 parts, read back as written\n",
+        0,
+    ),
+    "many_transfers": (
+        (f"{_BUILT}/many_transfers", "200"),
+        "200 reads of 16384 bytes, 32 at a time, read as written\n",
+        2 * 129,  # those of what is written before, and those that are registered
+    ),
+    "asyncio_reads": (
+        ("python3", "examples/python/asyncio_reads.py", "--count", "300"),
+        "300 reads of 4096 bytes at once, read as written; threads: 1\n",
+        512,  # the channel's own 2 MiB
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_memory_example_pins_little_and_tells_errors(name: str, lab: Lab, programs: Path) -> None:
+    words, told, most = SHARED[name]
+    at = 2 if words[0] == "python3" else 1
+
+    def run_with(card: str, address: int) -> subprocess.CompletedProcess[str]:
+        return lab.vm.run([*words[:at], lab.nodes[card], hex(address), *words[at:]], 120)
+
+    before = lab.call("memory:pinned")[0]
+    result = run_with("xdma", ADDRESS)
+    assert (result.returncode, result.stdout, result.stderr) == (0, told, "")
+    assert lab.call("memory:pinned")[0] - before <= most
+    assert "usage: " in lab.vm.run([*words[:at], "--help"]).stdout
+    assert lab.vm.run(list(words[:at])).returncode == 2
+    _failure(run_with("capric", 0), name, "channel 0 is not memory")
+    lab.xdma.control.set_fault("write_error*1")  # of its first read
+    _failure(run_with("xdma", 0), name, "Input/output error")
+    lab.settled()
+
+
+def test_numpy_blocks_without_numpy_says_what_to_install(lab: Lab) -> None:
+    """With numpy it is run in test_tools.py, whose machine has it."""
+    result = lab.vm.run(["python3", "examples/python/numpy_blocks.py", lab.nodes["xdma"], "0"])
+    _failure(result, "numpy_blocks", "sudo apt install python3-numpy")
+
+
 def test_c_library_calls_reach_the_driver(lab: Lab, programs: Path) -> None:
     card = lab.nodes["xdma"]
     printed = lab.vm.run([f"{_BUILT}/c_library", "calls", card, f"{card}c0"]).stdout.splitlines()

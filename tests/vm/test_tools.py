@@ -63,3 +63,17 @@ def test_tool_does_what_is_documented(bench: Bench, row: Row) -> None:
     elif row.moves == "read":
         begin, end = row.part
         assert bench.lab.call("tools:file_differs", begin=begin, end=end) == "", words
+
+
+def test_numpy_example_pins_nothing(bench: Bench) -> None:
+    """It is here, and not in test_examples.py, because this machine has numpy."""
+    bench.node(ROWS[0])
+    vm, nodes = bench.lab.vm, bench.lab.nodes
+    argv = ["python3", "examples/python/numpy_blocks.py"]
+    before = bench.lab.call("memory:pinned")[0]
+    result = vm.run([*argv, nodes["xdma"], "0x1000", "--blocks", "16"], 120)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "16 blocks of 8192 samples read as written; peaks 16 to 256\n"
+    assert bench.lab.call("memory:pinned")[0] == before
+    result = vm.run([*argv, nodes["capric"], "0"])
+    assert (result.returncode, result.stderr) == (1, "numpy_blocks: channel 0 is not memory\n")
