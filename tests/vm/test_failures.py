@@ -46,3 +46,13 @@ def test_call_survives_each_failure(lab: Lab, what: str) -> None:
     assert found
     assert set(found) <= {"ENOMEM", "EFAULT", "EAGAIN", "EIO", ""}
     lab.settled()
+
+
+@pytest.mark.parametrize("kind", ["new", "registered", "imported"])
+def test_buffer_s_life_survives_each_failure(lab: Lab, kind: str) -> None:
+    """From its making to its end, mapping, export, transfers and a read included; nothing of it is left."""
+    found = lab.call("failures:lives", 600, path=lab.memory, kind=kind)
+    assert found["wrong"] == []
+    assert found["results"]["ENOMEM"] > 10
+    assert set(found["results"]) <= {"ENOMEM", "EFAULT", "ENFILE", "EMFILE", ""}
+    lab.settled()

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pciedma
+from pciedma import uapi
 from pciedma_lab.guest import buffers
+from pciedma_lab.guest.buffers import PAGE
 from pciedma_lab.guest.libc_calls import pread, pwrite
 from pciedma_lab.guest.linux_aio import PREAD, Context
+
+from . import exports
+from .buffer_faults import held
+from .entries import C2H, H2C, batch, entry, wait
+from .shared import create, destroy
 
 _DEBUGFS = Path("/sys/kernel/debug")
 
@@ -121,3 +128,53 @@ def calls(path: str, what: str) -> dict[str, int]:
                 context.wait(1, 120)
 
         return _each(call, collect)
+
+
+def _surely_destroy(fd: int, number: int) -> None:
+    try:
+        destroy(fd, number)
+    except OSError:  # of which nothing has happened; the next works
+        destroy(fd, number)
+        raise
+
+
+def lives(path: str, kind: str) -> dict[str, Any]:
+    """Make a buffer, use it in all ways, and let go of it, with each failure."""
+    size, wrong = 4 * PAGE, []
+    own = buffers.scattered_pages(size)
+    with pciedma.Channel(path) as channel, pciedma.Channel(path) as other:
+        fd = channel.fileno()
+
+        def life() -> None:
+            with contextlib.ExitStack() as stack:
+                if kind == "new":
+                    made = create(fd, size)
+                    stack.callback(_surely_destroy, fd, made.id)
+                    area = buffers.shared_of(fd, size, made.mmap_offset)
+                    stack.callback(area.close)
+                    os.preadv(fd, [area.view], 0)
+                    stack.callback(os.close, exports.export(fd, made.id))
+                elif kind == "registered":
+                    made = create(fd, size, type=uapi.PCIEDMA_BUFFER_USER, address=own.address)
+                    stack.callback(_surely_destroy, fd, made.id)
+                else:
+                    theirs = create(other.fileno(), size)
+                    stack.callback(_surely_destroy, other.fileno(), theirs.id)
+                    dmabuf = exports.export(other.fileno(), theirs.id)
+                    stack.callback(os.close, dmabuf)
+                    made = exports.imported(fd, dmabuf)
+                    stack.callback(_surely_destroy, fd, made.id)
+                for flags in (H2C, C2H):
+                    batch(fd, [entry(flags, made.id, 0, size)])
+                batch(fd, [entry(H2C, made.id, 0, size)], submit=True)
+
+        def afterwards(found: str) -> None:
+            wait(fd, 0, 64)
+            if held(fd) != (0, 0) or held(other.fileno()) != (0, 0):
+                wrong.append(f"after {found}: {held(fd)}")
+
+        with pciedma.Channel(path) as first:  # the entries of a file are made by its first TRANSFER
+            results = _each(lambda: batch(first.fileno(), [entry(H2C, 1, 0, 8)]), lambda found: None)
+        wrong += [] if set(results) <= {"ENOMEM", "EFAULT", "ENOENT", "EAGAIN"} else [f"first: {results}"]
+        wait(fd, 0)
+        return {"results": _each(life, afterwards), "wrong": wrong}
