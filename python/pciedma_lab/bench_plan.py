@@ -29,7 +29,8 @@ class Case:
     the IOMMU off or strict, whose clock counts instructions. ``path`` is "copy" (through a DMA buffer) or "direct" (the
     user's pages). ``pages`` are "small" (4 KiB), "huge" (2 MiB) or "shared" (a mapped buffer of the channel's).
     ``way`` is "sync" (pread, pwrite), "aio", "io_uring", "io_uring_fixed" (buffers registered with io_uring) or
-    "transfer" (parts of a buffer of the channel's, in one call for all of a batch).
+    "transfer" (parts of a buffer of the channel's, in one call for all of a batch), or Python's: "readinto", and
+    "asyncio" with a task for each.
     """
 
     boot: str
@@ -109,6 +110,8 @@ def _counted(boot: str) -> list[Case]:
     parts.append(replace(plain, length=4 * MIB, way="transfer", pages="shared"))
     parts += [replace(plain, length=4 * KIB, way="transfer", pages="shared", depth=depth) for depth in (8, 32, 256)]
     queued += [replace(plain, length=4 * KIB, way=way, depth=8, pages="shared") for way in ("aio", "io_uring")]
+    python = [replace(plain, length=4 * KIB, way="readinto", pages=pages) for pages in ("small", "shared")]
+    python.append(replace(plain, length=4 * KIB, way="asyncio", depth=1000, pages="shared"))
     if boot == "icount-off":
         return [*usual, *huge, long, *queued, *mapped, *parts]
     lengths = [64, 512, KIB, 2 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB, MIB]
@@ -116,4 +119,4 @@ def _counted(boot: str) -> list[Case]:
     writes = [replace(plain, length=length, direction="write", path=path)
               for length in (4 * KIB, 64 * KIB) for path in ("copy", "direct")]  # fmt: skip
     deep = [replace(plain, length=length, way="io_uring", depth=8) for length in (64 * KIB, MIB)]
-    return [*reads, *writes, *huge, long, *queued, *deep, *mapped, *parts]
+    return [*reads, *writes, *huge, long, *queued, *deep, *mapped, *parts, *python]

@@ -63,10 +63,11 @@ def test_rows_cover_every_choice(name: str, values: set[Any]) -> None:
     assert {getattr(case, name) for case in PLAN} == values
 
 
-def test_rows_reach_from_64_bytes_to_256_mib_and_a_queue_of_8() -> None:
+def test_rows_reach_from_64_bytes_to_256_mib_and_have_all_ways() -> None:
     assert (min(case.length for case in PLAN), max(case.length for case in PLAN)) == (64, 256 << 20)
     queues = {(way, depth) for way in ("aio", "io_uring") for depth in DEPTHS}
     queues |= {("transfer", depth) for depth in (1, 8, 32, 256)}
+    queues |= {("readinto", 1), ("asyncio", 1000)}
     assert {(case.way, case.depth) for case in PLAN} == {("sync", 1), ("io_uring_fixed", 8)} | queues
 
 

@@ -5,6 +5,7 @@ What the program itself does is taken off: as many requests that move nothing co
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import fcntl
 import gc
@@ -78,7 +79,7 @@ class Batches:
         self._fixed = way == "io_uring_fixed"
         self._batch = {
             "sync": self._sync, "aio": self._aio, "io_uring": self._io_uring, "io_uring_fixed": self._io_uring,
-            "transfer": self._transfer,
+            "transfer": self._transfer, "readinto": self._readinto, "asyncio": self._asyncio,
         }[way]  # fmt: skip
         with ExitStack() as stack:
             if way == "aio":
@@ -88,6 +89,10 @@ class Batches:
                 if pages != "shared":
                     self._number = registered(self._fd, self._buffer)
                 self._calls = {0: self._of_entries(0), length: self._of_entries(length)}
+            elif way in ("readinto", "asyncio"):
+                self._channel, self._view = channel, stack.enter_context(self._buffer.view)
+                self._loop = asyncio.new_event_loop()
+                stack.callback(self._loop.close)
             elif way != "sync":
                 self._ring = stack.enter_context(io_uring.Ring(depth))
             if self._fixed:
@@ -130,6 +135,19 @@ class Batches:
         """An empty call is refused, by the first look at it."""
         whole = _libc.ioctl(self._fd, uapi.PCIEDMA_IOC_TRANSFER, ctypes.byref(self._calls[length]))
         return [length] * max(whole, 0) if length else [0] * self._depth
+
+    def _readinto(self, length: int) -> list[int]:
+        """What Python does for it is a part of what it costs: an empty one is none."""
+        return [self._channel.readinto(self._view, 0) if length else 0]
+
+    def _asyncio(self, length: int) -> list[int]:
+        """All at once, each a task; an empty one is none, as by readinto."""
+        return self._loop.run_until_complete(self._tasks(length)) if length else [0] * self._depth
+
+    async def _tasks(self, length: int) -> list[int]:
+        return await asyncio.gather(*(
+            self._channel.readinto_async(self._view[place : place + length], place) for _, place in self._places
+        ))
 
     def _aio(self, length: int) -> list[int]:
         self._context.submit_all(self._requests[length])
