@@ -72,6 +72,18 @@ def test_entries_of_other_cards(lab: Lab, card: str, length: int, count: int, wa
     assert copied(lab, card) == before
 
 
+def test_one_call_of_many_entries_keeps_the_engine_busy(lab: Lab) -> None:
+    """A card that is twice as fast as a loop of pread, in the same run."""
+    rate = lab.call("entries:pread_rate", path=lab.memory, length=PAGE, count=300)
+    lab.xdma.control.set_fault(f"bandwidth={max(round(2 * rate), 1)}")
+    lab.xdma.control.counters(reset=True)
+    assert lab.call("entries:one_call", path=lab.memory, length=PAGE, count=256) == [256, [0]]
+    counters = lab.xdma.control.counters()
+    idle = 1 - counters["c2h0_busy_ns"] / (counters["c2h0_last_ns"] - counters["c2h0_first_ns"])
+    print(f"pread: {rate:.1f} MB/s; a call of 256: idle for {100 * idle:.2f} %, {counters['mmio_writes']} writes")
+    assert (idle < 0.05, counters["mmio_writes"] <= 4) == (True, True)
+
+
 @pytest.mark.parametrize("exporter", ["heap", "udmabuf"])
 def test_buffers_of_other_exporters(lab: Lab, exporter: str) -> None:
     before = copied(lab, "xdma")

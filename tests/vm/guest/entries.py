@@ -6,7 +6,9 @@ import ctypes
 import errno
 import fcntl
 import mmap
+import os
 import random
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,3 +101,26 @@ def _memory(fd: int, kind: str, size: int) -> tuple[memoryview, int]:
     buffer = getattr(buffers, kind)(size + 5)
     made = shared.create(fd, size, type=uapi.PCIEDMA_BUFFER_USER, address=buffer.address + 5)
     return buffer.view[5:], made.id
+
+
+def pread_rate(path: str, length: int, count: int) -> float:
+    """Return how many MB/s a loop of pread moves, by interrupt."""
+    buffer = buffers.small_pages(length)
+    with pciedma.Channel(path) as channel:
+        channel.wait_mode = pciedma.WaitMode.INTERRUPT
+        fd, view = channel.fileno(), [buffer.view]
+        begin = time.monotonic()
+        for number in range(count):
+            os.preadv(fd, view, number * length)
+        return length * count / (time.monotonic() - begin) / 1e6
+
+
+def one_call(path: str, length: int, count: int) -> tuple[int, list[int]]:
+    """Read *count* parts into scattered memory that is registered, by one call; returns what that and all of them say."""
+    buffer = buffers.scattered_pages(length * count)
+    with pciedma.Channel(path) as channel:
+        channel.wait_mode = pciedma.WaitMode.INTERRUPT
+        made = shared.create(channel.fileno(), length * count, type=uapi.PCIEDMA_BUFFER_USER, address=buffer.address)
+        parts = [entry(C2H, made.id, number * length, length, number * length) for number in range(count)]
+        whole, results = batch(channel.fileno(), parts)
+        return whole, sorted({error for _, _, error in results})
