@@ -116,7 +116,7 @@ def pread_rate(path: str, length: int, count: int) -> float:
 
 
 def one_call(path: str, length: int, count: int) -> tuple[int, list[int]]:
-    """Read *count* parts into scattered registered memory by one call; returns what that says, and the parts' errnos."""
+    """Read *count* parts into scattered registered memory by one call; returns what that says, and their errnos."""
     buffer = buffers.scattered_pages(length * count)
     with pciedma.Channel(path) as channel:
         channel.wait_mode = pciedma.WaitMode.INTERRUPT
