@@ -259,6 +259,10 @@ def sources() -> str:
     return ""
 
 
+#: How a request can be made: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, a call of a mapped buffer.
+WAYS = ["sync", "aio", "io_uring", "transfer", "submit", "mapped"]
+
+
 @pytest.fixture(autouse=True)
 def said(sources: str, record_property: Callable[[str, object], None]) -> None:
     """Let the JUnit report say of which sources it is: in each test, of which several processes run some each."""

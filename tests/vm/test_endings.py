@@ -10,13 +10,13 @@ import pytest
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import KERNEL, Lab, make_lab
+from .conftest import KERNEL, WAYS, Lab, make_lab
 
-WAYS = ["sync", "aio", "io_uring"]
+KERNELS_WAYS = WAYS[:3]
 DRIVER = "pciedma_xdma"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", KERNELS_WAYS)
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_signal_lets_a_dma_end(lab: Lab, way: str, direction: str) -> None:
     lab.xdma.control.set_fault("delay=1000000*1")
@@ -59,7 +59,7 @@ def test_kill_ends_what_hangs(lab: Lab, way: str, fault: str) -> None:
     lab.there_and_back()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", KERNELS_WAYS)
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_close_lets_a_request_end(lab: Lab, way: str, direction: str) -> None:
     lab.xdma.control.set_fault("delay=300000*1")

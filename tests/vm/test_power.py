@@ -12,7 +12,7 @@ from pciedma_lab import modules
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import KERNEL, Lab, make_lab
+from .conftest import KERNEL, WAYS, Lab, make_lab
 
 PORT_CLOSED = "lab: the port is closed"
 RESUMED = "/tmp/resumed"
@@ -71,7 +71,7 @@ def test_suspend_ends_what_hangs_and_what_waits_goes_on(lab: Lab, fault: str) ->
     lab.xdma.control.set_fault(fault)
     found = through_a_suspend(lab, "memory:during", path=lab.memory)
     assert found.pop("status") == 0
-    assert set(found) == {"sync", "aio", "io_uring"}
+    assert set(found) == {*WAYS}
     assert set(found.values()) <= {"EIO", 65536}
     lab.xdma.control.clear_faults()
     lab.there_and_back()

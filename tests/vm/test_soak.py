@@ -12,7 +12,7 @@ from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine, Process
 from pciedma_lab.qemu import ROOT_PORTS
 
-from .conftest import DELIBERATE_LEAK, KERNEL, Lab, make_lab
+from .conftest import DELIBERATE_LEAK, KERNEL, WAYS, Lab, make_lab
 from .guest.buffer_soak import PHASES
 
 MESSAGES = int(os.environ.get("PCIEDMA_SOAK_MESSAGES", "20000"))
@@ -46,7 +46,6 @@ DEVICE_DELS = int(os.environ.get("PCIEDMA_SOAK_DEVICE_DELS", "3"))
 DEATHS = int(os.environ.get("PCIEDMA_SOAK_DEATHS", "4"))
 CYCLES = int(os.environ.get("PCIEDMA_SOAK_CYCLES", "400"))
 UNPLUGS = int(os.environ.get("PCIEDMA_SOAK_UNPLUGS", "0"))
-WAYS = ("sync", "aio", "io_uring")
 _ABORTS_CHUNK = 300
 LENGTHS = {"capric": [64, 2000], "xdma": [64, 5000, 65536, 3 << 20], "edu": [64, 4000]}
 
@@ -87,7 +86,7 @@ def test_mixed_load_from_several_processes_is_right(lab: Lab) -> None:
 def test_unbinds_under_load_end_every_call(lab: Lab) -> None:
     for number in range(UNBINDS):
         card = ("capric", "xdma")[number % 2]
-        way = WAYS[number % 3]
+        way = WAYS[number // 2 % len(WAYS)]
         target = "transfers:repeat_until_error" if card == "capric" else "memory:repeat_until_error"
         options = {"path": lab.data} if card == "capric" else {"path": lab.memory, "way": way}
         calls = [lab.start(target, direction=direction, **options) for direction in ("write", "read")]
@@ -140,7 +139,7 @@ def test_device_dels_under_load_end_every_call() -> None:
         lab = make_lab(vm, xdma)
         for number in range(DEVICE_DELS):
             opened = lab.hold_open(lab.memory)
-            calls = _load(lab, lab.memory, WAYS[number % 3])
+            calls = _load(lab, lab.memory, WAYS[number % len(WAYS)])
             xdma.control.counters(reset=True)
             lab.wait_for("c2h0_descriptors", "h2c0_descriptors", card="xdma")
             vm.device_del(xdma)
@@ -166,7 +165,7 @@ def _die(cards: list[EmulatedCard], number: int) -> None:
         for index, card in enumerate(cards):
             path = f"/dev/pciedma{index}c0"
             opened = lab.hold_open(path)
-            calls = _load(lab, path, WAYS[(number + index) % 3])
+            calls = _load(lab, path, WAYS[(number + index) % len(WAYS)])
             lab.cards["xdma"] = card
             card.control.counters(reset=True)
             lab.wait_for("c2h0_descriptors", "h2c0_descriptors", card="xdma")

@@ -10,7 +10,7 @@ import pytest
 from pciedma_lab.card_process import EmulatedCard
 from pciedma_lab.machine import Machine
 
-from .conftest import KERNEL, Lab, make_lab
+from .conftest import KERNEL, WAYS, Lab, make_lab
 
 HUGE = 2 << 20
 DRAIN_S = 1.0
@@ -135,13 +135,13 @@ def test_lost_interrupt_is_found_by_looking(lab: Lab) -> None:
 
 
 @pytest.mark.late_interrupts
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 def test_interrupts_that_never_come_lose_nothing(lab: Lab, way: str) -> None:
     lab.xdma.control.set_fault("lost_interrupt")
     assert lab.call("memory:begun", path=lab.memory, way=way) == 65536
 
 
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("direction", ["read", "write"])
 def test_late_dma_after_the_halt_is_survived(lab: Lab, way: str, direction: str) -> None:
     before = lab.last_late_dma("xdma")
@@ -153,7 +153,7 @@ def test_late_dma_after_the_halt_is_survived(lab: Lab, way: str, direction: str)
     lab.there_and_back()
 
 
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 def test_timeout_of_each_way(lab: Lab, way: str) -> None:
     lab.xdma.control.set_fault("stall*1")
     assert lab.call("memory:begun", path=lab.memory, way=way, timeout_s=0.3) == "ETIMEDOUT"
@@ -212,7 +212,7 @@ def test_all_ones_is_eio_and_a_reset_brings_the_card_back(lab: Lab) -> None:
     lab.there_and_back()
 
 
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 def test_reset_ends_what_had_begun(lab: Lab, way: str) -> None:
     blocked = lab.begin_stalled("memory:begun", path=lab.memory, way=way)
     lab.call("resets:reset", card=lab.nodes["xdma"])
@@ -236,7 +236,7 @@ def test_reset_starts_nothing_behind_what_it_cut_off(lab: Lab) -> None:
     lab.there_and_back()
 
 
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 def test_sysfs_reset_ends_what_had_begun(lab: Lab, way: str) -> None:
     blocked = lab.begin_stalled("memory:begun", path=lab.memory, way=way)
     lab.vm.run(["sh", "-c", f"echo 1 > /sys/bus/pci/devices/{lab.addresses['xdma']}/reset"])
@@ -244,7 +244,7 @@ def test_sysfs_reset_ends_what_had_begun(lab: Lab, way: str) -> None:
     lab.there_and_back()
 
 
-@pytest.mark.parametrize("way", ["sync", "aio", "io_uring"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("fault", ["stall*1", "late_dma*1"])
 def test_unbind_ends_what_is_under_way(lab: Lab, way: str, fault: str) -> None:
     if fault != "stall*1":

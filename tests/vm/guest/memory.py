@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pciedma
+from pciedma import uapi
 from pciedma_lab.guest import buffers, io_uring
 from pciedma_lab.guest.buffers import PAGE, Buffer
 from pciedma_lab.guest.libc_calls import pread, pwrite
 from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context
+
+from .entries import C2H, H2C, batch, entry, wait
+from .shared import create
+
+#: Those by which begun() makes a request: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, and a call of
+#: a mapped buffer.
+WAYS = ("sync", "aio", "io_uring", "transfer", "submit", "mapped")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.preadv.restype = _libc.pwritev.restype = ctypes.c_ssize_t
@@ -239,6 +247,28 @@ def aio(path: str, *, depth: int = 8, length: int = 100_000, rounds: int = 4) ->
     return {"bad": bad}
 
 
+def _shared(fd: int, way: str, direction: str, length: int, at: int) -> Any:
+    """Make one request of memory that the card knows: registered, or new."""
+    if way == "transfer":
+        area = buffers.small_pages(length)
+        made = create(fd, length, type=uapi.PCIEDMA_BUFFER_USER, address=area.address)
+    else:
+        made = create(fd, length)
+        area = buffers.shared_of(fd, made.size, made.mmap_offset)
+    if way == "mapped":
+        return (pread if direction == "read" else pwrite)(fd, area.address, length, at)
+    parts = [entry(C2H if direction == "read" else H2C, made.id, 0, length, at)]
+    try:
+        if way == "transfer":
+            ((_, moved, error),) = batch(fd, parts)[1]
+        else:
+            batch(fd, parts, submit=True)
+            ((_, moved, error),) = wait(fd, 1)
+    except OSError as failed:
+        return errno.errorcode[failed.errno or 0]
+    return errno.errorcode[error] if error and not moved else moved
+
+
 def begun(
     path: str, way: str, direction: str = "read", length: int = 65536, timeout_s: float | None = 20.0, at: int = 0
 ) -> Any:
@@ -250,6 +280,8 @@ def begun(
         fd = channel.fileno()
         if way == "sync":
             return (pread if direction == "read" else pwrite)(fd, buffer.address, length, at)
+        if way in ("transfer", "submit", "mapped"):
+            return _shared(fd, way, direction, length, at)
         if way == "aio":
             with Context(1) as context:
                 context.submit(PREAD if direction == "read" else PWRITE, fd, buffer.address, length, at)
@@ -521,7 +553,7 @@ def one_big(path: str, length: int, wait_mode: str = "ADAPTIVE") -> float:
         return time.monotonic() - start
 
 
-def during(path: str, action: list[str], ways: int = 3) -> dict[str, Any]:
+def during(path: str, action: list[str]) -> dict[str, Any]:
     """Have a read under way by each way in, run a command, and return what the reads led to.
 
     All in one process that has loaded everything before: the shared folders do not answer during a suspend.
@@ -531,7 +563,7 @@ def during(path: str, action: list[str], ways: int = 3) -> dict[str, Any]:
     def one(way: str) -> None:
         results[way] = begun(path, way)
 
-    threads = [threading.Thread(target=one, args=(way,)) for way in ("sync", "aio", "io_uring")[:ways]]
+    threads = [threading.Thread(target=one, args=(way,)) for way in WAYS]
     for thread in threads:
         thread.start()
     time.sleep(0.5)
