@@ -259,7 +259,7 @@ def sources() -> str:
     return ""
 
 
-#: How a request can be made: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, a call of a mapped buffer.
+#: How a request can be made: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, a mapped buffer's call.
 WAYS = ["sync", "aio", "io_uring", "transfer", "submit", "mapped"]
 
 

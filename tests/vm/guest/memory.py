@@ -25,8 +25,8 @@ from pciedma_lab.guest.linux_aio import PREAD, PWRITE, Context
 from .entries import C2H, H2C, batch, entry, wait
 from .shared import create
 
-#: Those by which begun() makes a request: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, and a call of
-#: a mapped buffer.
+#: How begun() can make a request: a call, the kernel's two, TRANSFER of registered memory, SUBMIT, a mapped buffer's
+#: call.
 WAYS = ("sync", "aio", "io_uring", "transfer", "submit", "mapped")
 
 _libc = ctypes.CDLL(None, use_errno=True)
