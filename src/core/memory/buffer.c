@@ -4,7 +4,9 @@
  * any place in it without a walk.
  */
 #include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/slab.h>
+#include <linux/swiotlb.h>
 
 #include "buffer.h"
 
@@ -219,11 +221,55 @@ static bool buffer_needs_syncs(struct pciedma_buffer *buffer)
 }
 
 /**
+ * pciedma_reach() - the last address of memory that a device reaches
+ * @dev: the device
+ *
+ * Return: the physical address; behind an IOMMU all memory is in reach.
+ */
+phys_addr_t pciedma_reach(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
+		return PHYS_ADDR_MAX;
+	return min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+}
+
+static bool table_is_within(struct sg_table *table, phys_addr_t last)
+{
+	struct scatterlist *entry;
+	int i;
+
+	for_each_sgtable_sg(table, entry, i)
+		if (sg_phys(entry) + entry->length - 1 > last)
+			return false;
+	return true;
+}
+
+/*
+ * What lies beyond a device's reach is bounced, but bounce buffers lie anywhere below 4 GiB: one that
+ * does not reach all of that has none.
+ */
+static int buffer_check_reach(struct pciedma_buffer *buffer)
+{
+	struct device *dev = buffer->mem.dev;
+	phys_addr_t last = pciedma_reach(dev);
+
+	if (last >= DMA_BIT_MASK(32))
+		return 0;
+	if (!is_swiotlb_force_bounce(dev) && table_is_within(&buffer->mem.table, last))
+		return 0;
+	dev_info_ratelimited(buffer->home->holder, "memory of %s, or what it would be bounced through, is out of the card's reach\n",
+			     current->comm);
+	return -EOPNOTSUPP;
+}
+
+/**
  * pciedma_pages_map() - map a buffer's pages for its device
  * @buffer: all of them are in its table
  *
  * Context: process, home locked.
- * Return: 0 or an errno.
+ * Return: 0; -EOPNOTSUPP, after a line, if they are out of reach; another errno.
  */
 int pciedma_pages_map(struct pciedma_buffer *buffer)
 {
@@ -232,6 +278,9 @@ int pciedma_pages_map(struct pciedma_buffer *buffer)
 
 	sg_mark_end(table->sgl + table->orig_nents - 1);
 	buffer_note_places(buffer, buffer->places, page_length);
+	ret = buffer_check_reach(buffer);
+	if (ret)
+		return ret;
 	ret = dma_map_sgtable(buffer->mem.dev, table, buffer->mem.direction,
 			      DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
 	if (!ret)

@@ -139,6 +139,7 @@ struct pciedma_buffer *pciedma_buffer_alloc(struct pciedma_buffer_home *home,
 					    enum dma_data_direction direction, size_t size);
 int pciedma_buffer_room(struct pciedma_buffer *buffer, size_t entries);
 int pciedma_buffer_map(struct pciedma_buffer *buffer);
+phys_addr_t pciedma_reach(struct device *dev);
 int pciedma_pages_map(struct pciedma_buffer *buffer);
 void pciedma_pages_unmap(struct pciedma_buffer *buffer);
 struct page *pciedma_buffer_page(const struct pciedma_buffer *buffer, size_t offset);

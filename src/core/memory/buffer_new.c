@@ -5,7 +5,6 @@
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
-#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -34,20 +33,10 @@ struct supply {
 	unsigned int count;
 };
 
-/* Behind an IOMMU all memory is in reach. */
-static bool is_translated(struct device *dev)
-{
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
-
-	return domain && domain->type != IOMMU_DOMAIN_IDENTITY;
-}
-
 static void supply_init(struct supply *supply, struct device *dev, size_t size)
 {
 	supply->dev = dev;
-	supply->last = PHYS_ADDR_MAX;
-	if (!is_translated(dev))
-		supply->last = min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+	supply->last = pciedma_reach(dev);
 	supply->zone = 0;
 	if (IS_ENABLED(CONFIG_ZONE_DMA32) && supply->last <= DMA_BIT_MASK(32))
 		supply->zone = GFP_DMA32;

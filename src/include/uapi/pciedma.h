@@ -520,8 +520,8 @@ struct pciedma_transfer_eventfd {
  * Errors: EBADF (not open for a direction), EINVAL (flags, type, reserved, no size), EFAULT,
  * EINTR (the process is to die), EMFILE (4,096 buffers), ENODEV (card gone), ENOMEM (a limit, or
  * no memory that the card reaches: the kernel's log says what was needed, and what there is),
- * EOPNOTSUPP (memory of the program's that may not be held for long, as that of files on disk; or a
- * dma-buf that the card cannot reach, of which the log says more).
+ * EOPNOTSUPP (memory of the program's that may not be held for long, as that of files on disk; or
+ * memory or a dma-buf that the card cannot reach; the log says more).
  */
 #define PCIEDMA_IOC_BUFFER_CREATE _IOWR(PCIEDMA_IOC_MAGIC, 0x09, struct pciedma_buffer_create)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pciedma
 from pciedma import uapi
+from pciedma_lab.guest import buffers
 
 from . import shared
-from .buffer_faults import Case, held, moves, said, unlike
+from .buffer_faults import Case, Outcome, held, moves, said, unlike
 from .entries import C2H, H2C, batch, entry
 
 _HEAP_ALLOC = 0xC0184800  # DMA_HEAP_IOCTL_ALLOC: u64 len, u32 fd, u32 fd_flags, u64 heap_flags
@@ -118,6 +119,23 @@ def foreign(path: str, exporter: str, size: int) -> list[Any]:
             wrong.append("the data")
         os.close(dmabuf)
     return wrong
+
+
+def refused(path: str, other: str, kinds: list[str]) -> dict[str, Outcome]:
+    """Try to have a card know memory of some kinds, 64 MiB of the program's own; returns what that says."""
+    area = buffers.anonymous(64 << 20)
+    ctypes.memset(area.address, 1, area.length)
+    with pciedma.Channel(path) as channel, pciedma.Channel(other) as exporter:
+        dmabuf = export(exporter.fileno(), shared.create(exporter.fileno(), 4096).id)
+        asked = {
+            "new": uapi.pciedma_buffer_create(flags=shared.BOTH, type=uapi.PCIEDMA_BUFFER_NEW, size=4096),
+            "user": uapi.pciedma_buffer_create(
+                flags=shared.BOTH, type=uapi.PCIEDMA_BUFFER_USER, size=area.length, address=area.address),
+            "dmabuf": uapi.pciedma_buffer_create(flags=shared.BOTH, type=uapi.PCIEDMA_BUFFER_DMABUF, fd=dmabuf),
+        }
+        found = {kind: said(channel.fileno(), "BUFFER_CREATE", asked[kind]) for kind in kinds}
+        os.close(dmabuf)
+    return found
 
 
 _PROBE = ("good", "attach fails", "pin fails", "map fails", "map has no memory", "too short", "in pieces")
