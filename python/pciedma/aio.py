@@ -261,8 +261,8 @@ class Asynchronous(Listening):
         request.moves += moves
         request.left += len(moves)
         self._listen(request.loop)
-        request.batches.append(self._put(moves, partial(self._ended, request, len(moves))))
-        self._nudge(request.loop)
+        request.batches.append(self._enqueue(moves, partial(self._ended, request, len(moves))))
+        self._feed_soon(request.loop)
 
     def _ended(self, request: _Request, of: int, move: Move) -> None:
         """Know of an end of a request's; lock held, in any thread."""

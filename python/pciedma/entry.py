@@ -112,7 +112,7 @@ class Batch:
     ``tell`` is called with each entry that has ended, in the order of their ends.
     """
 
-    __slots__ = ("cancels", "failed", "left", "out", "parts", "tell")
+    __slots__ = ("_ended", "_total", "cancels", "failed", "left", "parts", "tell")
 
     def __init__(self, moves: Iterable[Move], cancels: int, tell: Callable[[Move], None]) -> None:
         """Begin with nothing handed in, after so many calls of cancel()."""
@@ -120,11 +120,18 @@ class Batch:
         self.parts = deque(part for move in moves for part in move.parts)
         for part in self.parts:
             part.batch = self
-        self.left, self.out, self.failed = len(moves), 0, False
+        self.left, self.failed = len(moves), False
+        self._total, self._ended = len(self.parts), 0
         self.cancels, self.tell = cancels, tell
+
+    @property
+    def out(self) -> int:
+        """How many of its parts the kernel has."""
+        return self._total - len(self.parts) - self._ended
 
     def end(self, part: Part, moved: int, code: int) -> None:
         """Know of a part what became of it."""
+        self._ended += 1
         part.moved, part.code = part.moved + moved, code
         self.failed |= code != 0
         part.move.left -= 1

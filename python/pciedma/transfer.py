@@ -9,8 +9,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from typing import Any, SupportsIndex
 
 from . import uapi
@@ -28,6 +30,8 @@ _CLOSING_S = 20.0
 #: What a result has where the kernel has told nothing.
 _UNTOLD = 0xFFFFFFFF
 NO_ROOM_S = 0.005
+#: Of a part: what is left of its batch.
+_PARTS = attrgetter("batch.parts")
 
 
 class Transfers(Sharing):
@@ -201,11 +205,16 @@ class Transfers(Sharing):
 
     def _put(self, moves: list[Move], tell: Callable[[Move], None]) -> Batch:
         """Have entries moved as soon as there is room; lock held."""
+        batch = self._enqueue(moves, tell)
+        self._feed()
+        self._condition.notify_all()
+        return batch
+
+    def _enqueue(self, moves: list[Move], tell: Callable[[Move], None]) -> Batch:
+        """Have entries handed in by the next _feed(); lock held."""
         batch = Batch(moves, self._cancels, tell)
         if batch.parts:
             self._queue.append(batch)
-            self._feed()
-            self._condition.notify_all()
         return batch
 
     def _feed(self) -> None:
@@ -214,33 +223,47 @@ class Transfers(Sharing):
             batch = self._queue[0]
             if batch.failed or batch.cancels != self._cancels:
                 batch.drop()
-            elif batch.out or not self._hand_in(batch):
+            elif batch.out or not self._hand_in():
                 return  # a call's entries that could not be handed in at once wait: one of them may fail
-            if not batch.parts:
+            while self._queue and not self._queue[0].parts:
                 self._queue.popleft()
 
-    def _hand_in(self, batch: Batch) -> bool:
-        """Hand in some of a call's entries; returns whether there was room for any. Lock held."""
-        room = _MOST - len(self._handed_in)
-        some = [batch.parts[i] for i in range(min(len(batch.parts), room))]
+    def _next_parts(self, room: int) -> tuple[list[Part], int]:
+        """Return what the kernel is to be told of next, and the flags of that: some of the parts of the first in the
+        queue, or those of as many, one behind the other, as have a single one each."""
+        first = self._queue[0]
+        if len(first.parts) > 1:
+            return [first.parts[i] for i in range(min(len(first.parts), room))], uapi.PCIEDMA_TRANSFER_SUBMIT
+        some: list[Part] = []
+        for batch in self._queue:
+            is_wanted = len(batch.parts) == 1 and not batch.out and not batch.failed and batch.cancels == self._cancels
+            if len(some) == room or not is_wanted:
+                break
+            some.append(batch.parts[0])
+        return some, uapi.PCIEDMA_TRANSFER_SUBMIT | uapi.PCIEDMA_TRANSFER_EACH
+
+    def _hand_in(self) -> bool:
+        """Hand in some of what is first in the queue; returns whether there was room for any. Lock held."""
+        some, flags = self._next_parts(_MOST - len(self._handed_in))
         if not some:
             return False
         first = self._next_tag
         self._next_tag += len(some)
         raw = _entries(some, first)
-        argument = uapi.pciedma_transfer_batch(uapi.PCIEDMA_TRANSFER_SUBMIT, len(some), ctypes.addressof(raw), 0)
+        argument = uapi.pciedma_transfer_batch(flags, len(some), ctypes.addressof(raw), 0)
         counts: list[int] = []
-        code = 0
-        try:
-            code = self._ask(uapi.PCIEDMA_IOC_TRANSFER, argument, counts)
-        finally:
-            for i in range(counts[0] if counts else 0):
-                self._handed_in[first + i] = batch.parts.popleft()
-                batch.out += 1
+
+        def taken() -> Iterator[int]:  # known when the call has returned
+            return chain.from_iterable(map(range, counts))
+
+        code = self._ask(uapi.PCIEDMA_IOC_TRANSFER, argument, counts, chain(
+            map(self._handed_in.__setitem__, map(first.__add__, taken()), map(some.__getitem__, taken())),
+            map(deque.popleft, map(_PARTS, map(some.__getitem__, taken()))),
+        ))
         if code == errno.EAGAIN:
             return False
         if code:
-            batch.end(batch.parts.popleft(), 0, code)
+            some[0].batch.end(some[0].batch.parts.popleft(), 0, code)
         return True
 
     def _await_results(self, timeout_s: float | None) -> None:
@@ -295,14 +318,19 @@ class Transfers(Sharing):
             count += 1
             part = self._handed_in.pop(result.tag, None)
             if part is not None:
-                part.batch.out -= 1
                 part.batch.end(part, result.bytes, result.error)
         return count
 
-    def _ask(self, request: int, argument: ctypes.Structure, counts: list[int]) -> int:
-        """Make an ioctl; returns its errno, or 0. What it returns is added to *counts*, before any signal is heard."""
+    def _ask(
+        self, request: int, argument: ctypes.Structure, counts: list[int], then: Iterable[object] = (),
+    ) -> int:
+        """Make an ioctl; returns its errno, or 0.
+
+        What it returns is added to *counts*, and *then* is done, before any signal is heard.
+        """
+        call = map(partial(fcntl.ioctl, self.fileno(), request), (argument,))
         try:
-            counts.extend(map(partial(fcntl.ioctl, self.fileno(), request), (argument,)))
+            deque(chain(map(counts.append, call), then), maxlen=0)  # without a step of the interpreter's in between
         except OSError as error:
             if error.errno == errno.ENOTTY:
                 self._ioctl(request, argument)  # says which driver it is

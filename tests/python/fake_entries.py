@@ -44,6 +44,7 @@ class FakeEntries:
         self.destroyed: list[int] = []
         self.exported = 0
         self.calls: list[int] = []
+        self.flags: list[int] = []
         self.most = 0
         self._files: dict[str, _File] = {}
         self._changed = threading.Condition()
@@ -118,6 +119,7 @@ class FakeEntries:
 
     def _transfer(self, file: _File, fd: int, argument: Any) -> int:
         self.calls.append(argument.count)
+        self.flags.append(argument.flags)
         room = self.room - len(file.held) - len(file.results)
         if room <= 0:
             raise OSError(errno.EAGAIN, "no room")

@@ -401,6 +401,23 @@ def test_memory_where_the_engine_cannot_begin_is_copied(
     data.append(1)
 
 
+def test_what_tasks_ask_for_at_a_time_is_one_call_and_of_each_alone(
+    driver: FakeDriver, channel: pciedma.Channel
+) -> None:
+    driver.entries.broken = {65 + 7: errno.EIO}
+
+    async def main() -> list[Any]:
+        with channel.buffer(100) as buffer:
+            reads = (channel.readinto_async(buffer[i : i + 1], 65 + i) for i in range(20))
+            return await asyncio.gather(*reads, return_exceptions=True)
+
+    found = asyncio.run(main())
+    assert [one for i, one in enumerate(found) if i != 7] == [1] * 19
+    assert isinstance(found[7], pciedma.TransferError)
+    assert driver.entries.calls == [20]
+    assert driver.entries.flags == [uapi.PCIEDMA_TRANSFER_SUBMIT | uapi.PCIEDMA_TRANSFER_EACH]
+
+
 @pytest.mark.parametrize("direction", ["c2h", "h2c"])
 def test_channel_of_one_direction(driver: FakeDriver, devices: Path, direction: str) -> None:
     driver.directions = [direction]
@@ -446,7 +463,8 @@ def test_child_does_not_touch_the_parent_s_requests(driver: FakeDriver, channel:
 
     async def main() -> None:
         task = asyncio.create_task(channel.read_async(2, 65))
-        await asyncio.sleep(0)
+        while not driver.entries.under_way:
+            await asyncio.sleep(0)
         pid = os.fork()
         if pid == 0:
             try:

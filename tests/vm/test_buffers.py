@@ -14,6 +14,8 @@ from pciedma_lab.machine import Machine
 from .conftest import KERNEL, Lab, make_lab
 
 PAGE = 4096
+#: Of the model; the driver is not told.
+CARD_MEMORY = 64 << 30
 MIB = 1 << 20
 
 
@@ -85,6 +87,11 @@ def test_entries_of_other_cards(lab: Lab, card: str, length: int, count: int, wa
         options = {"way": way, "length": length, "count": count, "kind": "new", "wait_mode": mode}
         assert lab.call("entries:there_and_back", 120, path=f"{lab.nodes[card]}c0", **options) == []
     assert copied(lab, card) == before
+
+
+def test_failure_of_an_entry_is_that_of_its_call_but_where_each_is_alone(lab: Lab) -> None:
+    assert lab.call("entries:each", path=lab.memory, bad=CARD_MEMORY, count=600) == []
+    lab.there_and_back()
 
 
 def test_one_call_of_many_entries_keeps_the_engine_busy(lab: Lab) -> None:

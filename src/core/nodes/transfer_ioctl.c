@@ -185,9 +185,13 @@ static int fill_entries(struct file *file, struct pciedma_entry *first,
 	return count ?: ret;
 }
 
-/* How long those of the file may be without progress; of what nobody waits for never long. */
-static void set_timeouts(struct pciedma_entry *first, s64 timeout, bool submitted)
+/*
+ * What the entries of a call have in common. How long they may be without progress: of what nobody
+ * waits for never long.
+ */
+static void set_terms(struct pciedma_entry *first, s64 timeout, u32 flags)
 {
+	bool submitted = flags & PCIEDMA_TRANSFER_SUBMIT;
 	struct pciedma_entry *entry;
 	ktime_t deadline;
 
@@ -201,6 +205,7 @@ static void set_timeouts(struct pciedma_entry *first, s64 timeout, bool submitte
 	for (entry = first; entry; entry = entry->next) {
 		entry->timeout = timeout;
 		entry->deadline.expires = deadline;
+		entry->alone = flags & PCIEDMA_TRANSFER_EACH;
 	}
 }
 
@@ -283,7 +288,7 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 	batch->taken = count;
 	if (count > 1)
 		pciedma_card_stay(card, count - 1);
-	set_timeouts(first, timeout, submitted);
+	set_terms(first, timeout, batch->flags);
 	return submitted ? submit_call(first, count) :
 			   run_call(first, batch->results, mode);
 }
@@ -295,7 +300,7 @@ static long transfer(struct file *file, struct pciedma_transfer_batch *batch)
 	struct pciedma_entry *first;
 	long ret;
 
-	if ((batch->flags & ~PCIEDMA_TRANSFER_SUBMIT) || !batch->count ||
+	if ((batch->flags & ~(PCIEDMA_TRANSFER_SUBMIT | PCIEDMA_TRANSFER_EACH)) || !batch->count ||
 	    batch->reserved || (batch->results && (batch->flags & PCIEDMA_TRANSFER_SUBMIT)))
 		return -EINVAL;
 	set = file_entries(cf);

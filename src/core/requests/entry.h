@@ -73,6 +73,7 @@ struct pciedma_call {
  * @barrier:   all before it end before it starts
  * @quiet:     its end need not be told of
  * @polled:    its caller looks for its end
+ * @alone:     what becomes of it is nothing to the others of its call
  * @files:     the process's table of files, for its exit
  * @timeout:   nanoseconds without progress
  * @deadline:  when they are over, queueing included
@@ -99,6 +100,7 @@ struct pciedma_entry {
 	bool barrier;
 	bool quiet;
 	bool polled;
+	bool alone;
 	const void *files;
 	s64 timeout;
 	struct timerqueue_node deadline;

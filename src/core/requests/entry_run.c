@@ -19,7 +19,8 @@ static void entry_refuse(struct pciedma_entry *entry, int error)
 
 	entry->state = PCIEDMA_ENTRY_IDLE;
 	entry->error = error;
-	WRITE_ONCE(entry->first->call.failed, true);
+	if (!entry->alone)
+		WRITE_ONCE(entry->first->call.failed, true);
 	if (error == -ETIMEDOUT)
 		lane->engine.stats[entry->direction].timeouts++;
 	list_add_tail(&entry->node, &lane->ended);
@@ -63,7 +64,8 @@ static void entry_op_ended(struct pciedma_op *op)
 	if (transfer->done == transfer->length)
 		return;
 	entry->error = op->error ?: transfer->error ?: -EIO;
-	WRITE_ONCE(entry->first->call.failed, true);
+	if (!entry->alone)
+		WRITE_ONCE(entry->first->call.failed, true);
 }
 
 static bool entry_has_begun(const struct pciedma_entry *entry)
@@ -99,7 +101,7 @@ static void entry_op_complete(struct pciedma_lane *lane, void *owner, ssize_t re
 {
 	struct pciedma_entry *entry = owner;
 
-	if (entry->error && READ_ONCE(entry->first->call.left) > 1 &&
+	if (entry->error && !entry->alone && READ_ONCE(entry->first->call.left) > 1 &&
 	    !xchg(&entry->first->call.dropped, true))
 		call_drop(entry->first);
 	pciedma_entry_end(entry);

@@ -338,6 +338,13 @@ struct pciedma_buffer_export {
 #define PCIEDMA_TRANSFER_SUBMIT	0x00000001
 
 /**
+ * PCIEDMA_TRANSFER_EACH - flag of struct pciedma_transfer_batch: entries do not depend on each other
+ *
+ * One that is not moved whole ends no other.
+ */
+#define PCIEDMA_TRANSFER_EACH	0x00000002
+
+/**
  * struct pciedma_transfer_entry - a part of a buffer to be moved
  * @flags:    PCIEDMA_ENTRY_C2H or PCIEDMA_ENTRY_H2C, and PCIEDMA_ENTRY_BARRIER or not
  * @buffer:   id of the buffer
@@ -373,7 +380,7 @@ struct pciedma_transfer_result {
 
 /**
  * struct pciedma_transfer_batch - entries
- * @flags:    PCIEDMA_TRANSFER_SUBMIT or zero
+ * @flags:    PCIEDMA_TRANSFER_SUBMIT, PCIEDMA_TRANSFER_EACH, both or zero
  * @count:    how many, at least 1
  * @entries:  address of so many struct pciedma_transfer_entry
  * @results:  address of so many struct pciedma_transfer_result, of which the first @taken are set;
@@ -551,9 +558,9 @@ struct pciedma_transfer_eventfd {
  * Without PCIEDMA_TRANSFER_SUBMIT it returns when they have ended, with the number of those that
  * were moved whole; with it at once, with the number of those that were taken. The entries of one
  * direction are moved in their order. When one is not moved whole, those of the call that have not
- * begun end with ECANCELED. If an entry cannot be taken, those before it are, and the call says how
- * many (taken, or what it returns); only for the first there is an errno. So there is if nothing was
- * moved.
+ * begun end with ECANCELED, but for PCIEDMA_TRANSFER_EACH. If an entry cannot be taken, those before
+ * it are, and the call says how many (taken, or what it returns); only for the first there is an
+ * errno. So there is if nothing was moved.
  *
  * An entry ends early by a time-out (PCIEDMA_IOC_SET_WAIT), PCIEDMA_IOC_CANCEL, the last close, the
  * exit of the process, and without PCIEDMA_TRANSFER_SUBMIT by a signal, as a read or write does.

@@ -248,7 +248,7 @@ def bad_transfers(path: str) -> list[str]:
                 cases.append((f"batch {field}", "EINVAL", said(fd, "TRANSFER", spoilt)))
             cases += [("no entries", "EINVAL", moves(fd, [good], submit=submit, count=0)),
                       *((f"at {at:#x}", "EFAULT", moves(fd, [good], submit=submit, entries=at)) for at in (0, *WILD)),
-                      ("flag", "EINVAL", moves(fd, [good], submit=submit, flags=2 | submit))]
+                      ("flag", "EINVAL", moves(fd, [good], submit=submit, flags=4 | submit))]
             parts: list[tuple[Any, Any]] = [(spoilt, "EINVAL") for _, spoilt in _words(
                 uapi.pciedma_transfer_entry, "flags", "reserved", flags=H2C, buffer=mine, length=64)]
             for flags in (0, BARRIER, C2H | H2C, C2H | H2C | BARRIER, H2C | 8):

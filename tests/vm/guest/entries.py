@@ -20,6 +20,7 @@ from . import shared
 
 C2H, H2C, BARRIER = uapi.PCIEDMA_ENTRY_C2H, uapi.PCIEDMA_ENTRY_H2C, uapi.PCIEDMA_ENTRY_BARRIER
 FOREVER = uapi.PCIEDMA_TIMEOUT_NONE
+PAGE = mmap.PAGESIZE
 
 Result = tuple[int, int, int]
 
@@ -101,6 +102,36 @@ def _memory(fd: int, kind: str, size: int) -> tuple[memoryview, int]:
     buffer = getattr(buffers, kind)(size + 5)
     made = shared.create(fd, size, type=uapi.PCIEDMA_BUFFER_USER, address=buffer.address + 5)
     return buffer.view[5:], made.id
+
+
+def each(path: str, bad: int, count: int) -> list[Any]:
+    """Have a call's entries moved of which one goes to card memory that there is not; returns what was wrong.
+
+    Those behind it that have not begun are cancelled, but for those of a call of which each is alone.
+    """
+    wrong: list[Any] = []
+    with pciedma.Channel(path) as channel:
+        fd = channel.fileno()
+        made = shared.create(fd, PAGE).id
+        parts = [entry(H2C, made, 0, PAGE, bad if number == 3 else 0, number) for number in range(count)]
+        many = (uapi.pciedma_transfer_entry * count)(*parts)
+        for flag in (0, uapi.PCIEDMA_TRANSFER_EACH):
+            for submit in (False, True):
+                results = (uapi.pciedma_transfer_result * count)()
+                asked = uapi.pciedma_transfer_batch(flag, count, ctypes.addressof(many), ctypes.addressof(results))
+                if submit:
+                    asked.flags, asked.results = flag | uapi.PCIEDMA_TRANSFER_SUBMIT, 0
+                taken = fcntl.ioctl(fd, uapi.PCIEDMA_IOC_TRANSFER, asked)
+                ends = sorted(wait(fd, count, count, 20 * 10**9)) if submit else [
+                    (one.tag, one.bytes, one.error) for one in results]
+                errors = [error for _, _, error in ends]
+                wrong += [(flag, submit, "it failed", errors[3])] if errors[3] != errno.EIO else []
+                lost = sum(error == errno.ECANCELED for error in errors)
+                wrong += [(flag, submit, "cancelled", lost)] if bool(lost) == bool(flag) else []
+                whole = count if submit else errors.count(0)
+                wrong += [(flag, submit, taken)] if taken != whole else []
+                wrong += [(flag, submit, {*errors})] if not {*errors} <= {0, errno.EIO, errno.ECANCELED} else []
+    return wrong
 
 
 def pread_rate(path: str, length: int, count: int) -> float:
