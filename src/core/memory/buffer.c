@@ -247,8 +247,8 @@ static bool table_is_within(struct sg_table *table, phys_addr_t last)
 }
 
 /*
- * What lies beyond a device's reach is bounced, but bounce buffers lie anywhere below 4 GiB: one that
- * does not reach all of that has none.
+ * What lies beyond a device's reach is bounced, but bounce buffers lie anywhere below 4 GiB: one
+ * that does not reach all of that has none.
  */
 static int buffer_check_reach(struct pciedma_buffer *buffer)
 {

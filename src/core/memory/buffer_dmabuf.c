@@ -223,7 +223,7 @@ static int import_map(struct pciedma_buffer *buffer)
 	int ret;
 
 	if (pciedma_reach(buffer->mem.dev) < DMA_BIT_MASK(32))
-		return -ERANGE; /* its exporter might bounce it, through what is out of reach, too */
+		return -ERANGE; /* its exporter might bounce it, through what is out of reach */
 	import->attachment = dma_buf_dynamic_attach(import->dmabuf, buffer->mem.dev,
 						    &import_attach_ops, import);
 	if (IS_ERR(import->attachment))

@@ -105,6 +105,14 @@ long pciedma_channel_ioctl(struct file *file, unsigned int command, unsigned lon
 
 /* transfer_ioctl.c */
 long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl);
+
+/* results.c */
+struct pciedma_entries *pciedma_file_entries(struct pciedma_channel_file *cf);
+long pciedma_wait_jiffies(s64 timeout_ns);
+long pciedma_results_take(struct pciedma_channel_file *cf,
+			  const struct pciedma_transfer_wait *wait);
+long pciedma_results_tell(struct pciedma_channel_file *cf,
+			  const struct pciedma_transfer_eventfd *asked);
 bool pciedma_file_has_results(struct pciedma_channel_file *cf);
 
 #endif /* PCIEDMA_CHANNEL_H */

@@ -338,7 +338,7 @@ struct pciedma_buffer_export {
 #define PCIEDMA_TRANSFER_SUBMIT	0x00000001
 
 /**
- * PCIEDMA_TRANSFER_EACH - flag of struct pciedma_transfer_batch: entries do not depend on each other
+ * PCIEDMA_TRANSFER_EACH - flag of struct pciedma_transfer_batch: each entry is for itself
  *
  * One that is not moved whole ends no other.
  */
@@ -558,9 +558,9 @@ struct pciedma_transfer_eventfd {
  * Without PCIEDMA_TRANSFER_SUBMIT it returns when they have ended, with the number of those that
  * were moved whole; with it at once, with the number of those that were taken. The entries of one
  * direction are moved in their order. When one is not moved whole, those of the call that have not
- * begun end with ECANCELED, but for PCIEDMA_TRANSFER_EACH. If an entry cannot be taken, those before
- * it are, and the call says how many (taken, or what it returns); only for the first there is an
- * errno. So there is if nothing was moved.
+ * begun end with ECANCELED, but for PCIEDMA_TRANSFER_EACH. If an entry cannot be taken, those
+ * before it are, and the call says how many (taken, or what it returns); only for the first there
+ * is an errno. So there is if nothing was moved.
  *
  * An entry ends early by a time-out (PCIEDMA_IOC_SET_WAIT), PCIEDMA_IOC_CANCEL, the last close, the
  * exit of the process, and without PCIEDMA_TRANSFER_SUBMIT by a signal, as a read or write does.
