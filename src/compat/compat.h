@@ -54,6 +54,13 @@ static inline void release_fault_lock(struct vm_fault *vmf)
 }
 #endif
 
+#ifdef HAVE_GUP_UNSHARES_ANON_ONLY
+/* Before 6.2 a program got other pages by its next write than those that were pinned to be read. */
+#define FOLL_TO_READ	(FOLL_WRITE | FOLL_FORCE)
+#else
+#define FOLL_TO_READ	0
+#endif
+
 #ifdef HAVE_INVALIDATE_MAPPINGS
 #define DMA_BUF_MOVES	invalidate_mappings
 #else

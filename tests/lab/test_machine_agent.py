@@ -48,7 +48,7 @@ class FakeHost:
         self._lock = threading.Lock()
 
     def read(self) -> None:
-        with self.connection.makefile("rb") as file:
+        with contextlib.suppress(ConnectionResetError), self.connection.makefile("rb") as file:
             for line in file:
                 message = json.loads(line)
                 if message["event"] == "output":

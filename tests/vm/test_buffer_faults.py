@@ -34,6 +34,11 @@ def test_several_who_wait_get_a_result_each(lab: Lab) -> None:
     assert lab.call("buffer_ends:several_wait", path=lab.memory) == []
 
 
+def test_who_only_waits_is_stopped_and_interrupted_at_once(lab: Lab) -> None:
+    with lab.drain_bound("xdma", 30000):
+        assert lab.call("buffer_ends:waiting_is_nothing", path=lab.memory) == []
+
+
 def test_limit_of_locked_memory_is_kept_exactly_and_told(lab: Lab) -> None:
     lines = lab.vm.kernel_log().count("needs a limit of locked memory (ulimit -l) of 260 KiB for")
     assert lab.call("buffer_life:limits", path=lab.memory, pages=64) == []

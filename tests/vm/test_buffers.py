@@ -89,8 +89,16 @@ def test_entries_of_other_cards(lab: Lab, card: str, length: int, count: int, wa
     assert copied(lab, card) == before
 
 
-def test_failure_of_an_entry_is_that_of_its_call_but_where_each_is_alone(lab: Lab) -> None:
-    assert lab.call("entries:each", path=lab.memory, bad=CARD_MEMORY, count=600) == []
+@pytest.mark.parametrize(("fault", "count"), [("", 600), ("delay=2000", 200)])
+def test_failure_of_an_entry_is_that_of_its_call_but_where_each_is_alone(lab: Lab, fault: str, count: int) -> None:
+    """Of a slow card, as each is at first, most have not begun when one fails."""
+    if fault:
+        lab.xdma.control.set_fault(fault)
+        for do in ("unbind", "bind"):
+            lab.call(f"processes:{do}", driver="pciedma_xdma", address=lab.addresses["xdma"])
+        lab.find()
+    assert lab.call("entries:each", path=lab.memory, bad=CARD_MEMORY, count=count) == []
+    assert lab.call("entries:moved_in_part", path=lab.memory, bad=CARD_MEMORY) == []
     lab.there_and_back()
 
 
@@ -104,6 +112,17 @@ def test_one_call_of_many_entries_keeps_the_engine_busy(lab: Lab) -> None:
     idle = 1 - counters["c2h0_busy_ns"] / (counters["c2h0_last_ns"] - counters["c2h0_first_ns"])
     print(f"pread: {rate:.1f} MB/s; a call of 256: idle for {100 * idle:.2f} %, {counters['mmio_writes']} writes")
     assert (idle < 0.05, counters["mmio_writes"] <= 8) == (True, True)
+
+
+@pytest.mark.parametrize("submit", [False, True])
+def test_engine_is_told_at_once_of_what_gets_transfers_by_one_look(lab: Lab, submit: bool) -> None:
+    """Of 1,000 entries 256 have transfers; the others wait for theirs."""
+    count = 1000
+    lab.xdma.control.counters(reset=True)
+    assert lab.call("entries:one_call", path=lab.memory, length=PAGE, count=count, submit=submit) == [count, [0]]
+    counters = lab.xdma.control.counters()
+    print(f"{count} entries: {counters['mmio_writes']} writes")
+    assert counters["mmio_writes"] < count // 8
 
 
 @pytest.mark.parametrize("exporter", ["heap", "udmabuf"])

@@ -34,6 +34,16 @@ void pciedma_buffer_home_init(struct pciedma_buffer_home *home, struct device *h
 	home->closed = true;
 }
 
+/* The last address of memory that a device reaches; behind an IOMMU that is all. */
+static phys_addr_t device_reach(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
+		return PHYS_ADDR_MAX;
+	return min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
+}
+
 /**
  * pciedma_buffer_home_open() - there can be buffers from now on
  * @home:   the home
@@ -49,6 +59,8 @@ void pciedma_buffer_home_open(struct pciedma_buffer_home *home,
 	guard(mutex)(&home->lock);
 	if (home->closed) {
 		*all = *limits;
+		home->reach = device_reach(limits->dev);
+		home->numa = dev_to_node(limits->dev);
 	} else {
 		all->granularity = max(all->granularity, limits->granularity);
 		all->alignment = max(all->alignment, limits->alignment);
@@ -71,6 +83,8 @@ static void buffer_leave(struct pciedma_buffer *buffer)
 	list_del(&buffer->node);
 	buffer->mapped = false;
 	buffer->left = true;
+	if (buffer->ops->leave)
+		buffer->ops->leave(buffer);
 }
 
 /**
@@ -109,7 +123,8 @@ static void buffer_free(struct pciedma_buffer *buffer)
 	kvfree(buffer->mem.table.sgl);
 	kvfree(buffer->places);
 	kvfree(buffer->dma_places);
-	kfree(buffer);
+	if (!buffer->left || !buffer->ops->leave)
+		kfree(buffer);
 	put_device(home->holder);
 }
 
@@ -220,21 +235,6 @@ static bool buffer_needs_syncs(struct pciedma_buffer *buffer)
 	return false;
 }
 
-/**
- * pciedma_reach() - the last address of memory that a device reaches
- * @dev: the device
- *
- * Return: the physical address; behind an IOMMU all memory is in reach.
- */
-phys_addr_t pciedma_reach(struct device *dev)
-{
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
-
-	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
-		return PHYS_ADDR_MAX;
-	return min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
-}
-
 static bool table_is_within(struct sg_table *table, phys_addr_t last)
 {
 	struct scatterlist *entry;
@@ -252,12 +252,12 @@ static bool table_is_within(struct sg_table *table, phys_addr_t last)
  */
 static int buffer_check_reach(struct pciedma_buffer *buffer)
 {
-	struct device *dev = buffer->mem.dev;
-	phys_addr_t last = pciedma_reach(dev);
+	phys_addr_t last = buffer->home->reach;
 
 	if (last >= DMA_BIT_MASK(32))
 		return 0;
-	if (!is_swiotlb_force_bounce(dev) && table_is_within(&buffer->mem.table, last))
+	if (!is_swiotlb_force_bounce(buffer->mem.dev) &&
+	    table_is_within(&buffer->mem.table, last))
 		return 0;
 	dev_info_ratelimited(buffer->home->holder, "memory of %s, or what it would be bounced through, is out of the card's reach\n",
 			     current->comm);
@@ -422,18 +422,4 @@ void pciedma_buffer_for_device(struct pciedma_buffer *buffer, size_t offset, siz
 void pciedma_buffer_for_cpu(struct pciedma_buffer *buffer, size_t offset, size_t length)
 {
 	buffer_sync(buffer, offset, length, sync_for_cpu);
-}
-
-/**
- * pciedma_buffer_cpu_access() - the processor begins or ends to use what other devices have
- * @buffer: the buffer
- * @begins: it begins
- *
- * Context: process.
- */
-void pciedma_buffer_cpu_access(struct pciedma_buffer *buffer, bool begins)
-{
-	guard(mutex)(&buffer->home->lock);
-	if (buffer->mapped)
-		buffer_sync(buffer, 0, buffer->size, begins ? sync_for_cpu : sync_for_device);
 }

@@ -27,7 +27,10 @@ struct vm_area_struct;
 
 /**
  * struct pciedma_buffer_home - what a channel's buffers have in common
- * @limits:   what its engines ask of memory; its device is what they are mapped for
+ * @limits:   what its engines ask of memory; its device is what they are mapped for, and is there
+ *            until the home is closed
+ * @reach:    the last address of memory that the device reaches
+ * @numa:     the node that it is near
  * @holder:   holds the home
  * @wq:       where buffers are given back if the last who held one could not sleep
  * @lock:     protects @buffers, @closed, and whether they are mapped
@@ -37,6 +40,8 @@ struct vm_area_struct;
  */
 struct pciedma_buffer_home {
 	struct pciedma_mem_limits limits;
+	phys_addr_t reach;
+	int numa;
 	struct device *holder;
 	struct workqueue_struct *wq;
 	struct mutex lock; /* buffers, closed, what is mapped */
@@ -51,6 +56,7 @@ struct pciedma_buffer_home {
  * @map:   map it for its device; then its table has addresses; 0 or an errno
  * @unmap: undo that
  * @free:  give its pages back; it is mapped for nobody
+ * @leave: it stays mapped for ever, and so does its structure, of which somebody knows; or NULL
  * @is_new: user space may map it, and other devices may have it
  */
 struct pciedma_buffer_ops {
@@ -58,6 +64,7 @@ struct pciedma_buffer_ops {
 	int (*map)(struct pciedma_buffer *buffer);
 	void (*unmap)(struct pciedma_buffer *buffer);
 	void (*free)(struct pciedma_buffer *buffer);
+	void (*leave)(struct pciedma_buffer *buffer);
 	bool is_new;
 };
 
@@ -139,14 +146,12 @@ struct pciedma_buffer *pciedma_buffer_alloc(struct pciedma_buffer_home *home,
 					    enum dma_data_direction direction, size_t size);
 int pciedma_buffer_room(struct pciedma_buffer *buffer, size_t entries);
 int pciedma_buffer_map(struct pciedma_buffer *buffer);
-phys_addr_t pciedma_reach(struct device *dev);
 int pciedma_pages_map(struct pciedma_buffer *buffer);
 void pciedma_pages_unmap(struct pciedma_buffer *buffer);
 struct page *pciedma_buffer_page(const struct pciedma_buffer *buffer, size_t offset);
 struct scatterlist *pciedma_buffer_find(const struct pciedma_buffer *buffer, size_t offset,
 					u32 *skip);
 void pciedma_buffer_for_device(struct pciedma_buffer *buffer, size_t offset, size_t length);
-void pciedma_buffer_cpu_access(struct pciedma_buffer *buffer, bool begins);
 void pciedma_buffer_for_cpu(struct pciedma_buffer *buffer, size_t offset, size_t length);
 
 /* buffer_new.c */

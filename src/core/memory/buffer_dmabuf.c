@@ -15,6 +15,67 @@
 
 MODULE_INFO(import_ns, "DMA_BUF");
 
+/**
+ * struct export - a buffer for other devices
+ * @buffer:  the buffer
+ * @lock:    protects @viewers, and whether they have it mapped; behind the dma-buf's own lock
+ * @viewers: devices that are attached
+ */
+struct export {
+	struct pciedma_buffer *buffer;
+	struct mutex lock; /* viewers, what they have mapped */
+	struct list_head viewers;
+};
+
+/**
+ * struct viewer - another device that is attached to a buffer
+ * @node:      among its viewers
+ * @dev:       the device
+ * @table:     while it has it mapped, or NULL
+ * @direction: then: which ways
+ */
+struct viewer {
+	struct list_head node;
+	struct device *dev;
+	struct sg_table *table;
+	enum dma_data_direction direction;
+};
+
+static int export_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment)
+{
+	struct export *export = dmabuf->priv;
+	struct viewer *viewer = kzalloc(sizeof(*viewer), GFP_KERNEL);
+
+	if (!viewer)
+		return -ENOMEM;
+	viewer->dev = attachment->dev;
+	attachment->priv = viewer;
+	guard(mutex)(&export->lock);
+	list_add_tail(&viewer->node, &export->viewers);
+	return 0;
+}
+
+static void export_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment)
+{
+	struct export *export = dmabuf->priv;
+	struct viewer *viewer = attachment->priv;
+
+	scoped_guard(mutex, &export->lock)
+		list_del(&viewer->node);
+	kfree(viewer);
+}
+
+static void viewer_shows(struct dma_buf_attachment *attachment, struct sg_table *table,
+			 enum dma_data_direction direction)
+{
+	struct export *export = attachment->dmabuf->priv;
+	struct viewer *viewer = attachment->priv;
+
+	guard(mutex)(&export->lock);
+	viewer->table = table;
+	viewer->direction = direction;
+}
+
 /* Its pages in a table of the importer's own. */
 static struct sg_table *export_table(const struct pciedma_buffer *buffer)
 {
@@ -38,14 +99,17 @@ static struct sg_table *export_table(const struct pciedma_buffer *buffer)
 static struct sg_table *export_map(struct dma_buf_attachment *attachment,
 				   enum dma_data_direction direction)
 {
-	struct sg_table *table = export_table(attachment->dmabuf->priv);
+	struct export *export = attachment->dmabuf->priv;
+	struct sg_table *table = export_table(export->buffer);
 	int ret;
 
 	if (IS_ERR(table))
 		return table;
 	ret = dma_map_sgtable(attachment->dev, table, direction, 0);
-	if (!ret)
+	if (!ret) {
+		viewer_shows(attachment, table, direction);
 		return table;
+	}
 	sg_free_table(table);
 	kfree(table);
 	return ERR_PTR(ret);
@@ -54,6 +118,7 @@ static struct sg_table *export_map(struct dma_buf_attachment *attachment,
 static void export_unmap(struct dma_buf_attachment *attachment, struct sg_table *table,
 			 enum dma_data_direction direction)
 {
+	viewer_shows(attachment, NULL, direction);
 	dma_unmap_sgtable(attachment->dev, table, direction, 0);
 	sg_free_table(table);
 	kfree(table);
@@ -61,32 +126,48 @@ static void export_unmap(struct dma_buf_attachment *attachment, struct sg_table 
 
 static void export_release(struct dma_buf *dmabuf)
 {
-	struct pciedma_buffer *buffer = dmabuf->priv;
+	struct export *export = dmabuf->priv;
 
-	pciedma_mem_put(&buffer->mem, true);
+	pciedma_mem_put(&export->buffer->mem, true);
+	kfree(export);
 }
 
 static int export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 {
-	struct pciedma_buffer *buffer = dmabuf->priv;
+	struct export *export = dmabuf->priv;
 
-	vma->vm_pgoff += buffer->first;
-	return pciedma_buffer_show(buffer, vma);
+	vma->vm_pgoff += export->buffer->first;
+	return pciedma_buffer_show(export->buffer, vma);
 }
 
+/* The card itself sees to what it moves with each transfer. */
 static int export_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	pciedma_buffer_cpu_access(dmabuf->priv, true);
+	struct export *export = dmabuf->priv;
+	struct viewer *viewer;
+
+	guard(mutex)(&export->lock);
+	list_for_each_entry(viewer, &export->viewers, node)
+		if (viewer->table)
+			dma_sync_sgtable_for_cpu(viewer->dev, viewer->table, viewer->direction);
 	return 0;
 }
 
 static int export_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	pciedma_buffer_cpu_access(dmabuf->priv, false);
+	struct export *export = dmabuf->priv;
+	struct viewer *viewer;
+
+	guard(mutex)(&export->lock);
+	list_for_each_entry(viewer, &export->viewers, node)
+		if (viewer->table)
+			dma_sync_sgtable_for_device(viewer->dev, viewer->table, viewer->direction);
 	return 0;
 }
 
 static const struct dma_buf_ops export_ops = {
+	.attach			= export_attach,
+	.detach			= export_detach,
 	.map_dma_buf		= export_map,
 	.unmap_dma_buf		= export_unmap,
 	.release		= export_release,
@@ -105,17 +186,24 @@ static const struct dma_buf_ops export_ops = {
 struct file *pciedma_buffer_export(struct pciedma_buffer *buffer)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
+	struct export *export = kzalloc(sizeof(*export), GFP_KERNEL_ACCOUNT);
 	struct dma_buf *dmabuf;
 
+	if (!export)
+		return ERR_PTR(-ENOMEM);
+	export->buffer = buffer;
+	mutex_init(&export->lock);
+	INIT_LIST_HEAD(&export->viewers);
 	info.ops = &export_ops;
 	info.size = buffer->size;
 	info.flags = O_RDWR | O_CLOEXEC;
-	info.priv = buffer;
+	info.priv = export;
 	pciedma_mem_get(&buffer->mem);
 	dmabuf = dma_buf_export(&info);
 	if (!IS_ERR(dmabuf))
 		return dmabuf->file;
 	pciedma_mem_put(&buffer->mem, true);
+	kfree(export);
 	return ERR_CAST(dmabuf);
 }
 
@@ -149,34 +237,54 @@ static const struct dma_buf_attach_ops import_attach_ops = {
 	.DMA_BUF_MOVES	 = import_moves,
 };
 
-/* What the device is to be told, in entries that cross no boundary of its engines'. */
+/* What an entry has of memory that begins at an address: it crosses no boundary. */
+static u32 entry_length(const struct pciedma_mem_limits *limits, dma_addr_t dma, u32 left)
+{
+	return min3((unsigned long)left - 1, (unsigned long)limits->max_entry - 1,
+		    limits->segment_mask - ((unsigned long)dma & limits->segment_mask)) + 1;
+}
+
+static size_t entries_of(const struct pciedma_mem_limits *limits, struct sg_table *table)
+{
+	struct scatterlist *entry;
+	size_t count = 0;
+	dma_addr_t dma;
+	u32 left, part;
+	int i;
+
+	for_each_sgtable_dma_sg(table, entry, i) {
+		dma = sg_dma_address(entry);
+		for (left = sg_dma_len(entry); left; left -= part, dma += part) {
+			part = entry_length(limits, dma, left);
+			count++;
+		}
+	}
+	return count;
+}
+
+/* What the device is to be told, in such entries. */
 static int import_make_table(struct import *import)
 {
 	const struct pciedma_mem_limits *limits = &import->buffer.home->limits;
 	struct sg_table *to = &import->buffer.mem.table;
 	struct scatterlist *entry, *mine;
-	size_t left, part, room = 0;
 	size_t size = 0;
 	dma_addr_t dma;
+	u32 left, part;
 	int ret, i;
 
-	for_each_sgtable_dma_sg(import->table, entry, i) {
+	for_each_sgtable_dma_sg(import->table, entry, i)
 		size += sg_dma_len(entry);
-		room += sg_dma_len(entry) / min_t(size_t, limits->max_entry,
-						  limits->segment_mask) + 2;
-	}
 	if (size < import->buffer.size)
 		return -EIO;
-	ret = pciedma_buffer_room(&import->buffer, room);
+	ret = pciedma_buffer_room(&import->buffer, entries_of(limits, import->table));
 	if (ret)
 		return ret;
 	mine = to->sgl;
 	for_each_sgtable_dma_sg(import->table, entry, i) {
 		dma = sg_dma_address(entry);
 		for (left = sg_dma_len(entry); left; left -= part, dma += part) {
-			part = min3(left, (size_t)limits->max_entry,
-				    (size_t)(limits->segment_mask - (dma & limits->segment_mask)) +
-				    1);
+			part = entry_length(limits, dma, left);
 			sg_dma_address(mine) = dma;
 			sg_dma_len(mine) = part;
 			mine->length = part;
@@ -222,7 +330,7 @@ static int import_map(struct pciedma_buffer *buffer)
 	struct import *import = to_import(buffer);
 	int ret;
 
-	if (pciedma_reach(buffer->mem.dev) < DMA_BIT_MASK(32))
+	if (buffer->home->reach < DMA_BIT_MASK(32))
 		return -ERANGE; /* its exporter might bounce it, through what is out of reach */
 	import->attachment = dma_buf_dynamic_attach(import->dmabuf, buffer->mem.dev,
 						    &import_attach_ops, import);
@@ -244,11 +352,18 @@ static void import_free(struct pciedma_buffer *buffer)
 	dma_buf_put(to_import(buffer)->dmabuf);
 }
 
+/* It stays attached: its exporter may call back. */
+static void import_leave(struct pciedma_buffer *buffer)
+{
+	__module_get(THIS_MODULE);
+}
+
 static const struct pciedma_buffer_ops import_ops = {
 	.bytes	= sizeof(struct import),
 	.map	= import_map,
 	.unmap	= import_unmap,
 	.free	= import_free,
+	.leave	= import_leave,
 };
 
 /**

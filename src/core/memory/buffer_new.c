@@ -17,28 +17,25 @@
 
 /**
  * struct supply - where pages come from
- * @dev:    for whom they are
- * @last:   the highest address that he reaches
+ * @home:   whose buffer they are for
  * @zone:   of all pages that are asked for
  * @order:  of the next; what failed once is not tried again
  * @chunks: those that were got, by their lru
  * @count:  how many
  */
 struct supply {
-	struct device *dev;
-	phys_addr_t last;
+	const struct pciedma_buffer_home *home;
 	gfp_t zone;
 	unsigned int order;
 	struct list_head chunks;
 	unsigned int count;
 };
 
-static void supply_init(struct supply *supply, struct device *dev, size_t size)
+static void supply_init(struct supply *supply, const struct pciedma_buffer_home *home, size_t size)
 {
-	supply->dev = dev;
-	supply->last = pciedma_reach(dev);
+	supply->home = home;
 	supply->zone = 0;
-	if (IS_ENABLED(CONFIG_ZONE_DMA32) && supply->last <= DMA_BIT_MASK(32))
+	if (IS_ENABLED(CONFIG_ZONE_DMA32) && home->reach <= DMA_BIT_MASK(32))
 		supply->zone = GFP_DMA32;
 	supply->order = min_t(unsigned int, LARGEST_ORDER, get_order(size));
 	INIT_LIST_HEAD(&supply->chunks);
@@ -59,7 +56,7 @@ static bool supply_goes_lower(struct supply *supply)
 
 static bool supply_reaches(const struct supply *supply, struct page *page, unsigned int order)
 {
-	return page_to_phys(page) + (PAGE_SIZE << order) - 1 <= supply->last;
+	return page_to_phys(page) + (PAGE_SIZE << order) - 1 <= supply->home->reach;
 }
 
 /* Nobody else is to suffer for it: what is large is not worth a search, and nothing is killed. */
@@ -68,7 +65,7 @@ static struct page *supply_ask(struct supply *supply, unsigned int order)
 	gfp_t gfp = GFP_USER | __GFP_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | supply->zone;
 
 	gfp |= order ? __GFP_COMP | __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
-	return alloc_pages_node(dev_to_node(supply->dev), gfp, order);
+	return alloc_pages_node(supply->home->numa, gfp, order);
 }
 
 /* Get pages, @left at most. Returns how many, or an errno. */
@@ -144,7 +141,8 @@ static const struct pciedma_buffer_ops new_ops = {
 /* Entries that a chunk may need, however it is cut. */
 static unsigned int entries_of(const struct pciedma_mem_limits *limits, size_t bytes)
 {
-	return bytes / min_t(size_t, limits->max_entry, limits->segment_mask) + 2;
+	return DIV_ROUND_UP(bytes, limits->max_entry & PAGE_MASK) +
+	       bytes / limits->segment_mask + 1;
 }
 
 static void new_add_chunk(struct pciedma_buffer *buffer, struct page *page, phys_addr_t *end)
@@ -194,7 +192,7 @@ static int new_fill(struct pciedma_buffer *buffer)
 	ret = pciedma_charge(&buffer->charge, home->holder, pages);
 	if (ret)
 		return ret;
-	supply_init(&supply, home->limits.dev, buffer->size);
+	supply_init(&supply, home, buffer->size);
 	ret = supply_get_all(&supply, home->holder, pages);
 	if (!ret)
 		ret = new_take(buffer, &supply);

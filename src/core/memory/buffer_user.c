@@ -5,8 +5,11 @@
  */
 #include <linux/device.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+
+#include <compat.h>
 
 #include "buffer.h"
 #include "runs.h"
@@ -27,8 +30,7 @@ static const struct pciedma_buffer_ops user_ops = {
 	.free	= user_free,
 };
 
-/* The kernel says alike of what is not there, and of what is not to be held for long. */
-static bool user_has(unsigned long address, unsigned long needed)
+static bool is_of_device(unsigned long address)
 {
 	struct vm_area_struct *vma;
 	bool ret;
@@ -36,22 +38,43 @@ static bool user_has(unsigned long address, unsigned long needed)
 	if (mmap_read_lock_killable(current->mm))
 		return false;
 	vma = vma_lookup(current->mm, address);
-	ret = vma && (vma->vm_flags & needed) == needed;
+	ret = vma && (vma->vm_flags & (VM_IO | VM_PFNMAP));
 	mmap_read_unlock(current->mm);
 	return ret;
 }
 
-static int pin_error(const struct pciedma_buffer *buffer, unsigned long address, int error)
+/* The kernel says alike of what is not there, and of what is not to be held for long. */
+static bool is_there(unsigned long address, unsigned int flags)
 {
-	bool writes = buffer->mem.direction != DMA_TO_DEVICE;
+	char __user *user = (char __user *)address;
 
+	if (is_of_device(address)) /* where a touch may have effects */
+		return true;
+	return !(flags & FOLL_WRITE ? fault_in_safe_writeable(user, 1) :
+				      fault_in_readable(user, 1));
+}
+
+static int pin_error(const struct pciedma_buffer *buffer, unsigned long address,
+		     unsigned int flags, int error)
+{
 	if (error == -ENOMEM || error == -EINTR || error == -ERESTARTSYS || error == -EAGAIN)
 		return error;
-	if (!user_has(address, writes ? VM_WRITE : VM_READ))
+	if (!is_there(address, flags))
 		return -EFAULT;
 	dev_info_ratelimited(buffer->home->holder, "memory of %s cannot be registered: it cannot be held for long, as that of files on disk and of devices cannot (%d); read() and write() work with it\n",
 			     current->comm, error);
 	return -EOPNOTSUPP;
+}
+
+static int user_pin_some(unsigned long address, unsigned int count, unsigned int flags,
+			 struct page **pages)
+{
+	unsigned int more = flags & FOLL_WRITE ? 0 : FOLL_TO_READ;
+	int ret = pin_user_pages_fast(address, count, flags | more, pages);
+
+	if (ret == -EFAULT && more) /* who shares it and may not write keeps its pages */
+		ret = pin_user_pages_fast(address, count, flags, pages);
+	return ret;
 }
 
 static int user_pin(struct pciedma_buffer *buffer, unsigned long address, unsigned int pages)
@@ -64,10 +87,10 @@ static int user_pin(struct pciedma_buffer *buffer, unsigned long address, unsign
 	while (buffer->num_chunks < pages) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		ret = pin_user_pages_fast(address, min(pages - buffer->num_chunks, PIN_AT_ONCE),
-					  flags, buffer->chunks + buffer->num_chunks);
+		ret = user_pin_some(address, min(pages - buffer->num_chunks, PIN_AT_ONCE), flags,
+				    buffer->chunks + buffer->num_chunks);
 		if (ret <= 0)
-			return pin_error(buffer, address, ret);
+			return pin_error(buffer, address, flags, ret);
 		buffer->num_chunks += ret;
 		address += (unsigned long)ret << PAGE_SHIFT;
 		cond_resched();

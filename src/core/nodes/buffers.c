@@ -38,6 +38,9 @@ void pciedma_handles_exit(struct pciedma_handles *handles)
 	xa_destroy(&handles->by_id);
 }
 
+/* Kernels may map a huge page at once where a page offset says that one begins. */
+#define FIRST_ALIGNMENT	(PMD_SIZE >> PAGE_SHIFT)
+
 /*
  * Let a buffer have an id. Page offsets are not used again, so that no old one means another. From
  * then on another thread may destroy it, which may have guessed the id.
@@ -59,7 +62,7 @@ static int handles_add(struct pciedma_handles *handles, struct pciedma_buffer *b
 	if (buffer->ops->is_new)
 		create->mmap_offset = (u64)buffer->first << PAGE_SHIFT;
 	handles->count++;
-	handles->next += PFN_UP(buffer->size);
+	handles->next += ALIGN(PFN_UP(buffer->size), FIRST_ALIGNMENT);
 	return 0;
 }
 

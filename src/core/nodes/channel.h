@@ -109,6 +109,7 @@ long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl);
 /* results.c */
 struct pciedma_entries *pciedma_file_entries(struct pciedma_channel_file *cf);
 long pciedma_wait_jiffies(s64 timeout_ns);
+long pciedma_jiffies_left(unsigned long begin, long patience);
 long pciedma_results_take(struct pciedma_channel_file *cf,
 			  const struct pciedma_transfer_wait *wait);
 long pciedma_results_tell(struct pciedma_channel_file *cf,

@@ -52,36 +52,59 @@ long pciedma_wait_jiffies(s64 timeout_ns)
 				  MAX_SCHEDULE_TIMEOUT - 1) : 0;
 }
 
-/* Take results until there are no more, or as many as are wanted. Returns how many, or -EFAULT. */
-static long tell_results(struct pciedma_entries *set,
-			 struct pciedma_transfer_result __user *user, u32 most)
+/* Tell of the first of some results, which then are free. Returns how many; 0 if it cannot. */
+static unsigned int tell_some(struct list_head *got, struct pciedma_transfer_result __user *user)
 {
-	struct pciedma_entry *some[TOLD_AT_ONCE];
 	struct pciedma_transfer_result told[TOLD_AT_ONCE];
-	unsigned int count, i;
-	u32 done = 0;
+	struct pciedma_entry *entry, *next;
+	unsigned int count = 0;
+	unsigned int taken = 0;
 
-	while (done < most) {
-		count = pciedma_results_peek(set, some, min_t(u32, most - done, TOLD_AT_ONCE));
-		if (!count)
+	list_for_each_entry(entry, got, node) {
+		told[count] = (struct pciedma_transfer_result) {
+			.tag = entry->tag, .bytes = entry->bytes, .error = -entry->error,
+		};
+		if (++count == TOLD_AT_ONCE)
 			break;
-		for (i = 0; i < count; i++)
-			told[i] = (struct pciedma_transfer_result) {
-				.tag = some[i]->tag, .bytes = some[i]->bytes,
-				.error = -some[i]->error,
-			};
-		if (copy_to_user(user + done, told, count * sizeof(*told))) {
-			pciedma_results_back(set, some, count);
-			return done ?: -EFAULT;
+	}
+	if (copy_to_user(user, told, count * sizeof(*told)))
+		return 0;
+	list_for_each_entry_safe(entry, next, got, node) {
+		list_del_init(&entry->node);
+		pciedma_result_taken(entry);
+		if (++taken == count)
+			break;
+	}
+	return count;
+}
+
+/* Take results, if there are so many. Returns how many, or -EFAULT; what is not told stays. */
+static long tell_results(struct pciedma_entries *set,
+			 struct pciedma_transfer_result __user *user, u32 min, u32 most)
+{
+	LIST_HEAD(got);
+	unsigned int left = pciedma_results_get(set, &got, min, most);
+	unsigned int count;
+	long done = 0;
+
+	for (; left; left -= count, done += count) {
+		count = tell_some(&got, user + done);
+		if (!count) {
+			pciedma_results_back(set, &got, left);
+			return done ? done : -EFAULT;
 		}
-		for (i = 0; i < count; i++)
-			pciedma_result_taken(some[i]);
-		done += count;
 	}
 	return done;
 }
 
-static long jiffies_left(unsigned long begin, long patience)
+/**
+ * pciedma_jiffies_left() - how long to go on waiting
+ * @begin:    when it began
+ * @patience: how long in all, jiffies; MAX_SCHEDULE_TIMEOUT: no bound
+ *
+ * Return: jiffies.
+ */
+long pciedma_jiffies_left(unsigned long begin, long patience)
 {
 	if (patience == MAX_SCHEDULE_TIMEOUT)
 		return patience;
@@ -100,7 +123,9 @@ long pciedma_results_take(struct pciedma_channel_file *cf, const struct pciedma_
 {
 	enum pciedma_direction any = cf->channel->by_direction[PCIEDMA_C2H] ? PCIEDMA_C2H :
 									     PCIEDMA_H2C;
-	struct pciedma_caller caller = { .engine = &cf->channel->by_direction[any]->engine };
+	struct pciedma_caller caller = {
+		.engine = &cf->channel->by_direction[any]->engine, .only_waits = true,
+	};
 	unsigned long begin = jiffies;
 	struct pciedma_entries *set;
 	long patience, told;
@@ -114,10 +139,12 @@ long pciedma_results_take(struct pciedma_channel_file *cf, const struct pciedma_
 		return -ENOMEM;
 	patience = pciedma_wait_jiffies(wait->timeout_ns);
 	for (;;) {
-		ret = pciedma_results_wait(set, &caller, wait->min, jiffies_left(begin, patience));
+		ret = pciedma_results_wait(set, &caller, wait->min,
+					   pciedma_jiffies_left(begin, patience));
 		if (ret < 0)
-			return -ERESTARTSYS;
-		told = tell_results(set, u64_to_user_ptr(wait->results), wait->max);
+			return -ERESTARTNOHAND; /* its time is not to begin anew by a handler */
+		told = tell_results(set, u64_to_user_ptr(wait->results),
+				    ret && !READ_ONCE(set->closed) ? wait->min : 0, wait->max);
 		if (told || !wait->min)
 			return told;
 		if (!ret)

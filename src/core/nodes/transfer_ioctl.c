@@ -15,7 +15,7 @@ static int check_place(const struct pciedma_channel *channel, const struct pcied
 	u32 granularity = max(desc->length_granularity, 1U);
 	u32 alignment = max(desc->address_alignment, 1U);
 
-	if (asked->length % granularity)
+	if ((u32)asked->length % granularity)
 		return -EINVAL;
 	if (channel->kind == PCIEDMA_KIND_MESSAGE) {
 		if (asked->address)
@@ -59,20 +59,23 @@ static int check_part(const struct pciedma_lane *lane, const struct pciedma_buff
 }
 
 /* What others still do with imported memory is waited for as long as the open file waits. */
-static int wait_for_others(const struct file *file, const struct pciedma_entry *entry)
+static int wait_for_others(const struct file *file, const struct pciedma_entry *entry,
+			   unsigned long since)
 {
 	struct pciedma_channel_file *cf = file->private_data;
-	long patience;
+	long patience = 0;
 	int ret;
 
-	patience = file->f_flags & O_NONBLOCK ? 0 : pciedma_wait_jiffies(READ_ONCE(cf->timeout_ns));
+	if (!(file->f_flags & O_NONBLOCK))
+		patience = pciedma_wait_jiffies(READ_ONCE(cf->timeout_ns));
+	patience = pciedma_jiffies_left(since, patience);
 	ret = pciedma_buffer_settled(entry->buffer, entry->direction == PCIEDMA_C2H, patience);
 	return ret == -ETIMEDOUT && !patience ? -EAGAIN : ret;
 }
 
-/* Let an entry be what is asked for. Then it holds its buffer. */
+/* Let an entry of a call that began @since be what is asked for. Then it holds its buffer. */
 static int fill_entry(struct file *file, struct pciedma_entry *entry,
-		      const struct pciedma_transfer_entry *asked)
+		      const struct pciedma_transfer_entry *asked, unsigned long since)
 {
 	struct pciedma_channel_file *cf = file->private_data;
 	int ret;
@@ -90,7 +93,7 @@ static int fill_entry(struct file *file, struct pciedma_entry *entry,
 		return -ENOENT;
 	ret = check_part(entry->lane, entry->buffer, asked);
 	if (!ret)
-		ret = wait_for_others(file, entry);
+		ret = wait_for_others(file, entry, since);
 	if (ret) {
 		pciedma_mem_put(&entry->buffer->mem, true);
 		entry->buffer = NULL;
@@ -130,6 +133,7 @@ static int fill_entries(struct file *file, struct pciedma_entry *first,
 {
 	struct pciedma_transfer_entry asked;
 	struct pciedma_entry *last = NULL;
+	unsigned long since = jiffies;
 	struct pciedma_entry *entry;
 	int count = 0;
 	int ret = 0;
@@ -138,7 +142,7 @@ static int fill_entries(struct file *file, struct pciedma_entry *first,
 		if (copy_from_user(&asked, user++, sizeof(asked)))
 			ret = -EFAULT;
 		if (!ret)
-			ret = fill_entry(file, entry, &asked);
+			ret = fill_entry(file, entry, &asked, since);
 		if (ret)
 			break;
 		last = entry;
@@ -153,10 +157,10 @@ static int fill_entries(struct file *file, struct pciedma_entry *first,
 }
 
 /*
- * What the entries of a call have in common. How long they may be without progress: of what nobody
- * waits for never long.
+ * Prepare the entries of a call, inside the gate. How long they may be without progress: of what
+ * nobody waits for never long.
  */
-static void set_terms(struct pciedma_entry *first, s64 timeout, u32 flags)
+static void prepare_entries(struct pciedma_entry *first, s64 timeout, u32 flags)
 {
 	bool submitted = flags & PCIEDMA_TRANSFER_SUBMIT;
 	struct pciedma_entry *entry;
@@ -173,6 +177,7 @@ static void set_terms(struct pciedma_entry *first, s64 timeout, u32 flags)
 		entry->timeout = timeout;
 		entry->deadline.expires = deadline;
 		entry->alone = flags & PCIEDMA_TRANSFER_EACH;
+		pciedma_buffer_for_device(entry->buffer, entry->offset, entry->length);
 	}
 }
 
@@ -197,7 +202,7 @@ static long tell_call(struct pciedma_entry *first, struct pciedma_transfer_resul
 	struct pciedma_transfer_result result;
 	bool fault = false;
 
-	if (!ret && !first->bytes)
+	if (!ret && !first->call.moved)
 		ret = first->error == -EINTR ? -ERESTARTSYS : first->error;
 	for (entry = first; entry; entry = next) {
 		next = entry->next;
@@ -255,7 +260,7 @@ static long begin_call(const struct file *file, struct pciedma_entry *first, lon
 	batch->taken = count;
 	if (count > 1)
 		pciedma_card_stay(card, count - 1);
-	set_terms(first, timeout, batch->flags);
+	prepare_entries(first, timeout, batch->flags);
 	return submitted ? submit_call(first, count) :
 			   run_call(first, batch->results, mode);
 }

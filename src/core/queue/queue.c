@@ -118,7 +118,7 @@ static void queue_finish(struct pciedma_queue *queue, struct pciedma_transfer *t
 	else if (transfer->held)
 		pciedma_transfer_keep(transfer);
 	transfer->ops->finished(transfer);
-	if (transfer->done < transfer->length)
+	if (transfer->done < transfer->length && !transfer->alone)
 		queue_drop(queue, transfer->group);
 }
 

@@ -64,6 +64,7 @@ struct pciedma_transfer_ops {
  * @polled:     its owner looks for the end itself
  * @cancelled:  its owner shall give up
  * @quiet:      its end need not be told of: another follows, whose end is
+ * @alone:      what becomes of it is nothing to the others of its group
  * @waits_turn: its owner sleeps until it is the oldest, to poll then
  * @ended:      a segment was short or failed: nothing more of it is started
  * @direction:  which way its data goes
@@ -103,6 +104,7 @@ struct pciedma_transfer {
 	bool held;
 	bool polled;
 	bool quiet;
+	bool alone;
 	bool cancelled;
 	bool waits_turn;
 	bool ended;
@@ -139,6 +141,13 @@ struct pciedma_transfer {
 static inline bool pciedma_transfer_is_pinned(const struct pciedma_transfer *transfer)
 {
 	return transfer->mem == &transfer->user.mem;
+}
+
+/* Whether what has arrived in a buffer takes its time to be seen by the processor. */
+static inline bool pciedma_transfer_syncs(const struct pciedma_transfer *transfer)
+{
+	return transfer->buffer && transfer->buffer->syncs && transfer->direction == PCIEDMA_C2H &&
+	       transfer->done > PAGE_SIZE;
 }
 
 /* Whether a transfer works on memory that its user sees. */

@@ -73,7 +73,8 @@ bool pciedma_transfer_may_take(const struct pciedma_queue *queue,
 /**
  * pciedma_transfer_take() - let a transfer work on a part of a buffer
  * @transfer: owned by the caller, without memory, its direction set
- * @buffer:   the buffer, mapped; the caller's reference becomes the transfer's
+ * @buffer:   the buffer, mapped; the caller's reference becomes the transfer's; the part is the
+ *            device's: pciedma_buffer_for_device()
  * @offset:   where the part begins
  * @length:   its bytes: the engine can work on them
  *
@@ -93,7 +94,6 @@ void pciedma_transfer_take(struct pciedma_transfer *transfer, struct pciedma_buf
 	transfer->user.num_pages = 0;
 	transfer->user.pinned = false;
 	atomic_inc(&buffer->uses);
-	pciedma_buffer_for_device(buffer, offset, length);
 }
 
 /**

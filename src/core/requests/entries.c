@@ -45,7 +45,7 @@ struct pciedma_entries *pciedma_entries_alloc(const void *file, wait_queue_head_
  * pciedma_entries_put() - let go of a set
  * @set: the set, freed if nobody else holds it; or NULL
  *
- * Context: process, or any if somebody else holds it.
+ * Context: any.
  */
 void pciedma_entries_put(struct pciedma_entries *set)
 {
@@ -265,6 +265,7 @@ void pciedma_entry_end(struct pciedma_entry *entry)
 	scoped_guard(spinlock_irqsave, &set->lock) {
 		call->left--;
 		call->whole += !entry->error;
+		call->moved |= entry->bytes;
 		if (!call->all)
 			set_add_result(set, entry);
 		else if (!call->left)
@@ -281,46 +282,45 @@ void pciedma_entry_end(struct pciedma_entry *entry)
 }
 
 /**
- * pciedma_results_peek() - get results that nobody has taken yet
+ * pciedma_results_get() - get results that nobody has taken yet
  * @set:  the set
- * @some: out: their entries
+ * @got:  out: their entries, in order
+ * @min:  how many at least, else none
  * @most: how many at most
  *
  * Each is to be given to pciedma_result_taken(), or back.
  *
  * Context: process.
- * Return: how many there are.
+ * Return: how many it has got.
  */
-unsigned int pciedma_results_peek(struct pciedma_entries *set, struct pciedma_entry **some,
-				  unsigned int most)
+unsigned int pciedma_results_get(struct pciedma_entries *set, struct list_head *got,
+				 unsigned int min, unsigned int most)
 {
-	unsigned int count = 0;
+	unsigned int count, i;
 
 	guard(spinlock_irqsave)(&set->lock);
-	for (; count < most && !list_empty(&set->results); count++) {
-		some[count] = list_first_entry(&set->results, struct pciedma_entry, node);
-		list_del_init(&some[count]->node);
-		set->num_results--;
-	}
+	if (set->num_results < min)
+		return 0;
+	count = min(set->num_results, most);
+	for (i = 0; i < count; i++)
+		list_move_tail(set->results.next, got);
+	set->num_results -= count;
 	return count;
 }
 
 /**
  * pciedma_results_back() - give results back that could not be told, to whoever waits for them
  * @set:   the set
- * @some:  their entries
+ * @got:   their entries
  * @count: how many
  *
  * Context: process.
  */
-void pciedma_results_back(struct pciedma_entries *set, struct pciedma_entry **some,
-			  unsigned int count)
+void pciedma_results_back(struct pciedma_entries *set, struct list_head *got, unsigned int count)
 {
 	scoped_guard(spinlock_irqsave, &set->lock) {
-		while (count--) {
-			list_add(&some[count]->node, &set->results);
-			set->num_results++;
-		}
+		set->num_results += count;
+		list_splice(got, &set->results);
 		set_wake(set);
 	}
 	wake_up_interruptible(set->poll_wait);

@@ -8,7 +8,7 @@
  * again when its result was taken. The set lives as long as its file, and as what is under way.
  *
  * Of a set all is under its lock; of an entry its state and what follows that, from when it is
- * started until it has ended, under its engine's. The engine's lock is the outer one.
+ * started until it has ended, under its engine's. Nobody holds both.
  */
 #ifndef PCIEDMA_ENTRY_H
 #define PCIEDMA_ENTRY_H
@@ -40,6 +40,7 @@ enum pciedma_entry_state {
  * @left:   how many have not ended
  * @whole:  how many were moved whole
  * @unread: how many results nobody has taken
+ * @moved:  something of them was moved
  * @failed: one was not whole: those that had not begun do not begin
  * @dropped: they have been looked for
  * @progress: when the last of them ended, or when it began
@@ -49,6 +50,7 @@ struct pciedma_call {
 	unsigned int left;
 	unsigned int whole;
 	unsigned int unread;
+	bool moved;
 	bool failed;
 	bool dropped;
 	ktime_t progress;
@@ -173,10 +175,9 @@ struct pciedma_entry *pciedma_call_begin(struct pciedma_entry *first, struct com
 void pciedma_held_stop(struct pciedma_entries *set, const struct pciedma_entry *first,
 		       const void *files, int error);
 void pciedma_entry_end(struct pciedma_entry *entry);
-unsigned int pciedma_results_peek(struct pciedma_entries *set, struct pciedma_entry **some,
-				  unsigned int most);
-void pciedma_results_back(struct pciedma_entries *set, struct pciedma_entry **some,
-			  unsigned int count);
+unsigned int pciedma_results_get(struct pciedma_entries *set, struct list_head *got,
+				 unsigned int min, unsigned int most);
+void pciedma_results_back(struct pciedma_entries *set, struct list_head *got, unsigned int count);
 void pciedma_result_taken(struct pciedma_entry *entry);
 
 /* entry_call.c */

@@ -140,11 +140,11 @@ static bool call_wait_adaptively(struct pciedma_caller *caller, struct pciedma_e
 /**
  * pciedma_call_run() - have entries moved, and wait for them
  * @caller: the calling thread; engine of the first of them
- * @first:  the first of them, all filled in; inside the gate
+ * @first:  the first of them, all filled in; each is inside the gate until it has ended
  * @all:    initialized; is used until the first of their results is taken
  * @mode:   how it waits
  *
- * Context: process, inside the gate.
+ * Context: process.
  */
 void pciedma_call_run(struct pciedma_caller *caller, struct pciedma_entry *first,
 		      struct completion *all, enum pciedma_wait_mode mode)

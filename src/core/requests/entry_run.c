@@ -19,6 +19,8 @@ static void entry_refuse(struct pciedma_entry *entry, int error)
 
 	entry->state = PCIEDMA_ENTRY_IDLE;
 	entry->error = error;
+	if (!entry->quiet)
+		pciedma_lane_unsure(lane);
 	if (!entry->alone)
 		WRITE_ONCE(entry->first->call.failed, true);
 	if (error == -ETIMEDOUT)
@@ -93,18 +95,23 @@ static void call_drop(const struct pciedma_entry *first)
 	struct pciedma_entry *entry;
 
 	for (entry = set->entry; entry < set->entry + PCIEDMA_ENTRIES; entry++)
-		if (READ_ONCE(entry->state) != PCIEDMA_ENTRY_IDLE && entry->first == first)
+		if (smp_load_acquire(&entry->state) != PCIEDMA_ENTRY_IDLE && /* it has a lane */
+		    entry->first == first)
 			entry_drop(entry, first);
 }
 
-static void entry_op_complete(struct pciedma_lane *lane, void *owner, ssize_t result)
+/* No lock held. */
+static void entry_end(struct pciedma_entry *entry)
 {
-	struct pciedma_entry *entry = owner;
-
 	if (entry->error && !entry->alone && READ_ONCE(entry->first->call.left) > 1 &&
 	    !xchg(&entry->first->call.dropped, true))
 		call_drop(entry->first);
 	pciedma_entry_end(entry);
+}
+
+static void entry_op_complete(struct pciedma_lane *lane, void *owner, ssize_t result)
+{
+	entry_end(owner);
 }
 
 static const struct pciedma_op_ops entry_op_ops = {
@@ -131,6 +138,7 @@ static void entry_begin(struct pciedma_entry *entry)
 	op->timeout = entry->timeout;
 	pciedma_op_add(op, transfer);
 	transfer->group = entry->first;
+	transfer->alone = entry->alone;
 	transfer->polled = entry->polled;
 	entry->op = op;
 	entry->state = PCIEDMA_ENTRY_AT_WORK;
@@ -152,7 +160,7 @@ static void entry_granted(struct pciedma_waiter *waiter)
 	if (READ_ONCE(entry->first->call.failed))
 		pciedma_op_stop(entry->op, -ECANCELED);
 	else
-		pciedma_engine_kick(&lane->engine);
+		pciedma_op_granted(entry->op);
 }
 
 /* Engine lock held. */
@@ -279,7 +287,7 @@ void pciedma_entries_stop(struct pciedma_entries *set, const void *files, int er
 
 	pciedma_held_stop(set, NULL, files, error);
 	for (entry = set->entry; entry < set->entry + PCIEDMA_ENTRIES; entry++)
-		if (READ_ONCE(entry->state) != PCIEDMA_ENTRY_IDLE)
+		if (smp_load_acquire(&entry->state) != PCIEDMA_ENTRY_IDLE) /* it has a lane */
 			pciedma_entry_stop(entry, files, error);
 }
 
@@ -357,6 +365,6 @@ void pciedma_entries_ended(struct pciedma_lane *lane)
 		if (entry->buffer)
 			pciedma_mem_put(&entry->buffer->mem, true);
 		entry->buffer = NULL;
-		pciedma_entry_end(entry);
+		entry_end(entry);
 	}
 }

@@ -18,6 +18,21 @@ static struct pciedma_lane *to_lane(const struct pciedma_queue *queue)
 }
 
 /**
+ * pciedma_lane_unsure() - what was to be told of does not begin: what is before it may be quiet
+ * @lane: its lane
+ *
+ * Context: engine lock held.
+ */
+void pciedma_lane_unsure(struct pciedma_lane *lane)
+{
+	lockdep_assert_held(&lane->engine.lock);
+	if (list_empty(&lane->queue.list))
+		return;
+	lane->unsure = true;
+	pciedma_work_within(&lane->watch, PCIEDMA_LOOK_NS);
+}
+
+/**
  * pciedma_lane_of() - the lane of an engine
  * @engine: the engine
  *

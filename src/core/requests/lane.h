@@ -10,6 +10,9 @@
 
 #include "../queue/queue.h"
 
+/* How often an engine is looked at while what it has may end without being told of. */
+#define PCIEDMA_LOOK_NS		(10 * (s64)NSEC_PER_MSEC)
+
 /* Classes of lengths, by powers of two, whose durations adaptive waiting remembers. */
 #define PCIEDMA_PACES		32
 
@@ -35,6 +38,10 @@ struct pciedma_pace {
  * @stopping:       those of them that are to end early, and have begun
  * @done:           those that have ended, to be completed
  * @deferred:       those of them whose completion sleeps
+ * @completer:      who completes some and tells the engine then of entries that get a transfer by
+ *                  that, or NULL; where an interrupt does, the thread that it has interrupted
+ * @unkicked:       the engine was not told of one yet
+ * @unsure:         what was to be told of was taken back: what is at work may end without a word
  * @waiting:        deadlines of entries that wait for a transfer
  * @ended:          entries that have ended without having been at work
  * @watch:          looks after them
@@ -62,6 +69,9 @@ struct pciedma_lane {
 	struct list_head stopping;
 	struct list_head done;
 	struct list_head deferred;
+	const struct task_struct *completer;
+	bool unkicked;
+	bool unsure;
 	struct timerqueue_head waiting;
 	struct list_head ended;
 	struct delayed_work watch;
@@ -107,6 +117,8 @@ void pciedma_lane_init(struct pciedma_lane *lane, struct pciedma_buffer_home *bu
 int pciedma_lane_alloc(struct pciedma_lane *lane);
 void pciedma_lane_free(struct pciedma_lane *lane);
 struct pciedma_lane *pciedma_lane_of(struct pciedma_engine *engine);
+
+void pciedma_lane_unsure(struct pciedma_lane *lane);
 
 /* pace.c */
 bool pciedma_pace_polls(struct pciedma_lane *lane, enum pciedma_direction direction, u32 length);

@@ -6,6 +6,9 @@
 #include "lane.h"
 #include "op.h"
 
+/* Completed before the engine is told of what gets a transfer by that. */
+#define COMPLETED_AT_ONCE	32
+
 /**
  * pciedma_op_release() - give an op's transfers back
  * @op:        it is not at work
@@ -42,6 +45,8 @@ static void op_finished(struct pciedma_transfer *transfer)
 {
 	struct pciedma_op *op = transfer->owner;
 
+	if (!transfer->taken && !transfer->quiet)
+		pciedma_lane_unsure(op->lane);
 	if (op->pending > 1)
 		op->deadline = ktime_add_ns(ktime_get(), op->timeout);
 	pciedma_op_less(op);
@@ -81,6 +86,7 @@ void pciedma_op_add(struct pciedma_op *op, struct pciedma_transfer *transfer)
 	transfer->ops = &op_transfer_ops;
 	transfer->owner = op;
 	transfer->group = op;
+	transfer->alone = false;
 	transfer->file = NULL;
 	transfer->polled = false;
 	list_add_tail(&transfer->sibling, &op->transfers);
@@ -152,14 +158,16 @@ static ssize_t op_result(struct pciedma_op *op)
 	return done;
 }
 
-static bool op_still_dirty(struct pciedma_op *op)
+/* Whether that sleeps, or takes long. */
+static bool op_ends_slowly(struct pciedma_op *op)
 {
 	struct pciedma_transfer *transfer;
 
 	list_for_each_entry(transfer, &op->transfers, sibling)
-		if (!pciedma_user_mem_still_dirty(&transfer->user))
-			return false;
-	return true;
+		if (!pciedma_user_mem_still_dirty(&transfer->user) ||
+		    pciedma_transfer_syncs(transfer))
+			return true;
+	return false;
 }
 
 static void op_end(struct pciedma_lane *lane, struct pciedma_op *op, bool may_sleep)
@@ -194,6 +202,45 @@ static void lane_defer(struct pciedma_lane *lane, struct pciedma_op *op)
 	mod_delayed_work(pciedma_workqueue, &lane->watch, 0);
 }
 
+/* Returns whether somebody may get a transfer by what is completed now. */
+static bool lane_hold_news(struct pciedma_lane *lane)
+{
+	/* Of who asks after this the engine is told at once. */
+	if (list_empty_careful(&lane->queue.waiters))
+		return false;
+	guard(spinlock_irqsave)(&lane->engine.lock);
+	lane->completer = current;
+	return true;
+}
+
+static void lane_tell(struct pciedma_lane *lane)
+{
+	guard(spinlock_irqsave)(&lane->engine.lock);
+	lane->completer = NULL;
+	if (lane->unkicked)
+		pciedma_engine_kick(&lane->engine);
+	lane->unkicked = false;
+}
+
+static void lane_complete_some(struct pciedma_lane *lane)
+{
+	bool held = lane_hold_news(lane);
+	unsigned int count;
+	struct pciedma_op *op;
+
+	for (count = 0; count < COMPLETED_AT_ONCE; count++) {
+		op = lane_take(lane, &lane->done);
+		if (!op)
+			break;
+		if (op_ends_slowly(op))
+			lane_defer(lane, op);
+		else
+			op_end(lane, op, false);
+	}
+	if (held)
+		lane_tell(lane);
+}
+
 /**
  * pciedma_ops_complete() - complete the ops that have ended
  * @lane: their lane
@@ -202,14 +249,27 @@ static void lane_defer(struct pciedma_lane *lane, struct pciedma_op *op)
  */
 void pciedma_ops_complete(struct pciedma_lane *lane)
 {
-	struct pciedma_op *op;
+	while (!list_empty_careful(&lane->done))
+		lane_complete_some(lane);
+}
 
-	while ((op = lane_take(lane, &lane->done))) {
-		if (op_still_dirty(op))
-			op_end(lane, op, false);
-		else
-			lane_defer(lane, op);
-	}
+/**
+ * pciedma_op_granted() - an op was queued that had waited for a transfer: tell the engine
+ * @op: the op
+ *
+ * An engine that is at work is told of several at once.
+ *
+ * Context: engine lock held.
+ */
+void pciedma_op_granted(struct pciedma_op *op)
+{
+	struct pciedma_lane *lane = op->lane;
+
+	lockdep_assert_held(&lane->engine.lock);
+	if (lane->completer == current && pciedma_engine_inflight(&lane->engine))
+		lane->unkicked = true;
+	else
+		pciedma_engine_kick(&lane->engine);
 }
 
 /**

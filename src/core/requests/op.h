@@ -65,6 +65,7 @@ struct pciedma_op {
 struct pciedma_op *pciedma_op_at(struct pciedma_lane *lane, struct pciedma_transfer *first);
 void pciedma_op_add(struct pciedma_op *op, struct pciedma_transfer *transfer);
 void pciedma_op_queue(struct pciedma_op *op, ktime_t deadline, bool quiet);
+void pciedma_op_granted(struct pciedma_op *op);
 void pciedma_op_hand_in(struct pciedma_op *op);
 void pciedma_op_release(struct pciedma_op *op, bool may_sleep);
 void pciedma_op_less(struct pciedma_op *op);

@@ -8,8 +8,6 @@
 
 /* Requests that are looked at before others get the lock. */
 #define SWEEP_AT_ONCE	32
-/* How often an engine is looked at while some are to end early. */
-#define STOPPING_LOOK_NS	(10 * (s64)NSEC_PER_MSEC)
 
 static enum pciedma_direction op_direction(const struct pciedma_op *op)
 {
@@ -29,6 +27,8 @@ static void op_cut(struct pciedma_op *op)
 			pciedma_queue_cut(queue, transfer);
 		} else if (!transfer->taken) {
 			pciedma_queue_remove(queue, transfer);
+			if (!transfer->quiet)
+				pciedma_lane_unsure(op->lane);
 			pciedma_op_less(op);
 		}
 	}
@@ -192,16 +192,20 @@ static void lane_watch(struct pciedma_lane *lane)
 		return;
 	left = list_empty(&lane->stopping) ? 0 : lane_recover(lane);
 	if (left > 0)
-		delay = min3(delay, left, STOPPING_LOOK_NS);
+		delay = min3(delay, left, PCIEDMA_LOOK_NS);
+	if (lane->unsure)
+		delay = min(delay, PCIEDMA_LOOK_NS);
 	left = ktime_to_ns(ktime_sub(lane->sweep, ktime_get()));
 	pciedma_work_within(&lane->watch, min(delay, max(left, 0)));
 }
 
-/* What is to end early may have nothing that tells of its end. */
-static bool lane_stops(struct pciedma_lane *lane)
+/* What is to end early may have nothing that tells of its end, nor what is before it. */
+static bool lane_is_quiet(struct pciedma_lane *lane)
 {
 	guard(spinlock_irqsave)(&lane->engine.lock);
-	return !list_empty(&lane->stopping);
+	if (list_empty(&lane->queue.list))
+		lane->unsure = false;
+	return lane->unsure || !list_empty(&lane->stopping);
 }
 
 static bool engine_hangs(struct pciedma_engine *engine)
@@ -229,7 +233,7 @@ void pciedma_ops_watch(struct work_struct *work)
 
 	pciedma_ops_complete_deferred(lane);
 	watch_look(&lane->engine);
-	if (lane_stops(lane))
+	if (lane_is_quiet(lane))
 		pciedma_engine_look_closely(&lane->engine);
 	lane_sweep(lane);
 	lane_watch(lane);

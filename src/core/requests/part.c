@@ -86,6 +86,7 @@ void pciedma_request_take_part(struct pciedma_request *request, struct pciedma_t
 	size_t into = pciedma_piece_first(iter).address - part->address;
 
 	pciedma_mem_get(&part->buffer->mem);
+	pciedma_buffer_for_device(part->buffer, part->offset + into, length);
 	pciedma_transfer_take(transfer, part->buffer, part->offset + into, length);
 	iov_iter_advance(iter, length);
 }

@@ -36,12 +36,14 @@ struct pciedma_part {
  * struct pciedma_caller - a thread in a call, and what it is wanted for besides
  * @engine:     what it waits for
  * @in_request: it is part of a request, which may not have begun
+ * @only_waits: it has begun nothing, and can be restarted
  * @notified:   work was left with it, which it does when the call returns
  * @stop_since: when it was seen that it is to stop, or 0
  */
 struct pciedma_caller {
 	struct pciedma_engine *engine;
 	bool in_request;
+	bool only_waits;
 	bool notified;
 	ktime_t stop_since;
 };

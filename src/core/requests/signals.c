@@ -81,7 +81,7 @@ static bool caller_has_begun(const struct pciedma_caller *caller)
 	const struct pciedma_request *request;
 
 	if (!caller->in_request)
-		return true;
+		return !caller->only_waits;
 	request = container_of(caller, struct pciedma_request, caller);
 	return request->moved ||
 	       (request->count && READ_ONCE(request->transfers[request->first]->taken));

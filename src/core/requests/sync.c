@@ -150,6 +150,7 @@ static int feed_transfer(struct pciedma_request *request, struct pciedma_transfe
 	transfer->ops = &sync_transfer_ops;
 	transfer->owner = request;
 	transfer->group = request;
+	transfer->alone = false;
 	transfer->file = request->waiter.file;
 	transfer->direction = request->direction;
 	transfer->address = address;

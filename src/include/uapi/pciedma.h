@@ -524,7 +524,8 @@ struct pciedma_transfer_eventfd {
  * open file, whose memory lies in a mapping of it, move its data without pinning, mapping or
  * copying.
  *
- * Errors: EBADF (not open for a direction), EINVAL (flags, type, reserved, no size), EFAULT,
+ * Errors: EBADF (not open for a direction, no such descriptor), EINVAL (flags, type, reserved, no
+ * size, no dma-buf), EFAULT,
  * EINTR (the process is to die), EMFILE (4,096 buffers), ENODEV (card gone), ENOMEM (a limit, or
  * no memory that the card reaches: the kernel's log says what was needed, and what there is),
  * EOPNOTSUPP (memory of the program's that may not be held for long, as that of files on disk; or
@@ -565,11 +566,12 @@ struct pciedma_transfer_eventfd {
  * An entry ends early by a time-out (PCIEDMA_IOC_SET_WAIT), PCIEDMA_IOC_CANCEL, the last close, the
  * exit of the process, and without PCIEDMA_TRANSFER_SUBMIT by a signal, as a read or write does.
  *
- * Errors: EACCES (the buffer is not for this direction), EAGAIN (4,096 entries), EBADF (not open
- * for the direction, or the channel has none), EFAULT, EINVAL (flags, reserved, count, length,
- * alignment, beyond the buffer's end, a message that does not lie together), EMSGSIZE (longer than
- * a message), ENODEV (card gone), ENOENT (no such buffer), ENOMEM, ENOSPC (beyond the end of the
- * card's memory); and what becomes of entries: ECANCELED, EINTR, EIO, ENODEV, ETIMEDOUT.
+ * Errors: EACCES (the buffer is not for this direction), EAGAIN (4,096 entries; or the call is not
+ * to queue, and would), EBADF (not open for the direction, or the channel has none), EFAULT, EINVAL
+ * (flags, reserved, count, length, alignment, beyond the buffer's end, a message that does not lie
+ * together), EMSGSIZE (longer than a message), ENODEV (card gone), ENOENT (no such buffer), ENOMEM,
+ * ENOSPC (beyond the end of the card's memory); and what becomes of entries: ECANCELED, EINTR, EIO,
+ * ENODEV, ETIMEDOUT.
  */
 #define PCIEDMA_IOC_TRANSFER	_IOWR(PCIEDMA_IOC_MAGIC, 0x0b, struct pciedma_transfer_batch)
 
@@ -579,9 +581,9 @@ struct pciedma_transfer_eventfd {
  * In the order of their ends; it returns how many. If they are less than min, the time is over, or
  * the card has gone. poll() says POLLPRI while there are results.
  *
- * Errors: EFAULT (what could not be told stays to be taken), EINTR, EINVAL (flags, max, reserved, a
- * time-out below -1, min above max or PCIEDMA_ENTRIES), ENODEV (there is none, and the card has
- * gone), ETIMEDOUT (there is none).
+ * Errors: EFAULT (what could not be told stays to be taken), EINTR (a signal, even if its handler
+ * has SA_RESTART), EINVAL (flags, max, reserved, a time-out below -1, min above max or
+ * PCIEDMA_ENTRIES), ENODEV (there is none, and the card has gone), ENOMEM, ETIMEDOUT (there is none).
  */
 #define PCIEDMA_IOC_TRANSFER_WAIT _IOW(PCIEDMA_IOC_MAGIC, 0x0c, struct pciedma_transfer_wait)
 

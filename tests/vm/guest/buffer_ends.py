@@ -15,11 +15,22 @@ from pciedma import uapi
 from pciedma_lab.guest import buffers
 from pciedma_lab.guest.buffers import PAGE
 
-from .buffer_faults import Call, Case, Outcome, held, in_child, make_batch, moves, opened, said, unlike, until
+from .buffer_faults import (
+    Call,
+    Case,
+    end_of,
+    held,
+    in_child,
+    make_batch,
+    moves,
+    opened,
+    unlike,
+    until,
+)
 from .buffer_life import mapping
 from .entries import BARRIER, C2H, FOREVER, H2C, batch, entry, moved, wait
 from .processes import unbind
-from .shared import BOTH, create
+from .shared import BOTH, Outcome, create, said
 from .slow_memory import not_coming
 
 _NEW = uapi.PCIEDMA_BUFFER_NEW
@@ -48,7 +59,55 @@ def several_wait(path: str) -> list[str]:
             cases.append(("while it is being told", ("nothing", "nothing"), (unlucky.result, other.result)))
             buffers.unmap(area.address, PAGE)
         cases.append(("when its memory has gone", ("EFAULT", 1), (unlucky.value(), other.value(5))))
+        cases += _shares(fd, made)
     return unlike(cases)
+
+
+def _shares(fd: int, made: int, share: int = 40, rounds: int = 10) -> list[Case]:
+    """Two wait for as many results as there are: one gets all, and the other as many that come then."""
+    cases: list[Case] = []
+    for turn in range(rounds):
+        both = [Call(lambda: len(wait(fd, share, share, 10**10))) for _ in range(2)]
+        time.sleep(0.02)
+        for count in (1, 2):
+            moves(fd, [entry(H2C, made, 0, 8)] * share, submit=True)
+            cases.append((f"{count} in turn {turn}", True,
+                          until(lambda: [one.result for one in both].count(share) == count)))  # noqa: B023
+    return cases
+
+
+def waiting_is_nothing(path: str) -> list[str]:
+    """Stop a process that only waits for results, and interrupt it again and again: neither takes the card's time."""
+    with opened(path) as fd:
+        asked = uapi.pciedma_transfer_wait(0, 1, 1, 0, FOREVER, buffers.anonymous(PAGE).address)
+
+        def work() -> None:
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.siginterrupt(signal.SIGALRM, False)
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+            if said(fd, "TRANSFER_WAIT", asked) != "EINTR":
+                raise RuntimeError("a handler does not end it")
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+        cases: list[Case] = []
+        end_of(in_child(work))
+        child = os.fork()
+        if not child:
+            said(fd, "TRANSFER_WAIT", asked)
+            os._exit(0)
+        time.sleep(0.5)
+        os.kill(child, signal.SIGSTOP)
+        stopped = until(lambda: os.waitpid(child, os.WUNTRACED | os.WNOHANG)[0] == child, 15)
+        os.kill(child, signal.SIGCONT)
+        cases += [("stops at once", True, stopped), ("goes on", (0, 0), _later(child))]
+        moves(fd, [entry(H2C, create(fd, PAGE).id, 0, 8)], submit=True)
+        cases.append(("gets it", True, until(lambda: os.waitpid(child, os.WNOHANG) == (child, 0))))
+    return unlike(cases)
+
+
+def _later(child: int) -> tuple[int, int]:
+    time.sleep(0.3)
+    return os.waitpid(child, os.WNOHANG)
 
 
 #: More than an engine has transfers for: so some wait for room, and some behind barriers.

@@ -20,9 +20,8 @@ from pciedma_lab.guest import buffers
 from pciedma_lab.guest.buffers import PAGE
 
 from .entries import BARRIER, C2H, FOREVER, H2C, entry, moved, wait
-from .shared import BOTH, create, destroy
+from .shared import BOTH, Outcome, create, destroy, said
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _NEW, _USER, _DMABUF = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER, uapi.PCIEDMA_BUFFER_DMABUF
 _SUBMIT = uapi.PCIEDMA_TRANSFER_SUBMIT
 _TOP = 1 << 31
@@ -30,16 +29,7 @@ _MOST = uapi.PCIEDMA_ENTRIES
 #: Addresses that no program has.
 WILD = (1 << 60, (1 << 63) + PAGE, (1 << 64) - PAGE)
 
-Outcome = int | str
 Case = tuple[str, Any, Any]
-
-
-def said(fd: int, name: str, argument: Any) -> Outcome:
-    """Make an ioctl once; its argument may be an address."""
-    request = ctypes.c_ulong(getattr(uapi, f"PCIEDMA_IOC_{name}"))
-    place = ctypes.c_void_p(argument) if isinstance(argument, int) else ctypes.byref(argument)
-    result = _libc.ioctl(fd, request, place)
-    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
 
 
 def unlike(cases: Iterable[Case]) -> list[str]:

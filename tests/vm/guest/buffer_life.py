@@ -23,19 +23,17 @@ from .buffer_faults import (
     KEPT,
     WILD,
     Case,
-    Outcome,
     end_of,
     errno_of,
     held,
     in_child,
     moves,
     opened,
-    said,
     unlike,
     until,
 )
 from .entries import BARRIER, C2H, H2C, entry, wait
-from .shared import BOTH, create, destroy
+from .shared import BOTH, Outcome, create, destroy, said
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW, _USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
@@ -211,7 +209,8 @@ def _alone(path: str) -> list[Case]:
                 ("its id has gone", "ENOENT", moves(fd, [entry(H2C, made.id, 0, PAGE)]))]
 
 
-_libc.mremap.restype = ctypes.c_void_p
+_libc.mremap.restype = _libc.mmap.restype = ctypes.c_void_p
+_MAP_FIXED = 0x10
 _MAYMOVE = 1
 
 
@@ -299,22 +298,62 @@ def elsewhere(path: str, other: str) -> list[str]:
     return unlike(cases)
 
 
-def _registered(fd: int, kind: dict[str, Any]) -> list[Case]:
-    memfd = os.memfd_create("x")
-    os.ftruncate(memfd, 2 * PAGE)
-    memory = mmap.mmap(memfd, 2 * PAGE)
-    memory[:] = b"m" * 2 * PAGE
-    made = create(fd, 2 * PAGE, type=_USER, address=buffers.address_of(memory))
+def _shrunk(fd: int, kind: dict[str, Any], size: int, flags: int = 0) -> list[Case]:
+    """Cut off the file behind registered memory: what is registered stays as it is."""
+    memfd = os.memfd_create("x", flags)
+    os.ftruncate(memfd, size)
+    memory = mmap.mmap(memfd, size)
+    memory[:] = b"m" * size
+    made = create(fd, size, type=_USER, address=buffers.address_of(memory))
     os.ftruncate(memfd, 0)
+    again = uapi.pciedma_buffer_create(flags=BOTH, address=buffers.address_of(memory), **kind)
     cases: list[Case] = [
-        ("cut off", 1, moves(fd, [entry(H2C, made.id, 0, 2 * PAGE)])),
-        ("what it was", b"m" * 2 * PAGE, os.pread(fd, 2 * PAGE, 0)),
-        ("read to it", 1, moves(fd, [entry(C2H, made.id, 0, 2 * PAGE)])),
-        ("not there any more", {"EFAULT", "ENOTSUP"},
-         said(fd, "BUFFER_CREATE", uapi.pciedma_buffer_create(flags=BOTH, address=buffers.address_of(memory), **kind))),
+        (f"cut off {size}", 1, moves(fd, [entry(H2C, made.id, 0, size)])),
+        (f"what it was {size}", b"m" * size, os.pread(fd, size, 0)),
+        (f"read to it {size}", 1, moves(fd, [entry(C2H, made.id, 0, size)])),
+        (f"not there any more {size}", "EFAULT", said(fd, "BUFFER_CREATE", again)),
     ]
     KEPT.append(memory)
     os.close(memfd)
+    return cases
+
+
+def _not_written_yet(fd: int) -> list[Case]:
+    """Register memory to be read from that has no pages of its own yet, and write to it then."""
+    data = bytes(range(256)) * 16
+    with opened("/root/private", os.O_CREAT | os.O_RDWR) as file:
+        os.pwrite(file, b"f" * PAGE, 0)
+        of_file = mmap.mmap(file, PAGE, flags=mmap.MAP_PRIVATE)
+    cases: list[Case] = []
+    for name, memory in (("anonymous", mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE)), ("of a file", of_file)):
+        made = create(fd, PAGE, flags=uapi.PCIEDMA_BUFFER_H2C, type=_USER, address=buffers.address_of(memory))
+        memory[:] = data
+        cases += [(f"registered first, {name}", 1, moves(fd, [entry(H2C, made.id, 0, PAGE)])),
+                  (f"what was written then, {name}", data, os.pread(fd, PAGE, 0))]
+        KEPT.append(memory)
+    return cases
+
+
+def _at_its_offset(fd: int) -> list[Case]:
+    """Map a buffer where huge pages would begin if its offset were an address."""
+    small, large = create(fd, PAGE), create(fd, 2 * buffers.HUGE)
+    room = buffers.anonymous(4 * buffers.HUGE)
+    address = -(-room.address // buffers.HUGE) * buffers.HUGE + large.mmap_offset % buffers.HUGE
+    found = _libc.mmap(ctypes.c_void_p(address), ctypes.c_size_t(large.size), 3, mmap.MAP_SHARED | _MAP_FIXED, fd,
+                       ctypes.c_long(large.mmap_offset))
+    for number in range(large.size // PAGE):
+        ctypes.memmove(address + number * PAGE, number.to_bytes(4, "little"), 4)
+    whole = moves(fd, [entry(H2C, large.id, 0, large.size)])
+    numbers = [int.from_bytes(os.pread(fd, 4, number * PAGE), "little") for number in range(large.size // PAGE)]
+    KEPT.append(room)
+    return [("mapped", address, found), ("moved", 1, whole), ("pages", [*range(large.size // PAGE)], numbers),
+            ("offsets", [0, 0], [one.mmap_offset % buffers.HUGE for one in (small, large)])]
+
+
+def _registered(fd: int, kind: dict[str, Any]) -> list[Case]:
+    buffers.reserve_huge_pages(2)
+    cases = _shrunk(fd, kind, 2 * PAGE) + _shrunk(fd, kind, buffers.HUGE, os.MFD_HUGETLB)
+    cases += _not_written_yet(fd) + _at_its_offset(fd)
     for name in ("file", *unpinnable.there()):
         area = unpinnable.patchwork([(name, 1)])
         asked = uapi.pciedma_buffer_create(flags=BOTH, address=area.address, **kind)

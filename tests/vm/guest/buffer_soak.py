@@ -21,10 +21,10 @@ from pciedma_lab.guest import buffers
 from pciedma_lab.guest.buffers import PAGE
 
 from . import exports
-from .buffer_faults import Call, Case, Outcome, errno_of, held, in_child, make_batch, moves, said, unlike, until
+from .buffer_faults import Call, Case, errno_of, held, in_child, make_batch, moves, unlike, until
 from .buffer_life import as_user, just_free
 from .entries import BARRIER, C2H, H2C, batch, entry, wait
-from .shared import BOTH, create, destroy
+from .shared import BOTH, Outcome, create, destroy, said
 
 _NEW, _USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
 _LIMIT_PAGES = 64

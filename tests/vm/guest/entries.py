@@ -134,6 +134,21 @@ def each(path: str, bad: int, count: int) -> list[Any]:
     return wrong
 
 
+def moved_in_part(path: str, bad: int) -> list[Any]:
+    """Have one entry fail, and another when half of it has moved, behind which there is no card memory: no errno."""
+    size = 16 << 20  # more than a segment has at most
+    with pciedma.Channel(path) as channel:
+        made = shared.create(channel.fileno(), size).id
+        parts = [entry(C2H, made, 0, PAGE, bad, 1), entry(H2C, made, 0, size, bad - size // 2, 2)]
+        many, results = (uapi.pciedma_transfer_entry * 2)(*parts), (uapi.pciedma_transfer_result * 2)()
+        asked = uapi.pciedma_transfer_batch(
+            uapi.PCIEDMA_TRANSFER_EACH, 2, ctypes.addressof(many), ctypes.addressof(results))
+        said = shared.said(channel.fileno(), "TRANSFER", asked)
+        ends = [(one.tag, one.bytes, one.error) for one in results]
+        half = 0 < ends[1][1] <= size // 2
+        return [] if half and (said, ends[0], ends[1][2]) == (0, (1, 0, errno.EIO), errno.EIO) else [said, *ends]
+
+
 def pread_rate(path: str, length: int, count: int) -> float:
     """Return how many MB/s a loop of pread moves, by interrupt."""
     buffer = buffers.small_pages(length)
@@ -146,12 +161,14 @@ def pread_rate(path: str, length: int, count: int) -> float:
         return length * count / (time.monotonic() - begin) / 1e6
 
 
-def one_call(path: str, length: int, count: int) -> tuple[int, list[int]]:
+def one_call(path: str, length: int, count: int, *, submit: bool = False) -> tuple[int, list[int]]:
     """Read *count* parts into scattered registered memory by one call; returns what that says, and their errnos."""
     buffer = buffers.scattered_pages(length * count)
     with pciedma.Channel(path) as channel:
         channel.wait_mode = pciedma.WaitMode.INTERRUPT
         made = shared.create(channel.fileno(), length * count, type=uapi.PCIEDMA_BUFFER_USER, address=buffer.address)
         parts = [entry(C2H, made.id, number * length, length, number * length) for number in range(count)]
-        whole, results = batch(channel.fileno(), parts)
+        whole, results = batch(channel.fileno(), parts, submit=submit)
+        if submit:
+            results = wait(channel.fileno(), count, count)
         return whole, sorted({error for _, _, error in results})

@@ -15,8 +15,9 @@ from pciedma import uapi
 from pciedma_lab.guest import buffers
 
 from . import shared
-from .buffer_faults import Case, Outcome, held, moves, said, unlike
+from .buffer_faults import Case, held, moves, unlike
 from .entries import C2H, H2C, batch, entry
+from .shared import Outcome, said
 
 _HEAP_ALLOC = 0xC0184800  # DMA_HEAP_IOCTL_ALLOC: u64 len, u32 fd, u32 fd_flags, u64 heap_flags
 _UDMABUF_CREATE = 0x40187542  # u32 memfd, u32 flags, u64 offset, u64 size

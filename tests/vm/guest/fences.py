@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pciedma
 
-from .buffer_faults import Call, Case, Outcome, moves, unlike
+from .buffer_faults import Call, Case, moves, unlike
 from .entries import C2H, H2C, entry, wait
 from .exports import imported
+from .shared import Outcome
 
 _CREATE_DUMB = 0xC02064B2
 _HANDLE_TO_FD = 0xC00C642D

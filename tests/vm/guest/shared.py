@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import mmap
 import random
@@ -14,6 +16,19 @@ from pciedma import uapi
 
 BOTH = uapi.PCIEDMA_BUFFER_C2H | uapi.PCIEDMA_BUFFER_H2C
 PAGE = mmap.PAGESIZE
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long  # all that the kernel returns
+_IOCTL = ctypes.c_long(16)
+
+Outcome = int | str
+
+
+def said(fd: int, name: str, argument: Any) -> Outcome:
+    """Make an ioctl once; its argument may be an address."""
+    request = ctypes.c_ulong(getattr(uapi, f"PCIEDMA_IOC_{name}"))
+    place = ctypes.c_void_p(argument) if isinstance(argument, int) else ctypes.byref(argument)
+    result: int = _libc.syscall(_IOCTL, ctypes.c_long(fd), request, place)
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
 
 
 def create(channel: int, size: int, **fields: Any) -> uapi.pciedma_buffer_create:
