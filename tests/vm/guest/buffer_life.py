@@ -42,6 +42,7 @@ _NEW, _USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
 #: Nobody else is this user, so that nothing else counts against his limit.
 _USER_ID = 54321
 _SET_DUMPABLE = 4
+_TMPFS_IS_DIRECT = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 6)
 
 
 def as_user(limit: int, fds: list[int], work: Callable[[], list[Case]]) -> list[str]:
@@ -279,10 +280,15 @@ def elsewhere(path: str, other: str) -> list[str]:
                 ring.submit()
                 cases.append((f"io_uring {code}", [PAGE], [result for _, result in ring.wait(1)]))
         cases.append(("after io_uring", data, memory[:]))
-        for flags in (0, os.O_DIRECT):
+        direct = [os.O_DIRECT] if _TMPFS_IS_DIRECT else []
+        for flags in (0, *direct):
             with opened("/root/direct", os.O_CREAT | os.O_RDWR | flags) as file:
                 cases.append((f"file {flags}", PAGE, pwrite(file, address, PAGE, 0)))
                 cases.append((f"from file {flags}", PAGE, pread(file, address, PAGE, 0)))
+        with opened("/dev/vda", os.O_RDONLY) as disk, opened("/dev/vda", os.O_RDONLY | os.O_DIRECT) as same:
+            cases += [("from the disk", PAGE, pread(same, address, PAGE, PAGE)),
+                      ("what the disk has", os.pread(disk, PAGE, PAGE), memory[:])]
+        memory[:] = data
         reads, writes = os.pipe()
         cases += [("pipe", PAGE, os.write(writes, memory)), ("from pipe", data, os.read(reads, PAGE))]
         kind: dict[str, Any] = {"type": _USER, "size": PAGE}
