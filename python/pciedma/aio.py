@@ -45,7 +45,7 @@ class _Request:
         self.left, self.is_all, self.failed, self.dropped = 0, False, False, False
 
     def drop(self) -> None:
-        """Nobody waits for it any more: what has not begun is not to; the channel's lock is held."""
+        """Nobody waits for it any more: what has not begun is not to. No lock is needed."""
         self.dropped = True
         for batch in self.batches:
             batch.failed = True
@@ -187,16 +187,15 @@ class Asynchronous(Listening):
         """Wait until entries of one call have ended."""
         request = _Request(asyncio.get_running_loop())
         request.is_all = True
-        with self._condition:
+        with self._turn, self._lock:
             if moves:
                 self._start(request, moves)
         try:
             if moves:
                 await request.future
-        except BaseException:
-            with self._condition:
-                request.drop()
-                self._feed()
+        except BaseException:  # also where a coroutine is collected that nobody goes on with: in any thread, anywhere
+            request.drop()
+            self._turn.clear_up(self._feed)
             raise
 
     async def _copied(self, flag: int, view: memoryview, position: int | None) -> int:
@@ -222,7 +221,7 @@ class Asynchronous(Listening):
             return self._checked(flag, asked, length, position, [], 0)
         loop = asyncio.get_running_loop()
         request = _Request(loop, take)
-        with self._condition:
+        with self._turn, self._lock:
             if self._pool is None:
                 self._pool = Pool(self)
             pool, is_message = self._pool, position is None
@@ -233,7 +232,7 @@ class Asynchronous(Listening):
             for start in range(0, length, pool.longest):
                 part = min(pool.longest, length - start)
                 offset = await self._room(loop, part)
-                with self._condition:
+                with self._turn, self._lock:
                     if request.failed or self._cancels != cancels or self.closed:
                         code = errno.ECANCELED
                         self._give(offset, part)
@@ -241,19 +240,17 @@ class Asynchronous(Listening):
                     if source is not None:
                         pool.memory[offset : offset + part] = source[start : start + part]
                     self._start(request, [Move(flag, pool.id, offset, part, _plus(position, start), start, None)])
-            with self._condition:
+            with self._turn, self._lock:
                 request.is_all = True
                 waits = request.left > 0
             if waits:
                 await request.future
-        except BaseException:
-            with self._condition:
-                request.drop()
-                self._feed()
+        except BaseException:  # as in _moved()
+            request.drop()
+            self._turn.clear_up(self._feed)
             raise
         finally:
-            with self._condition:
-                self._unlisten(loop)
+            self._turn.clear_up(partial(self._unlisten, loop))
         return self._checked(flag, asked, length, position, request.moves, code)
 
     def _start(self, request: _Request, moves: list[Move]) -> None:
@@ -279,7 +276,7 @@ class Asynchronous(Listening):
 
     async def _room(self, loop: _Loop, length: int) -> int:
         """Wait for a part of the pool, and return where it begins."""
-        with self._condition:
+        with self._turn, self._lock:
             assert self._pool
             offset = None if self._tickets else self._pool.take(length)
             if offset is not None:
@@ -288,16 +285,19 @@ class Asynchronous(Listening):
             self._tickets.append(ticket)
         try:
             await ticket.future
-        except BaseException:
-            with self._condition:
-                if ticket.offset is not None:
-                    self._give(ticket.offset, length)
-                else:
-                    self._tickets.remove(ticket)
-                    self._grant()
+        except BaseException:  # as in _moved()
+            self._turn.clear_up(partial(self._give_up, ticket))
             raise
         assert ticket.offset is not None
         return ticket.offset
+
+    def _give_up(self, ticket: _Ticket) -> None:
+        """Let others have what somebody waited for; lock held."""
+        if ticket.offset is not None:
+            self._give(ticket.offset, ticket.length)
+        else:
+            self._tickets.remove(ticket)
+            self._grant()
 
     def _give(self, offset: int, length: int) -> None:
         """Let the next have a part of the pool; lock held."""
@@ -316,7 +316,7 @@ class Asynchronous(Listening):
 
     def _settle(self) -> None:
         super()._settle()
-        with self._condition:
+        with self._turn, self._lock:
             if self._pool:
                 destroy(self, self._pool.id)
                 self._pool.close()

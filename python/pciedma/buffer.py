@@ -191,8 +191,10 @@ class Shared:
     def _forget(self) -> None:
         """Let the card forget it; entries that have begun keep the memory until they have ended."""
         number, self._id = self._id, 0
-        if number and self._pid == os.getpid():
-            destroy(self._channel, number)
+        if number:
+            self._channel._remove(number)
+            if self._pid == os.getpid():
+                destroy(self._channel, number)
 
 
 class Buffer(Shared, mmap.mmap):  # type: ignore[misc]

@@ -86,7 +86,7 @@ class Listening(Transfers):
             del self._loops[loop]
 
     def _quit(self, loop: _Loop, signal: _Signal) -> None:
-        with self._condition:
+        with self._turn, self._lock:
             if self._loops.get(loop) == 0:
                 del self._loops[loop]
                 loop.remove_reader(signal.fd)
@@ -97,7 +97,7 @@ class Listening(Transfers):
             os.eventfd_read(signal.fd)
         except BlockingIOError:  # another loop does
             return
-        with self._condition:
+        with self._turn, self._lock:
             if not self.closed:
                 self._take()
                 self._nudge(loop)
@@ -114,12 +114,12 @@ class Listening(Transfers):
             loop.call_soon(self._feed_now, loop)
 
     def _feed_now(self, loop: _Loop) -> None:
-        with self._condition:
+        with self._turn, self._lock:
             self._feeding.discard(loop)
         self._feed_again(loop)
 
     def _feed_again(self, loop: _Loop) -> None:
-        with self._condition:
+        with self._turn, self._lock:
             if not self.closed:
                 self._feed()
                 self._condition.notify_all()
@@ -127,7 +127,7 @@ class Listening(Transfers):
 
     def _settle(self) -> None:
         super()._settle()
-        with self._condition:
+        with self._turn, self._lock:
             loops, self._loops = list(self._loops), {}
             signal, self._signal = self._signal, None
             for loop in loops:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
 
@@ -19,20 +18,26 @@ if TYPE_CHECKING:
 
 
 class _Index(NamedTuple):
-    """Where a channel's shared memory lies, in order; *longest* is the most bytes of one."""
+    """Where a channel's shared memory lies, in order; *longest* is the most bytes of one. Of *state* it is."""
 
+    state: object
     starts: list[int]
     memories: list[weakref.ref[Shared]]
     longest: int
 
 
 class Sharing(ChannelNode):
-    """A channel that knows memory. What the open file's buffers are stands here; they keep it, and not it them."""
+    """A channel that knows memory. What the open file's buffers are stands here; they keep it, and not it them.
 
-    __slots__ = ("_adding", "_index")
+    There is no lock, which somebody might have in whose thread a finalizer or a handler of a signal does the same.
+    """
 
+    __slots__ = ("_index", "_memories", "_state")
+
+    #: By the kernel's number, and another object with each change.
+    _memories: dict[int, weakref.ref[Shared]]
+    _state: object
     _index: _Index
-    _adding: threading.Lock
 
     def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
         """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
@@ -40,7 +45,7 @@ class Sharing(ChannelNode):
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
         have to queue raises WouldBlockError. Raises WrongNodeError if it is no channel's node.
         """
-        self._adding, self._index = threading.Lock(), _Index([], [], 0)
+        self._memories, self._state, self._index = {}, None, _Index(None, [], [], 0)
         super().__init__(path, exclusive=exclusive, nonblocking=nonblocking)
 
     def buffer(self, size: SupportsIndex, *, c2h: bool | None = None, h2c: bool | None = None) -> Buffer:
@@ -67,16 +72,28 @@ class Sharing(ChannelNode):
         return Registration(cast("Channel", self), obj, c2h=c2h, h2c=h2c)
 
     def _add(self, memory: Shared) -> None:
-        with self._adding:
-            known = [one for ref in self._index.memories if (one := ref()) is not None and one._id]
-            known = sorted([*known, memory], key=lambda one: one._address)
-            self._index = _Index(
-                [one._address for one in known], [weakref.ref(one) for one in known], max(one._size for one in known)
+        self._memories[memory._id] = weakref.ref(memory)
+        self._state = object()
+
+    def _remove(self, number: int) -> None:
+        """Know of memory no longer; before the kernel may give its number to other."""
+        self._memories.pop(number, None)
+        self._state = object()
+
+    def _indexed(self) -> _Index:
+        index, state = self._index, self._state
+        if index.state is not state:
+            known = [one for ref in list(self._memories.values()) if (one := ref()) is not None]
+            known.sort(key=lambda one: one._address)
+            index = self._index = _Index(
+                state, [one._address for one in known], [weakref.ref(one) for one in known],
+                max((one._size for one in known), default=0),
             )
+        return index
 
     def _memory_at(self, address: int, length: int, flag: int) -> Shared | None:
         """Return the memory that the card knows and has these bytes, for a direction if there is one for that."""
-        index, found = self._index, None
+        index, found = self._indexed(), None
         for i in range(bisect.bisect_right(index.starts, address) - 1, -1, -1):
             if index.starts[i] + index.longest <= address:
                 break
@@ -92,7 +109,7 @@ class Sharing(ChannelNode):
 
     def close(self) -> None:
         """Close the channel; a second time does nothing. The card forgets its memory; that of a Buffer stays mapped."""
-        for ref in self._index.memories:
+        for ref in list(self._memories.values()):
             memory = ref()
             if isinstance(memory, Registration):
                 memory.close()

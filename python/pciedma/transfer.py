@@ -20,6 +20,7 @@ from .channel_node import NANOSECONDS, to_nanoseconds
 from .entry import Batch, Entry, Move, Part, Result, number, prepare
 from .node import NodePath, as_int
 from .sharing import Sharing
+from .turn import Turn
 
 #: Of an open file's entries so many are handed in at most: transfer() has the others.
 _MOST = uapi.PCIEDMA_ENTRIES - 1024
@@ -42,10 +43,13 @@ class Transfers(Sharing):
     """
 
     __slots__ = (
-        "_condition", "_done", "_handed_in", "_is_taken", "_next_number", "_next_tag", "_pid", "_queue", "_results",
-        "_submitted",
+        "_condition", "_done", "_handed_in", "_lock", "_next_number", "_next_tag", "_pid", "_queue", "_results",
+        "_submitted", "_taker", "_turn",
     )
 
+    #: All of the following is for who has the lock.
+    _turn: Turn
+    _lock: threading.RLock
     _condition: threading.Condition
     #: Entries that submit() was given and whose result nobody has taken; what of them has ended.
     _submitted: int
@@ -55,8 +59,8 @@ class Transfers(Sharing):
     _handed_in: dict[int, Part]
     _next_tag: int
     _next_number: int
-    #: Whether a thread waits for results.
-    _is_taken: bool
+    #: The thread that waits for results, without the lock.
+    _taker: int | None
     _results: ctypes.Array[uapi.pciedma_transfer_result]
     _pid: int
 
@@ -66,9 +70,10 @@ class Transfers(Sharing):
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
         have to queue raises WouldBlockError. Raises WrongNodeError if it is no channel's node.
         """
-        self._condition, self._pid = threading.Condition(threading.Lock()), os.getpid()
+        self._turn, self._pid = Turn(), os.getpid()
+        self._lock, self._condition = self._turn.lock, threading.Condition(self._turn.lock)
         self._submitted, self._done, self._queue, self._handed_in = 0, deque(), deque(), {}
-        self._next_tag, self._next_number, self._is_taken = 0, 0, False
+        self._next_tag, self._next_number, self._taker = 0, 0, None
         self._results = _results(_AT_ONCE)
         super().__init__(path, exclusive=exclusive, nonblocking=nonblocking)
 
@@ -154,14 +159,15 @@ class Transfers(Sharing):
         no room for (3,072 are handed in, the entries of a call for which there was room one after the other) is handed
         in when results are taken, by wait() or by asyncio. When an entry fails, those of the same call that have not
         begun end with RequestCancelledError. Threads may share it. Raises ValueError or TypeError as transfer() does,
-        ValueError in a child after fork(): the entries would be the parent's.
+        ValueError in a child after fork(): the entries would be the parent's; RuntimeError in a handler of a signal, or
+        a finalizer, that has interrupted a call of this channel's in the midst of its work.
         """
         self._check_owner()
         try:
             moves = prepare(self, entries)
         finally:
             del entries  # as in transfer()
-        with self._condition:
+        with self._turn, self._lock:
             number(moves, self._next_number)
             self._next_number += len(moves)
             self._submitted += len(moves)
@@ -174,14 +180,15 @@ class Transfers(Sharing):
         """Take results of submitted entries, in the order of their ends: at least *min*, at most *max* (None: all).
 
         They are fewer when *timeout_s* seconds are over (None: no bound), or if fewer were submitted: none is an empty
-        list at once. Errors of entries are in the results. Threads may share it: each result goes to one of them.
+        list at once. Errors of entries are in the results. Threads may share it: each result goes to one of them. In
+        handlers of signals and finalizers it is as submit().
         """
         self._check_owner()
         wanted, most = as_int(min, "min"), None if max is None else as_int(max, "max")
         if wanted < 0 or (most is not None and (most < 1 or most < wanted)):
             raise ValueError("min is 0 or more, and max not less than min, and not 0")
         end = None if timeout_s is None else time.monotonic() + to_nanoseconds(timeout_s) / NANOSECONDS
-        with self._condition:
+        with self._turn, self._lock:
             self._take()
             while len(self._done) < (wanted if wanted < self._submitted else self._submitted):
                 left = None if end is None else end - time.monotonic()
@@ -268,29 +275,41 @@ class Transfers(Sharing):
 
     def _await_results(self, timeout_s: float | None) -> None:
         """Wait until somebody has taken a result, or for the time, or for a while; lock held."""
-        if self._is_taken:
+        me = threading.get_ident()
+        before = self._taker  # this thread, where a handler of a signal waits, too
+        if before not in (None, me):
             self._condition.wait(timeout_s)
             return
         if not self._handed_in:  # the kernel has no room, others have it all
             self._condition.wait(NO_ROOM_S)
             self._feed()
             return
-        self._is_taken = True
         try:
-            self._condition.release()
             try:
+                self._taker = me
+                self._lock.release()
                 self._wait_call(1, timeout_s)
             finally:
-                self._condition.acquire()
-                self._collect()
+                self._regain(before)
         finally:
-            self._is_taken = False
+            self._regain(before)  # now surely: an exception may have come in between
             self._take()
+
+    def _regain(self, taker: int | None) -> None:
+        """Get the lock back, and say who waits for results now; what is raised meanwhile is raised afterwards."""
+        try:
+            if not self._turn.is_mine:
+                self._lock.acquire()
+        finally:
+            if not self._turn.is_mine:
+                self._regain(taker)
+            self._taker = taker
 
     def _take(self) -> None:
         """Take results that there are; lock held."""
-        if self._is_taken:
+        if self._taker not in (None, threading.get_ident()):
             return  # who waits for them takes all before he lets go of the lock
+        self._collect()
         while self._handed_in:
             try:
                 self._wait_call(0, 0)
@@ -356,7 +375,7 @@ class Transfers(Sharing):
         end = time.monotonic() + _CLOSING_S
         try:
             self.cancel()
-            with self._condition:
+            with self._turn, self._lock:
                 self._take()
                 while self._handed_in and time.monotonic() < end:
                     self._await_results(max(end - time.monotonic(), 0))

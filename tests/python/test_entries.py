@@ -372,8 +372,8 @@ def test_interrupted_wait_loses_no_result(driver: FakeDriver, channel: pciedma.C
         taken = 0
         while taken < 200:
             driver.entries.release(1)
-            signal.setitimer(signal.ITIMER_REAL, 0.0003)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
                 time.sleep(0)
                 taken += len(channel.wait(1, timeout_s=0.001))
                 signal.setitimer(signal.ITIMER_REAL, 0)

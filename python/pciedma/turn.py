@@ -1,0 +1,55 @@
+"""Who may use what a channel's lock protects, and what waits until somebody may."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Turn:
+    """Around a lock: ``with turn, turn.lock``. Finalizers and handlers of signals run in any thread, at any moment.
+
+    What such a one calls finds the lock with its own thread, and all half changed: that is a RuntimeError. What it has
+    to clear up is left to who has the lock. Nobody waits for himself, nor for another to clear up.
+    """
+
+    __slots__ = ("_later", "_pid", "lock")
+
+    def __init__(self) -> None:
+        """Make the lock, which nobody has."""
+        self.lock, self._later, self._pid = threading.RLock(), deque[Callable[[], object]](), os.getpid()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has the lock."""
+        owned: bool = self.lock._is_owned()  # type: ignore[attr-defined]
+        return owned
+
+    def __enter__(self) -> None:
+        """Refuse who has the lock already."""
+        if self.is_mine:
+            raise RuntimeError(
+                "the channel is at work in this thread, which a handler of a signal, or a finalizer, has interrupted"
+            )
+
+    def __exit__(self, *arguments: object) -> None:
+        """Do what was left to who had the lock; it is released."""
+        self._catch_up()
+
+    def clear_up(self, call: Callable[[], object]) -> None:
+        """Have a call made with the lock held: now, or by who has it as he lets go of it."""
+        self._later.append(call)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._later and not self.is_mine and self._pid == os.getpid():  # in a child it is the parent's
+            try:
+                if not self.lock.acquire(blocking=False):
+                    return
+                while self._later:
+                    self._later.popleft()()
+            finally:
+                if self.is_mine:
+                    self.lock.release()
