@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -361,8 +362,8 @@ class Transfers(Sharing):
 
         What was submitted is cancelled, and waited for, as the hardware may still be at work with its memory: for as
         long as it takes to stop that, or 20 s, after which the memory is kept for ever. Tasks that wait get
-        RequestCancelledError. The card forgets the channel's memory; that of a Buffer stays mapped until it is closed
-        itself. In a child after fork() nothing of the parent's changes.
+        RequestCancelledError, or CardGoneError. The card forgets the channel's memory; that of a Buffer stays mapped
+        until it is closed itself. In a child after fork() nothing of the parent's changes.
         """
         if not self.closed and self._pid == os.getpid():
             self._settle()
@@ -373,19 +374,24 @@ class Transfers(Sharing):
         if not self._handed_in and not self._queue:
             return
         end = time.monotonic() + _CLOSING_S
-        try:
+        with suppress(OSError):  # such as of a card that goes: it refuses that, and ends what it has by itself
             self.cancel()
-            with self._turn, self._lock:
+        with self._turn, self._lock:
+            with suppress(OSError):
                 self._take()
                 while self._handed_in and time.monotonic() < end:
                     self._await_results(max(end - time.monotonic(), 0))
-        except OSError:
-            pass  # such as of a card that has gone; what it has not told of stays kept
-        _kept.extend(self._handed_in.values())
+            _kept.extend(holder for part in self._handed_in.values() if (holder := part.move.holder) is not None)
+            while self._handed_in:
+                _, part = self._handed_in.popitem()
+                part.batch.end(part, 0, errno.ECANCELED)
+            while self._queue:
+                self._queue.popleft().drop()
+            self._condition.notify_all()
 
 
 #: Memory that no hardware was proven to have left.
-_kept: list[Part] = []
+_kept: list[object] = []
 
 
 def _entries(parts: list[Part], tag: int = 0) -> ctypes.Array[uapi.pciedma_transfer_entry]:

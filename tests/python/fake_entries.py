@@ -11,6 +11,12 @@ from typing import Any
 
 from pciedma import uapi
 
+#: Calls that a card which goes, or has gone, does not refuse.
+OUTSIDE_THE_GATE = {
+    uapi.PCIEDMA_IOC_BUFFER_DESTROY, uapi.PCIEDMA_IOC_BUFFER_EXPORT, uapi.PCIEDMA_IOC_TRANSFER_WAIT,
+    uapi.PCIEDMA_IOC_TRANSFER_EVENTFD,
+}
+
 #: Where new buffers lie in the file, each so far from the next.
 _FAR = 1 << 26
 
@@ -39,6 +45,7 @@ class FakeEntries:
         self.refused: dict[int, int] = {}
         self.broken: dict[int, int] = {}
         self.interrupted = 0
+        self.closed = False
         self.alignment = 1
         self.created: list[tuple[int, int, int]] = []
         self.destroyed: list[int] = []
@@ -72,6 +79,13 @@ class FakeEntries:
                 while file.held and count:
                     count -= 1
                     self._end(file, *file.held.pop(0))
+
+    def close(self) -> None:
+        """Let the card be gone: what is held ends so."""
+        with self._changed:
+            self.closed = True
+            for file in self._files.values():
+                self._abort(file, errno.ENODEV)
 
     @property
     def under_way(self) -> int:
@@ -181,14 +195,14 @@ class FakeEntries:
 
     def _wait(self, file: _File, fd: int, argument: Any) -> int:
         timeout = None if argument.timeout_ns < 0 else argument.timeout_ns / 1e9
-        self._changed.wait_for(lambda: len(file.results) >= argument.min, timeout)
+        self._changed.wait_for(lambda: self.closed or len(file.results) >= argument.min, timeout)
         told = (uapi.pciedma_transfer_result * argument.max).from_address(argument.results)
         count: int = min(argument.max, len(file.results))
         for result, (tag, moved, code) in zip(told, file.results[:count], strict=False):
             result.tag, result.bytes, result.error, result.reserved = tag, moved, code, 0
         del file.results[:count]
         if not count and argument.min:
-            raise OSError(errno.ETIMEDOUT, "none")
+            raise OSError(errno.ENODEV if self.closed else errno.ETIMEDOUT, "none")
         return count
 
     def _eventfd(self, file: _File, fd: int, argument: Any) -> int:
@@ -196,10 +210,13 @@ class FakeEntries:
         return 0
 
     def _cancel(self, file: _File, fd: int, argument: Any) -> int:
+        self._abort(file, errno.ECANCELED)
+        return 0
+
+    def _abort(self, file: _File, code: int) -> None:
         for _, (entry, _) in file.held:
-            file.results.append((entry.tag, 0, errno.ECANCELED))
+            file.results.append((entry.tag, 0, code))
             if file.eventfd >= 0:
                 os.eventfd_write(file.eventfd, 1)
         file.held.clear()
         self._changed.notify_all()
-        return 0

@@ -345,6 +345,50 @@ def test_closed_channel_ends_its_tasks(driver: FakeDriver, devices: Path) -> Non
     asyncio.run(asyncio.sleep(0))
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile", "never"])
+def test_channel_that_is_closed_after_its_card_has_gone_ends_its_tasks(
+    driver: FakeDriver, devices: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """What was under way ends before close() or during it, or the hardware does not let go of it."""
+    driver.entries.held, driver.entries.room = True, 8
+    monkeypatch.setattr("pciedma.transfer._CLOSING_S", 0.2 if when == "never" else 10)
+    kept: list[object] = []
+    monkeypatch.setattr("pciedma.transfer._kept", kept)
+    data = bytearray(64)
+
+    async def main() -> None:
+        channel = pciedma.Channel(devices / "pciedma0c0")
+        buffer = channel.buffer(64)
+        registration = channel.register(data)
+        channel.submit([Entry(registration, 0, direction="write")])
+        tasks = [asyncio.create_task(call(channel, buffer)) for call in CALLS for _ in range(3)]
+        tasks += [asyncio.create_task(channel.read_async(4096)) for _ in range(600)]
+        await asyncio.sleep(0.01)
+        driver.gone = {0}
+        if when == "before":
+            driver.entries.close()
+        elif when == "meanwhile":
+            threading.Timer(0.1, driver.entries.close).start()
+        with pytest.raises(pciedma.CardGoneError):
+            channel.timeout_s = 1
+        channel.close()
+        await asyncio.wait(tasks, timeout=5)
+        assert all(task.done() for task in tasks)
+        kinds = {type(task.exception()) for task in tasks}
+        assert kinds == {pciedma.RequestCancelledError} | ({pciedma.CardGoneError} if when != "never" else set())
+        tasks.clear()
+        buffer.close()
+
+    asyncio.run(main())
+    if when == "never":
+        assert any(isinstance(one, memoryview) and one.obj is data for one in kept)
+        with pytest.raises(BufferError):
+            data.append(1)
+    else:
+        assert kept == []
+        data.append(1)
+
+
 def test_channel_is_not_kept_by_what_has_ended(driver: FakeDriver, devices: Path) -> None:
     async def main() -> weakref.ref[pciedma.Channel]:
         channel = pciedma.Channel(devices / "pciedma0c0")

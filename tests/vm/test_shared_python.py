@@ -132,6 +132,22 @@ def test_asyncio_s_calls_end_as_synchronous_ones(lab: Lab, address: int) -> None
     assert lab.call("shared_python:told", path=f"{lab.nodes['edu']}c0", address=address) == []
 
 
+def test_channel_that_is_closed_as_its_card_goes_ends_its_tasks() -> None:
+    """The card has MSI: QEMU crashes when it unplugs a card of another process that has MSI-X."""
+    modules.build(KERNEL)
+    xdma = EmulatedCard("xdma", variant="msi")
+    with Machine(KERNEL, iommu=True, cards=[xdma], time_limit_s=TIME_LIMIT_S) as vm:
+        lab = make_lab(vm, xdma)
+        xdma.control.set_fault(f"bandwidth={BANDWIDTH // 4}")
+        process = lab.start("shared_python:gone", path=lab.memory, ready="/tmp/ready")
+        lab.wait_until("test -e /tmp/ready")
+        vm.device_del(xdma)
+        found = process.value(60)
+        assert set(found.pop("ends")) <= {"CardGoneError", "RequestCancelledError", "NoneType"}
+        assert found == {"count": 13, "resized": True}
+        vm.unload_modules()
+
+
 def test_channels_of_one_direction_and_engines_that_want_alignment() -> None:
     modules.build(KERNEL)
     cards = [EmulatedCard("xdma", variant=variant) for variant in ("h2c-only", "c2h-only", "aligned")]

@@ -340,6 +340,35 @@ def loops(path: str) -> list[Any]:
     return found
 
 
+def gone(path: str, ready: str) -> dict[str, Any]:
+    """Have entries under way as the card goes, and close the channel as soon as a call says so; *ready* is a file.
+
+    Returns what became of the tasks, and of the memory.
+    """
+    data = bytearray(1 << 20)
+
+    async def main() -> list[str]:
+        with _channel(path) as channel:
+            channel.submit([Entry(channel.register(data), 0, direction="write")])
+            tasks: list[asyncio.Task[Any]] = [asyncio.create_task(channel.read_async(1 << 18, 0)) for _ in range(12)]
+            with channel.buffer(1 << 20) as buffer:
+                tasks += [asyncio.create_task(channel.readinto_async(buffer[:], 0))]
+                await asyncio.sleep(0.05)
+            Path(ready).touch()
+            while True:  # the loop hears of nothing
+                try:
+                    channel.timeout_s = 10
+                except pciedma.CardGoneError:
+                    break
+        await asyncio.wait(tasks, timeout=10)
+        return [type(task.exception()).__name__ if task.done() else "pending" for task in tasks]
+
+    ends = asyncio.run(main())
+    gc.collect()
+    data.append(1)
+    return {"ends": sorted({*ends}), "count": len(ends), "resized": len(data) == (1 << 20) + 1}
+
+
 def forked(path: str) -> dict[str, Any]:
     """Fork while a request is under way; the child uses, and closes, what it has."""
 
