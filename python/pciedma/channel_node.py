@@ -104,6 +104,7 @@ class ChannelNode(Node):
 
     _WHAT = "channel"
     _info: ChannelInfo
+    #: How often cancel() was called.
     _cancels: int
 
     def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
@@ -201,16 +202,6 @@ class ChannelNode(Node):
         wait = self._get_wait()
         wait.mode = value.value
         self._ioctl(uapi.PCIEDMA_IOC_SET_WAIT, wait)
-
-    def cancel(self) -> None:
-        """End all requests of this open file, of all its threads and processes, synchronous or not.
-
-        Each raises RequestCancelledError. A call with ``whole`` false, an asynchronous request, and one of the C
-        library or of another Channel on the same open file (as after fork()) ends with what has arrived instead,
-        if that is not nothing. The channel works on.
-        """
-        self._cancels += 1
-        self._ioctl(uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel())
 
     def _get_wait(self) -> uapi.pciedma_wait:
         return self._ioctl(uapi.PCIEDMA_IOC_GET_WAIT, uapi.pciedma_wait())

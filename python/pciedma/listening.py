@@ -48,13 +48,15 @@ class Listening(Transfers):
     Results are taken by whoever comes first, a loop or a thread in wait(), and told to those whose they are.
     """
 
-    __slots__ = ("_feeding", "_loops", "_signal")
+    __slots__ = ("_feeding", "_looking", "_loops", "_signal")
 
     _signal: _Signal | None
     #: How much of each loop is under way.
     _loops: dict[_Loop, int]
     #: Those that are about to hand in what their tasks have asked for.
     _feeding: set[_Loop]
+    #: Those that look again after a while.
+    _looking: set[_Loop]
 
     def __init__(self, path: NodePath, *, exclusive: bool = False, nonblocking: bool = False) -> None:
         """Open the node *path*, for the directions that the channel has (``info.c2h``, ``info.h2c``).
@@ -62,7 +64,7 @@ class Listening(Transfers):
         With ``exclusive`` nobody else may have it open (EBUSY). With ``nonblocking`` a call that would
         have to queue raises WouldBlockError. Raises WrongNodeError if it is no channel's node.
         """
-        self._signal, self._loops, self._feeding = None, {}, set()
+        self._signal, self._loops, self._feeding, self._looking = None, {}, set(), set()
         super().__init__(path, exclusive=exclusive, nonblocking=nonblocking)
 
     def _listen(self, loop: _Loop) -> None:
@@ -104,8 +106,14 @@ class Listening(Transfers):
 
     def _nudge(self, loop: _Loop) -> None:
         """Look again after a while if others have all entries; lock held."""
-        if self._queue and not self._handed_in:
-            loop.call_later(NO_ROOM_S, self._feed_again, loop)
+        if self._queue and not self._handed_in and loop not in self._looking:
+            self._looking = {one for one in self._looking if not one.is_closed()} | {loop}
+            loop.call_later(NO_ROOM_S, self._look, loop)
+
+    def _look(self, loop: _Loop) -> None:
+        with self._turn, self._lock:
+            self._looking.discard(loop)
+            self._feed_again(loop)
 
     def _feed_soon(self, loop: _Loop) -> None:
         """Hand in what the loop's tasks ask for now, all at once; lock held."""
@@ -116,14 +124,14 @@ class Listening(Transfers):
     def _feed_now(self, loop: _Loop) -> None:
         with self._turn, self._lock:
             self._feeding.discard(loop)
-        self._feed_again(loop)
+            self._feed_again(loop)
 
     def _feed_again(self, loop: _Loop) -> None:
-        with self._turn, self._lock:
-            if not self.closed:
-                self._feed()
-                self._condition.notify_all()
-                self._nudge(loop)
+        """Hand in what there is room for, and look again if there is none; lock held."""
+        if not self.closed:
+            self._feed()
+            self._condition.notify_all()
+            self._nudge(loop)
 
     def _settle(self) -> None:
         super()._settle()

@@ -206,6 +206,26 @@ class Transfers(Sharing):
         """How many entries were given to submit() whose result wait() has not returned yet."""
         return self._submitted
 
+    def cancel(self) -> None:
+        """End all requests of this open file, of all its threads and processes, synchronous or not.
+
+        Each raises RequestCancelledError. A call with ``whole`` false, an asynchronous request, and one of the C
+        library or of another Channel on the same open file (as after fork()) ends with what has arrived instead,
+        if that is not nothing. The channel works on.
+        """
+        self._cancels += 1
+        if self._turn.is_mine:
+            self._turn.clear_up(self._cancel_again)
+        elif self._pid == os.getpid():
+            with self._turn, self._lock:
+                pass  # what somebody was about to hand in, he has
+        self._ioctl(uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel())
+
+    def _cancel_again(self) -> None:
+        """End what this thread was about to hand in when it was interrupted."""
+        with suppress(OSError, ValueError):
+            self._ioctl(uapi.PCIEDMA_IOC_CANCEL, uapi.pciedma_cancel())
+
     def _check_owner(self) -> None:
         if self._pid != os.getpid():
             raise ValueError(f"{self!r} was opened before fork(), and what is submitted is the parent's: open it anew")

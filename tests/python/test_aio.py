@@ -462,6 +462,26 @@ def test_what_tasks_ask_for_at_a_time_is_one_call_and_of_each_alone(
     assert driver.entries.flags == [uapi.PCIEDMA_TRANSFER_SUBMIT | uapi.PCIEDMA_TRANSFER_EACH]
 
 
+def test_loop_looks_for_room_with_one_timer(driver: FakeDriver, channel: pciedma.Channel) -> None:
+    """However many turns there were in which tasks asked for something while others had all entries."""
+    driver.entries.room = 0
+
+    async def main() -> None:
+        tasks = []
+        for _ in range(50):
+            tasks.append(asyncio.create_task(channel.read_async(1, 65)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+        before = len(driver.entries.calls)
+        await asyncio.sleep(0.1)
+        assert 0 < len(driver.entries.calls) - before <= 25
+        driver.entries.room = 8
+        assert await asyncio.gather(*tasks) == [b"A"] * 50
+        await settled(channel)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("direction", ["c2h", "h2c"])
 def test_channel_of_one_direction(driver: FakeDriver, devices: Path, direction: str) -> None:
     driver.directions = [direction]

@@ -126,6 +126,42 @@ def test_handler_of_a_signal_is_refused_in_the_midst_of_a_call(
     assert (told, [result.tag for result in channel.wait(3)]) == ([3], [0, 1, 2])
 
 
+@pytest.mark.parametrize("where", ["in a handler", "in a thread"])
+@pytest.mark.parametrize("way", ["submit", "asyncio"])
+def test_cancel_ends_what_is_just_being_handed_in(
+    driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer, monkeypatch: pytest.MonkeyPatch, way: str,
+    where: str,
+) -> None:
+    entries = transfer._entries
+    threads = [threading.Thread(target=channel.cancel)]
+
+    def cancel(*arguments: Any) -> Any:
+        if where == "in a handler":
+            channel.cancel()
+        else:
+            threads[0].start()
+            threads[0].join(0.1)
+        return entries(*arguments)
+
+    monkeypatch.setattr(transfer, "_entries", cancel)
+    driver.entries.held = True
+    if way == "submit":
+        channel.submit(reads(buffer, 3))
+        errors: list[Any] = [result.error for result in channel.wait(3, timeout_s=5)]
+    else:
+        calls = [channel.read_async(1), channel.transfer_async(reads(buffer, 2))]
+
+        async def main() -> list[Any]:
+            return await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+
+        errors = asyncio.run(main())
+    assert {type(error) for error in errors} == {pciedma.RequestCancelledError}
+    assert driver.entries.under_way == 0
+    monkeypatch.setattr(transfer, "_entries", entries)
+    driver.entries.held = False
+    assert channel.transfer(reads(buffer, 1))[0].error is None
+
+
 def test_finalizer_of_memory_is_refused_as_results_are_taken(driver: FakeDriver, channel: pciedma.Channel) -> None:
     told: list[str] = []
 
