@@ -99,7 +99,9 @@ class Transfers(Sharing):
         cancels, code, since = self._cancels, 0, time.monotonic()
         while parts and not code:
             code = self._move_some(parts, cancels)
-            if code == errno.EAGAIN and self._may_wait(since):
+            if code != errno.EAGAIN:
+                since = time.monotonic()
+            elif self._may_wait(since):
                 code = 0
         if parts:
             parts[0].code = code

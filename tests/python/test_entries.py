@@ -212,6 +212,34 @@ def test_no_room_is_waited_for_or_told_of(
     thread.join()
 
 
+def test_time_out_is_of_time_without_progress(
+    driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call gets on for longer than that, and waits for room now and then, but never as long."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 0.9
+        driver.entries.room = 1
+
+    ask = channel._move_some
+
+    def move(*arguments: Any) -> int:
+        code = ask(*arguments)
+        driver.entries.room = 0
+        return code
+
+    monkeypatch.setattr(pciedma.Channel, "_move_some", lambda self, *arguments: move(*arguments))
+    monkeypatch.setattr("pciedma.transfer.time.sleep", sleep)
+    monkeypatch.setattr("pciedma.transfer.time.monotonic", lambda: now[0])
+    channel.timeout_s, driver.entries.room = 1, 0
+    assert len(channel.transfer(reads(buffer, 20))) == 20
+    assert now[0] > 10
+    monkeypatch.setattr("pciedma.transfer.time.sleep", lambda seconds: now.__setitem__(0, now[0] + 0.9))
+    with pytest.raises(pciedma.WouldBlockError):
+        channel.transfer(reads(buffer, 1))
+
+
 def test_submitted_entries_are_waited_for(driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer) -> None:
     driver.entries.held = True
     assert channel.wait() == channel.wait(0) == []
