@@ -106,19 +106,23 @@ class Asynchronous(Listening):
         into a Buffer or Registration too, for which the memory is kept until it has ended; no other memory is touched
         any more. cancel() ends what has begun of all tasks. For a child after fork(): ValueError.
         """
+        if isinstance(buffer, Registration):
+            buffer = buffer.memory
         if located := self._located(buffer, _C2H):
             del buffer  # which an error's traceback would keep, and with it a Buffer from being closed
             return await self._direct(_C2H, located, address)
-        with bytes_of(cast("BytesLike", buffer)) as view:
+        with bytes_of(buffer) as view:
             del buffer
             return await self._copied(_C2H, view, self._position(address, len(view)))
 
     async def write_async(self, data: BytesLike | Registration, address: SupportsIndex | None = None) -> int:
         """Send bytes as write() does, with its errors; the loop goes on meanwhile; as readinto_async()."""
+        if isinstance(data, Registration):
+            data = data.memory
         if located := self._located(data, _H2C):
             del data
             return await self._direct(_H2C, located, address)
-        with bytes_of(cast("BytesLike", data)) as view:
+        with bytes_of(data) as view:
             del data
             return await self._copied(_H2C, view, self._position(address, len(view)))
 
@@ -139,7 +143,7 @@ class Asynchronous(Listening):
             return length
         return length if self.info.size is None else max(min(length, self.info.size - (position or 0)), 0)
 
-    def _located(self, memory: BytesLike | Registration, flag: int) -> tuple[Shared, int, int] | None:
+    def _located(self, memory: BytesLike, flag: int) -> tuple[Shared, int, int] | None:
         """Return in which shared memory for a direction something lies, at which byte, and how many it has; or None."""
         shared, address, length = locate(self, memory, flag)
         return (shared, address - shared._address, length) if shared and shared._flags & flag else None
@@ -217,8 +221,10 @@ class Asynchronous(Listening):
         """Move bytes by the pool; *take* has what was read, with the byte where it begins as its tag."""
         self._check_owner()
         length, code, cancels = self._limited(flag, length), 0, self._cancels
-        if not length:
-            return self._checked(flag, asked, length, position, [], 0)
+        if position is None and flag == _H2C and self.info.h2c and length > self.info.h2c.max_dma:
+            code = errno.EMSGSIZE
+        if not length or code:
+            return self._checked(flag, asked, length, position, [], code)
         loop = asyncio.get_running_loop()
         request = _Request(loop, take)
         with self._turn, self._lock:

@@ -420,6 +420,43 @@ def test_messages_are_of_one_piece(driver: FakeDriver, devices: Path) -> None:
     asyncio.run(main())
 
 
+def test_message_that_is_too_long_is_said_to_be(driver: FakeDriver, devices: Path) -> None:
+    driver.kind, driver.size = uapi.PCIEDMA_KIND_MESSAGE, 0
+
+    async def main() -> None:
+        with pciedma.Channel(devices / "pciedma0c0") as channel:
+            assert await channel.write_async(bytes(2047)) == 2047
+            for length in (2048, 3000, 5 << 20):
+                with pytest.raises(pciedma.MessageTooLongError, match=f"writing {length} bytes of ") as caught:
+                    await channel.write_async(bytes(length))
+                assert (caught.value.errno, caught.value.transferred) == (errno.EMSGSIZE, 0)
+            assert len(await channel.read_async(3000)) == 2047
+            await settled(channel)
+
+    asyncio.run(main())
+
+
+def test_registration_that_does_not_fit_is_memory_like_other(driver: FakeDriver, channel: pciedma.Channel) -> None:
+    path = str(channel.path).replace("c0", "c1")
+
+    async def main() -> None:
+        data = bytearray(b"0123")
+        with pciedma.Channel(path) as other, other.register(data) as foreign:
+            assert (await channel.write_async(foreign, 65), await channel.readinto_async(foreign, 97)) == (4, 4)
+            assert (data, channel.read(4, 65)) == (b"abcd", b"0123")
+        with channel.register(data, h2c=False) as only_read, channel.register(b"wxyz") as constant:
+            assert (await channel.write_async(only_read, 65), channel.read(4, 65)) == (4, b"abcd")
+            with pytest.raises(TypeError, match="read-only"):
+                await channel.readinto_async(constant, 0)
+            assert (await channel.write_async(constant, 65), channel.read(4, 65)) == (4, b"wxyz")
+        for call in (channel.write_async, channel.readinto_async):
+            with pytest.raises(ValueError, match="closed"):
+                await call(only_read, 0)
+        await settled(channel)
+
+    asyncio.run(main())
+
+
 def test_memory_where_the_engine_cannot_begin_is_copied(
     driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer
 ) -> None:
