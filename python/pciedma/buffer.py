@@ -27,8 +27,8 @@ _C2H, _H2C = uapi.PCIEDMA_BUFFER_C2H, uapi.PCIEDMA_BUFFER_H2C
 _REFUSED = {
     errno.ENOMEM: "no memory for it, or more than RLIMIT_MEMLOCK (ulimit -l) allows: the kernel's log says how much",
     errno.EMFILE: "an open channel has 4,096 buffers and registrations at most",
-    errno.EOPNOTSUPP: "the memory cannot be held for long, as that of files on disk and of devices cannot; read(), "
-    "readinto() and write() work with it",
+    errno.EOPNOTSUPP: "the card cannot reach the memory, or that cannot be held for long, as that of files on disk and "
+    "of devices cannot: the kernel's log says more; read(), readinto() and write() work with it",
 }
 
 
@@ -191,6 +191,9 @@ class Shared:
     def _forget(self) -> None:
         """Let the card forget it; entries that have begun keep the memory until they have ended."""
         number, self._id = self._id, 0
+        self._destroy(number)
+
+    def _destroy(self, number: int) -> None:
         if number:
             self._channel._remove(number)
             if self._pid == os.getpid():
@@ -261,8 +264,13 @@ class Buffer(Shared, mmap.mmap):  # type: ignore[misc]
         Raises BufferError while there are views of it (slices, arrays); then nothing has happened. Submitted entries
         go on, and have their results.
         """
-        super().close()
-        self._forget()
+        number, self._id = self._id, 0  # first: the place may be another's as soon as it is unmapped
+        try:
+            super().close()
+        except BufferError:
+            self._id = number
+            raise
+        self._destroy(number)
 
     def __exit__(  # type: ignore[override]
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -290,7 +298,17 @@ class Registration(Shared):
     def __init__(self, channel: Channel, obj: BytesLike, *, c2h: bool | None = None, h2c: bool | None = None) -> None:
         """Make it; see ``channel.register()``."""
         self._id = 0
-        self._memory = bytes_of(obj)
+        try:
+            self._memory = bytes_of(obj)
+        finally:
+            del obj  # which an error's traceback would keep, and if it is a view, what that is of from being closed
+        try:
+            self._make(channel, c2h, h2c)
+        except BaseException:
+            self._memory.release()
+            raise
+
+    def _make(self, channel: Channel, c2h: bool | None, h2c: bool | None) -> None:
         if not self._memory:
             raise ValueError("the object has no bytes")
         if self._memory.readonly and c2h:

@@ -51,13 +51,11 @@ class Sharing(ChannelNode):
     def buffer(self, size: SupportsIndex, *, c2h: bool | None = None, h2c: bool | None = None) -> Buffer:
         """Return *size* bytes of new memory that the card knows, mapped in this process, as a context manager.
 
-        It is for the directions that the channel has, if nothing is said. (Of a channel with one direction it is memory
-        of the process's own that is registered: entries are moved as fast, read() and write() as from other memory.) It
-        counts against RLIMIT_MEMLOCK and the
-        control group's memory until it is closed and all entries of it have ended, and keeps the open file: an
-        exclusive channel is free when it is closed, too. Raises OSError with ENOMEM (a limit, or no memory that the
-        card reaches: the kernel's log says how much), EMFILE (4,096 of an open file), CardGoneError; ValueError (a
-        direction that the channel does not have, no size); DriverTooOldError.
+        It is for the directions that the channel has, if nothing is said. It counts against RLIMIT_MEMLOCK and the
+        control group's memory until it is closed and all entries of it have ended. Raises OSError with ENOMEM (a limit,
+        or no memory that the card reaches: the kernel's log says how much), EOPNOTSUPP (the card cannot reach the
+        memory that there is; the log says more), EMFILE (4,096 of an open file), CardGoneError; ValueError (a direction
+        that the channel does not have, no size); DriverTooOldError.
         """
         return Buffer(cast("Channel", self), size, c2h=c2h, h2c=h2c)
 
@@ -66,10 +64,13 @@ class Sharing(ChannelNode):
 
         The memory stays where it is, pinned, and the object stays alive and of its size until close(). A read-only
         object is for ``h2c`` alone. After fork() the memory is the parent's. Errors as buffer(), and OSError with
-        EOPNOTSUPP (memory that cannot be held for long, as mappings of files on disk), TypeError (no buffer, or one
-        with gaps; ``c2h`` of a read-only one).
+        EOPNOTSUPP also for memory that cannot be held for long, as mappings of files on disk; then readinto() and
+        write() work with it. TypeError (no buffer, or one with gaps; ``c2h`` of a read-only one).
         """
-        return Registration(cast("Channel", self), obj, c2h=c2h, h2c=h2c)
+        try:
+            return Registration(cast("Channel", self), obj, c2h=c2h, h2c=h2c)
+        finally:
+            del obj  # as in Registration
 
     def _add(self, memory: Shared) -> None:
         self._memories[memory._id] = weakref.ref(memory)

@@ -20,6 +20,7 @@ import pytest
 
 import pciedma
 from pciedma import uapi
+from pciedma.buffer import Shared
 
 from .fake_driver import FakeDriver
 
@@ -195,7 +196,7 @@ def test_memory_that_cannot_be_is_refused(
 
 @pytest.mark.parametrize(
     ("code", "why"),
-    [(errno.ENOMEM, "RLIMIT_MEMLOCK"), (errno.EMFILE, "4,096"), (errno.EOPNOTSUPP, "held for long"),
+    [(errno.ENOMEM, "RLIMIT_MEMLOCK"), (errno.EMFILE, "4,096"), (errno.EOPNOTSUPP, "cannot reach .*held for long"),
      (errno.EIO, "error")],
 )
 def test_refusal_of_the_kernel_says_why(driver: FakeDriver, channel: pciedma.Channel, code: int, why: str) -> None:
@@ -204,6 +205,44 @@ def test_refusal_of_the_kernel_says_why(driver: FakeDriver, channel: pciedma.Cha
         with pytest.raises(OSError, match=why) as caught:
             make()
         assert (caught.value.errno, caught.value.filename) == (code, channel.path)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENODEV, 0])
+@pytest.mark.parametrize("is_view", [False, True])
+def test_object_may_be_closed_while_the_error_of_its_registration_is_handled(
+    driver: FakeDriver, channel: pciedma.Channel, code: int, is_view: bool
+) -> None:
+    """Without a refusal of the kernel's it is for no direction."""
+    driver.entries.refused = {uapi.PCIEDMA_IOC_BUFFER_CREATE: code} if code else {}
+    area = mmap.mmap(-1, 4096)
+    try:
+        channel.register(memoryview(area)[:10] if is_view else area, c2h=False, h2c=None if code else False)
+    except (OSError, ValueError):
+        area.close()
+    else:
+        pytest.fail("no error")
+    gc.collect()
+
+
+def test_buffer_that_is_closed_is_not_known_by_its_place_any_more(
+    driver: FakeDriver, channel: pciedma.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before it is unmapped: another mapping may get the place."""
+    buffer = channel.buffer(64)
+    place, found = buffer._address, []
+
+    def close(self: Any) -> None:
+        mmap.mmap.close(self)
+        found.append(channel._memory_at(place, 8, C2H))
+
+    monkeypatch.setattr(Shared, "close", close, raising=False)  # what is called in mmap's place
+    view = buffer[:8]
+    with pytest.raises(BufferError):
+        buffer.close()
+    assert (channel._memory_at(place, 8, C2H), buffer.closed, found) == (buffer, False, [])
+    view.release()
+    buffer.close()
+    assert (found, driver.entries.destroyed) == ([None], [1])
 
 
 def test_buffer_that_cannot_be_mapped_is_destroyed(

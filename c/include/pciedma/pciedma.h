@@ -622,10 +622,11 @@ static inline void *pciedma_priv_map(int channel, const struct pciedma_buffer *b
  * channel's and the card's end or not; a child after fork() has it, too.
  *
  * Return: 0; -1 with ENOMEM (RLIMIT_MEMLOCK, or no memory that the card reaches:
- * the kernel's log says more), EBADF (a direction for which the file is not
+ * the kernel's log says more), EOPNOTSUPP (the card cannot reach the memory that
+ * there is; the log says more), EBADF (a direction for which the file is not
  * open), EINVAL (no size, no direction), EMFILE (4,096 buffers, or the process's
- * descriptors), EINTR (the process is to die), ENODEV (card gone), ENOTTY (not a
- * channel, or an older driver).
+ * descriptors), ENFILE (the system's), EINTR (the process is to die), ENODEV
+ * (card gone), ENOTTY (not a channel, or an older driver).
  */
 static inline int pciedma_buffer_new(int channel, size_t size, uint32_t directions,
 				     struct pciedma_buffer *buffer)
@@ -665,9 +666,9 @@ static inline int pciedma_buffer_new(int channel, size_t size, uint32_t directio
  * as before. It is pinned, and means the memory that lies there now, whatever is
  * mapped or freed there later.
  *
- * Return: as pciedma_buffer_new(); -1 also with EOPNOTSUPP (memory that may not
- * be held for long, as that of files on disk), EFAULT (it is not there, or is
- * read-only).
+ * Return: as pciedma_buffer_new(); -1 with EOPNOTSUPP also for memory that may
+ * not be held for long, as that of files on disk (the log says which), with
+ * EFAULT (it is not there, or is read-only).
  */
 static inline int pciedma_buffer_register(int channel, void *address, size_t size,
 					  uint32_t directions, struct pciedma_buffer *buffer)
