@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, SupportsIndex, cast
 from . import uapi
 from .buffer import Registration, Shared, destroy
 from .channel_node import Kind, bytes_of
+from .dmabuf import DmaBuf, DmaBufPart
 from .entry import Batch, Entry, Move, Result, holder_of, locate, number
 from .entry import prepare as prepare_entries
 from .errors import TransferError, transfer_error
@@ -145,6 +146,8 @@ class Asynchronous(Listening):
 
     def _located(self, memory: BytesLike, flag: int) -> tuple[Shared, int, int] | None:
         """Return in which shared memory for a direction something lies, at which byte, and how many it has; or None."""
+        if isinstance(memory, (DmaBuf, DmaBufPart)):
+            return None  # they are for entries, and no bytes
         shared, address, length = locate(self, memory, flag)
         return (shared, address - shared._address, length) if shared and shared._flags & flag else None
 

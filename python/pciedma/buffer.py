@@ -26,7 +26,7 @@ _C2H, _H2C = uapi.PCIEDMA_BUFFER_C2H, uapi.PCIEDMA_BUFFER_H2C
 
 _REFUSED = {
     errno.ENOMEM: "no memory for it, or more than RLIMIT_MEMLOCK (ulimit -l) allows: the kernel's log says how much",
-    errno.EMFILE: "an open channel has 4,096 buffers and registrations at most",
+    errno.EMFILE: "an open channel has 4,096 buffers, registrations and dma-bufs at most",
     errno.EOPNOTSUPP: "the card cannot reach the memory, or that cannot be held for long, as that of files on disk and "
     "of devices cannot: the kernel's log says more; read(), readinto() and write() work with it",
 }
@@ -51,18 +51,29 @@ def address_of(view: BytesLike) -> int:
     return address
 
 
-def create(channel: ChannelNode, flags: int, size: int, address: int | None = None) -> uapi.pciedma_buffer_create:
-    """Let the card know memory: new, or that at an address."""
-    kind = uapi.PCIEDMA_BUFFER_NEW if address is None else uapi.PCIEDMA_BUFFER_USER
+def create(
+    channel: ChannelNode, flags: int, size: int = 0, *, address: int | None = None, fd: int | None = None
+) -> uapi.pciedma_buffer_create:
+    """Let the card know memory: that at an address, that of a dma-buf, or else new."""
+    asked = uapi.pciedma_buffer_create(flags=flags, type=uapi.PCIEDMA_BUFFER_NEW, size=size)
+    if address is not None:
+        asked.type, asked.address = uapi.PCIEDMA_BUFFER_USER, address
+    elif fd is not None:
+        asked.type, asked.fd = uapi.PCIEDMA_BUFFER_DMABUF, fd
     try:
-        return channel._ioctl(
-            uapi.PCIEDMA_IOC_BUFFER_CREATE,
-            uapi.pciedma_buffer_create(flags=flags, type=kind, size=size, address=address or 0),
-        )
+        return channel._ioctl(uapi.PCIEDMA_IOC_BUFFER_CREATE, asked)
     except OSError as error:
-        if error.errno in _REFUSED:
-            raise OSError(error.errno, _REFUSED[error.errno], channel.path) from None
+        code = error.errno or 0
+        text = "the descriptor is no dma-buf's" if code == errno.EINVAL and fd is not None else _REFUSED.get(code)
+        if text:
+            raise OSError(code, text, channel.path) from None
         raise
+
+
+def export(channel: ChannelNode, number: int) -> int:
+    """Return a descriptor of new memory as a dma-buf."""
+    exported: int = channel._ioctl(uapi.PCIEDMA_IOC_BUFFER_EXPORT, uapi.pciedma_buffer_export(id=number)).fd
+    return exported
 
 
 #: How to make an mmap object whose place new memory of the kernel's is to take.
@@ -82,7 +93,7 @@ def show(channel: ChannelNode, made: uapi.pciedma_buffer_create, address: int) -
     if channel.info.c2h is not None and channel.info.h2c is not None:
         _map_over(channel, address, made.size, channel.fileno(), made.mmap_offset)
         return
-    exported = channel._ioctl(uapi.PCIEDMA_IOC_BUFFER_EXPORT, uapi.pciedma_buffer_export(id=made.id)).fd
+    exported = export(channel, made.id)
     try:
         _map_over(channel, address, made.size, exported, 0)
     finally:
@@ -117,7 +128,7 @@ def directions(channel: ChannelNode, c2h: bool | None, h2c: bool | None) -> int:
 
 
 class Shared:
-    """Memory that a channel's card knows: a Buffer or a Registration.
+    """Memory that a channel's card knows: a Buffer, a Registration or a DmaBuf.
 
     It is for the process that made it; in a child after fork(), close() ends only the child's part. It is neither
     copied nor pickled (TypeError).
@@ -236,6 +247,16 @@ class Buffer(Shared, mmap.mmap):  # type: ignore[misc]
         """Bytes."""
         return self._size
 
+    def export_dmabuf(self) -> int:
+        """Return a descriptor of it as a dma-buf, for ``import_dmabuf()`` of another card's channel, or other devices.
+
+        The caller closes it (``os.close()``), as exec() does. Whoever has it, a mapping of it or the memory by it holds
+        the memory. Raises ValueError if the Buffer is closed; OSError with EMFILE, ENFILE or ENOMEM.
+        """
+        if not self._id:
+            raise ValueError(f"{self!r}")
+        return export(self._channel, self._id)
+
     def resize(self, newsize: int) -> NoReturn:
         """Refuse: the card knows the memory as it is (TypeError)."""
         raise TypeError("a buffer has the size with which it was made")
@@ -315,7 +336,7 @@ class Registration(Shared):
             raise TypeError("the object is read-only, so that nothing can be read into it: c2h is False")
         flags = directions(channel, False if self._memory.readonly else c2h, h2c)
         address, size = address_of(self._memory), len(self._memory)
-        made = create(channel, flags, size, address)
+        made = create(channel, flags, size, address=address)
         self._share(channel, made.id, flags, address, size)
 
     @property

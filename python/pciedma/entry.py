@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import uapi
 from .buffer import Buffer, Registration, Shared, address_of
 from .channel_node import bytes_of
+from .dmabuf import DmaBuf, DmaBufPart
 from .errors import TransferError, transfer_error
 from .sharing import Sharing
 
@@ -24,14 +25,14 @@ _FLAGS = {"read": uapi.PCIEDMA_ENTRY_C2H, "write": uapi.PCIEDMA_ENTRY_H2C}
 class Entry:
     """A part of shared memory to be moved.
 
-    ``memory`` is a Buffer or Registration, or whatever lies in one of the channel's: a slice, a numpy array, a
+    ``memory`` is a Buffer, a Registration or a DmaBuf, or a part of one of the channel's: a slice, a numpy array, a
     memoryview. ``direction`` is "read" (from the card into it) or "write". ``address`` is the card's, default 0; None
     where the channel has no addresses. ``tag`` comes back with the result; default: a number. With ``barrier`` all
     entries before it, of both directions, end first; else those of one direction are moved in order, and the two
     directions at the same time. The entry holds a view of the memory, so that a Buffer cannot be closed.
     """
 
-    memory: Buffer | Registration | BytesLike
+    memory: Buffer | Registration | DmaBuf | DmaBufPart | BytesLike
     address: int | None = None
     direction: Literal["read", "write"] = field(kw_only=True)
     tag: Any = field(default=None, kw_only=True)
@@ -149,14 +150,17 @@ class Batch:
             self.end(self.parts.popleft(), 0, errno.ECANCELED)
 
 
-def locate(channel: Sharing, memory: Shared | BytesLike, flag: int) -> tuple[Shared | None, int, int]:
+def locate(
+    channel: Sharing, memory: Shared | DmaBufPart | BytesLike, flag: int
+) -> tuple[Shared | None, int, int]:
     """Return in which shared memory something lies, at which address, and how many bytes it has; None: in none.
 
     Raises TypeError for what is read-only and to be read into. Errors keep no view of the memory.
     """
-    if isinstance(memory, Shared):
-        known = memory if memory._id and memory._channel is channel else None
-        return known, memory._address, memory._size
+    if isinstance(memory, (Shared, DmaBufPart)):
+        whole = memory if isinstance(memory, Shared) else memory.memory
+        place, size = (whole._address, whole._size) if isinstance(memory, Shared) else memory[1:]
+        return whole if whole._id and whole._channel is channel else None, place, size
     try:
         view = bytes_of(memory)
     finally:
@@ -194,7 +198,7 @@ def _move_of(channel: Sharing, entry: Entry) -> Move:
         del entry
     if shared is None:
         raise ValueError(
-            f"{length} bytes at {place:#x} lie in no open Buffer or Registration of {channel.path}: make it by "
+            f"{length} bytes at {place:#x} lie in no open Buffer, Registration or DmaBuf of {channel.path}: make it by "
             "channel.buffer(), or channel.register() it"
         )
     if not length:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, cast
 
 from .buffer import Buffer, Registration, Shared
 from .channel_node import ChannelNode
+from .dmabuf import DmaBuf
 from .node import NodePath
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ class Sharing(ChannelNode):
         finally:
             del obj  # as in Registration
 
+    def import_dmabuf(self, fd: SupportsIndex, *, c2h: bool | None = None, h2c: bool | None = None) -> DmaBuf:
+        """Let the card know another device's memory, of which *fd* is a dma-buf; returns a context manager.
+
+        It is for entries. The memory is pinned, and counts against no limit; *fd* may be closed afterwards. Raises
+        OSError with EBADF (no descriptor), EINVAL (no dma-buf), EOPNOTSUPP (the card cannot reach it: the kernel's log
+        says more), EMFILE (4,096 of an open file), ENOMEM, CardGoneError; ValueError (a direction that the channel does
+        not have); DriverTooOldError.
+        """
+        return DmaBuf(cast("Channel", self), fd, c2h=c2h, h2c=h2c)
+
     def _add(self, memory: Shared) -> None:
         self._memories[memory._id] = weakref.ref(memory)
         self._state = object()
@@ -84,7 +95,8 @@ class Sharing(ChannelNode):
     def _indexed(self) -> _Index:
         index, state = self._index, self._state
         if index.state is not state:
-            known = [one for ref in list(self._memories.values()) if (one := ref()) is not None]
+            refs = list(self._memories.values())
+            known = [one for ref in refs if (one := ref()) is not None and not isinstance(one, DmaBuf)]
             known.sort(key=lambda one: one._address)
             index = self._index = _Index(
                 state, [one._address for one in known], [weakref.ref(one) for one in known],
@@ -112,7 +124,7 @@ class Sharing(ChannelNode):
         """Close the channel; a second time does nothing. The card forgets its memory; that of a Buffer stays mapped."""
         for ref in list(self._memories.values()):
             memory = ref()
-            if isinstance(memory, Registration):
+            if isinstance(memory, (Registration, DmaBuf)):
                 memory.close()
             elif memory is not None:
                 memory._forget()

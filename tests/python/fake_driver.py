@@ -51,6 +51,7 @@ class FakeDriver:
         elif match[2] is None:
             self._call_card(request, argument)
         else:
+            self.entries.one_way = len(self.directions) == 1
             if match[2] == "c" and (count := self.entries.ioctl(match[0], fd, request, argument)) is not None:
                 return count
             call = self._call_channel if match[2] == "c" else self._call_window

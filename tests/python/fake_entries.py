@@ -7,6 +7,7 @@ import errno
 import os
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pciedma import uapi
@@ -37,7 +38,7 @@ class FakeEntries:
 
     A call fails with its errno in *refused*, by its number; an entry fails if its card address is in *broken*, and
     begins at a multiple of *alignment* in memory. *destroyed* are the ids that were, *exported* how many were; *room*
-    is how many entries there are.
+    is how many entries there are. Where the channel is *one_way* what was exported is mapped.
     """
 
     def __init__(self, size: int) -> None:
@@ -50,6 +51,7 @@ class FakeEntries:
         self.created: list[tuple[int, int, int]] = []
         self.destroyed: list[int] = []
         self.exported = 0
+        self.one_way = False
         self.calls: list[int] = []
         self.flags: list[int] = []
         self.most = 0
@@ -95,13 +97,19 @@ class FakeEntries:
 
     def _create(self, file: _File, fd: int, argument: Any) -> int:
         self._next += 1
-        argument.id, place = self._next, argument.address
+        argument.id, place, memory = self._next, argument.address, -1
+        if argument.type == uapi.PCIEDMA_BUFFER_DMABUF:
+            memory = os.dup(argument.fd)
+            if "exported" not in str(Path(f"/proc/self/fd/{memory}").readlink()):
+                os.close(memory)
+                raise OSError(errno.EINVAL, "no dma-buf")
+            argument.size = os.fstat(memory).st_size
         if argument.type == uapi.PCIEDMA_BUFFER_NEW:
             argument.size = -(-argument.size // 4096) * 4096
             place = argument.mmap_offset = self._next * _FAR
             os.ftruncate(fd, place + argument.size)
         self.created.append((argument.type, argument.flags, argument.size))
-        file.buffers[argument.id] = argument.type, place, argument.size, -1
+        file.buffers[argument.id] = argument.type, place, argument.size, memory
         return 0
 
     def _destroy(self, file: _File, fd: int, argument: Any) -> int:
@@ -112,11 +120,14 @@ class FakeEntries:
         return 0
 
     def _export(self, file: _File, fd: int, argument: Any) -> int:
-        """Let the memory be another file's, from its begin."""
-        kind, _, size, _ = file.buffers[argument.id]
+        """Let the memory be another file's, from its begin; or else that has a copy."""
+        kind, place, size, _ = file.buffers[argument.id]
         memory = os.memfd_create("exported")
         os.ftruncate(memory, size)
-        file.buffers[argument.id] = kind, 0, size, memory
+        if self.one_way:
+            file.buffers[argument.id] = kind, 0, size, memory
+        else:
+            os.pwrite(memory, os.pread(fd, size, place), 0)
         argument.fd = os.dup(memory)
         self.exported += 1
         return 0
@@ -183,13 +194,13 @@ class FakeEntries:
         where = fd if exported < 0 else exported
         if entry.flags & uapi.PCIEDMA_ENTRY_C2H:
             data = os.pread(fd, entry.length, entry.address)
-            if kind == uapi.PCIEDMA_BUFFER_NEW:
-                os.pwrite(where, data, place)
-            else:
+            if kind == uapi.PCIEDMA_BUFFER_USER:
                 ctypes.memmove(place, data, len(data))
+            else:
+                os.pwrite(where, data, place)
         else:
-            is_new = kind == uapi.PCIEDMA_BUFFER_NEW
-            data = os.pread(where, entry.length, place) if is_new else ctypes.string_at(place, entry.length)
+            is_user = kind == uapi.PCIEDMA_BUFFER_USER
+            data = ctypes.string_at(place, entry.length) if is_user else os.pread(where, entry.length, place)
             os.pwrite(fd, data, entry.address)
         return entry.length, 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import copy
 import ctypes
 import errno
@@ -19,14 +20,14 @@ from typing import Any
 import pytest
 
 import pciedma
-from pciedma import uapi
+from pciedma import Entry, uapi
 from pciedma.buffer import Shared
 
 from .fake_driver import FakeDriver
 
 numpy: Any = importlib.import_module("numpy")
 C2H, H2C = uapi.PCIEDMA_BUFFER_C2H, uapi.PCIEDMA_BUFFER_H2C
-NEW, USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
+NEW, USER, DMABUF = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER, uapi.PCIEDMA_BUFFER_DMABUF
 
 
 def test_buffer_is_zeroed_memory_of_its_size(driver: FakeDriver, channel: pciedma.Channel) -> None:
@@ -269,6 +270,62 @@ def test_old_driver_is_called_so(driver: FakeDriver, channel: pciedma.Channel) -
     for call in (lambda: channel.buffer(1), lambda: channel.register(bytearray(1))):
         with pytest.raises(pciedma.DriverTooOldError):
             call()
+
+
+def test_dma_bufs_are_exported_and_imported(driver: FakeDriver, channel: pciedma.Channel, devices: Path) -> None:
+    with channel.buffer(5000) as buffer, pciedma.Channel(devices / "pciedma1c0") as other:
+        buffer[:8] = b"abcdefgh"
+        fd = buffer.export_dmabuf()
+        with other.import_dmabuf(fd, c2h=False) as shared, other.import_dmabuf(fd) as both:
+            os.close(fd)
+            assert [created[:2] for created in driver.entries.created[1:]] == [(DMABUF, H2C), (DMABUF, C2H | H2C)]
+            assert repr(both) == f"<DmaBuf 3 of {other.path} 8192 bytes>"
+            assert (len(both), both.size, both.id) == (8192, 8192, 3)
+            assert (both.c2h, shared.c2h, both.closed) == (True, False, False)
+            other.transfer([Entry(shared[2:6], 65, direction="write"), Entry(both[8190:], 65, direction="read")])
+            assert other.read(4, 65) == b"cdef"
+            other.transfer([Entry(both[8190:9999], 100, direction="write")])
+            assert other.read(2, 100) == b"cd"
+            results = asyncio.run(other.transfer_async([Entry(both[:1], 9, direction="write")]))
+            assert (results[0].bytes, other.read(1, 9)) == (1, b"a")
+            with pytest.raises(ValueError, match="not for the direction c2h"):
+                other.transfer([Entry(shared, 0, direction="read")])
+            with pytest.raises(ValueError, match="lie in no open"):
+                channel.transfer([Entry(both[:1], 0, direction="read")])
+            for key, error in ((3, TypeError), (slice(0, 8, 2), ValueError)):
+                with pytest.raises(error):
+                    both[key]  # type: ignore[index]
+            with pytest.raises(ValueError, match="at least a byte"):
+                other.transfer([Entry(both[4:2], 0, direction="read")])
+            for call in (other.write_async, other.readinto_async):
+                with pytest.raises(TypeError, match="bytes-like"):
+                    asyncio.run(call(both, 0))  # type: ignore[arg-type]
+            part = both[:4]
+        assert (driver.entries.destroyed, both.closed) == ([3, 2], True)
+        with pytest.raises(ValueError, match="lie in no open"):
+            other.transfer([Entry(part, 0, direction="read")])
+    with pytest.raises(ValueError, match="closed"):
+        buffer.export_dmabuf()
+
+
+def test_what_is_no_dma_buf_is_not_imported(driver: FakeDriver, channel: pciedma.Channel) -> None:
+    with pytest.raises(OSError, match="no dma-buf's") as caught:
+        channel.import_dmabuf(channel.fileno())
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(OSError, match="Bad file") as caught:
+        channel.import_dmabuf(999)
+    assert caught.value.errno == errno.EBADF
+    with pytest.raises(TypeError, match="the descriptor is an integer"):
+        channel.import_dmabuf(True)
+
+
+def test_closed_channel_forgets_dma_bufs(driver: FakeDriver, devices: Path) -> None:
+    with pciedma.Channel(devices / "pciedma0c0") as channel, channel.buffer(64) as buffer:
+        fd = buffer.export_dmabuf()
+        shared = channel.import_dmabuf(fd)
+        os.close(fd)
+    assert shared.closed
+    assert sorted(driver.entries.destroyed) == [1, 2]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

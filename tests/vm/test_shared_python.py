@@ -55,6 +55,10 @@ def test_entry_behind_the_memory_s_end_is_enospc(lab: Lab, way: str) -> None:
     assert found["errors"] == [0, errno.ENOSPC]
 
 
+def test_memory_goes_from_card_to_card(lab: Lab) -> None:
+    assert lab.call("shared_python:from_card_to_card", path=lab.memory, other=f"{lab.nodes['edu']}c0") == []
+
+
 @pytest.mark.parametrize("way", ["buffer", "channel"])
 def test_close_with_entries_under_way_is_safe(lab: Lab, way: str) -> None:
     lab.xdma.control.set_fault(f"bandwidth={BANDWIDTH}")

@@ -340,6 +340,25 @@ def loops(path: str) -> list[Any]:
     return found
 
 
+def from_card_to_card(path: str, other: str) -> list[Any]:
+    """Let a card fill a Buffer, and another have it as a dma-buf; returns what was wrong."""
+    data = random.Random(19).randbytes(4096)
+    with _channel(path) as first, _channel(other) as second, first.buffer(1 << 16) as buffer:
+        first.write(data, 0)
+        fd = buffer.export_dmabuf()
+        with second.import_dmabuf(fd) as shared:
+            os.close(fd)
+            first.transfer([Entry(buffer[8192:12288], 0, direction="read")])
+            found = second.transfer([
+                Entry(shared[8192:12288], 0, direction="write"), Entry(shared[:64], 0, direction="read", barrier=True),
+            ])
+            wrong: list[Any] = [[len(shared)]] if len(shared) != 1 << 16 else []
+            wrong += [found] if [result.bytes for result in found] != [4096, 64] else []
+            wrong += ["written"] if second.read(4096, 0) != data else []
+            wrong += ["read"] if bytes(buffer[:64]) != data[:64] else []
+        return wrong + ([_held(second)] if _held(second) != [0, 0] else [])
+
+
 def gone(path: str, ready: str) -> dict[str, Any]:
     """Have entries under way as the card goes, and close the channel as soon as a call says so; *ready* is a file.
 
