@@ -95,7 +95,7 @@ static int submit(struct reader *reader, const uint32_t *places, uint32_t count)
 		entries[i].address = reader->address + block_of(number) * BLOCK;
 		entries[i].tag = number << 8 | places[i];
 	}
-	taken = pciedma_channel_submit(reader->channel, entries, count);
+	taken = pciedma_channel_submit(reader->channel, entries, count, 0);
 	if (taken < 0)
 		return fail("submit");
 	reader->submitted += (uint32_t)taken;

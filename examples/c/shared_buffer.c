@@ -96,7 +96,7 @@ static int by_entries(int channel, const struct pciedma_buffer *buffer, uint64_t
 
 	fill(data, 2);
 	set_entries(entries, buffer->id, address);
-	whole = pciedma_channel_transfer(channel, entries, 2 * PARTS, results, &taken);
+	whole = pciedma_channel_transfer(channel, entries, 2 * PARTS, 0, results, &taken);
 	if (whole < 0)
 		return fail("transfer");
 	if (whole == 2 * PARTS)

@@ -100,8 +100,9 @@ class Asynchronous(Listening):
         than what is registered for a request, works with memory of each kind, and stays below the usual RLIMIT_MEMLOCK
         however many requests there are. They queue in this process where that or the kernel's entries are not enough.
         Calls of one task after the other are moved in order; of one that fails, parts behind the error may have been
-        moved, too. They always queue: O_NONBLOCK and a time-out of 0 are for other calls. A message that lies in no
-        memory of the channel's is of 4 MiB at most (ValueError).
+        moved, too. O_NONBLOCK is for other calls: these always queue, and time out as submit() says, with a time-out of
+        0 also while others are before them for long. A message that lies in no memory of the channel's is of 2 MiB at
+        most (ValueError).
 
         A task that is cancelled gets its CancelledError at once, and the channel goes on: what has begun is moved,
         into a Buffer or Registration too, for which the memory is kept until it has ended; no other memory is touched
@@ -127,7 +128,7 @@ class Asynchronous(Listening):
             del data
             return await self._copied(_H2C, view, self._position(address, len(view)))
 
-    async def transfer_async(self, entries: Iterable[Entry]) -> list[Result]:
+    async def transfer_async(self, entries: Iterable[Entry], *, each: bool = False) -> list[Result]:
         """Move entries as transfer() does, with its results and errors; cancellation is as in readinto_async()."""
         self._check_owner()
         try:
@@ -135,7 +136,7 @@ class Asynchronous(Listening):
         finally:
             del entries  # as in transfer()
         number(moves, 0)
-        await self._moved(moves)
+        await self._moved(moves, each)
         return self._told(moves)
 
     def _clipped(self, position: int | None, length: int) -> int:
@@ -190,13 +191,13 @@ class Asynchronous(Listening):
             raise transfer_error(code, self.path, "reading" if flag == _C2H else "writing", asked, position, done)
         return done
 
-    async def _moved(self, moves: list[Move]) -> None:
+    async def _moved(self, moves: list[Move], each: bool = False) -> None:
         """Wait until entries of one call have ended."""
         request = _Request(asyncio.get_running_loop())
         request.is_all = True
         with self._turn, self._lock:
             if moves:
-                self._start(request, moves)
+                self._start(request, moves, each)
         try:
             if moves:
                 await request.future
@@ -262,12 +263,12 @@ class Asynchronous(Listening):
             self._turn.clear_up(partial(self._unlisten, loop))
         return self._checked(flag, asked, length, position, request.moves, code)
 
-    def _start(self, request: _Request, moves: list[Move]) -> None:
+    def _start(self, request: _Request, moves: list[Move], each: bool = False) -> None:
         """Hand in a part of a request; lock held."""
         request.moves += moves
         request.left += len(moves)
         self._listen(request.loop)
-        request.batches.append(self._enqueue(moves, partial(self._ended, request, len(moves))))
+        request.batches.append(self._enqueue(moves, partial(self._ended, request, len(moves)), each))
         self._feed_soon(request.loop)
 
     def _ended(self, request: _Request, of: int, move: Move) -> None:

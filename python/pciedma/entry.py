@@ -108,14 +108,14 @@ class Part:
 
 
 class Batch:
-    """The entries of one submission: when one fails those that have not begun do not. The channel's lock is held.
+    """The entries of one submission: when one fails those that have not begun do not, unless *each* is for itself.
 
-    ``tell`` is called with each entry that has ended, in the order of their ends.
+    The channel's lock is held. ``tell`` is called with each entry that has ended, in the order of their ends.
     """
 
-    __slots__ = ("_ended", "_total", "cancels", "failed", "left", "parts", "tell")
+    __slots__ = ("_ended", "_total", "cancels", "each", "failed", "left", "parts", "tell")
 
-    def __init__(self, moves: Iterable[Move], cancels: int, tell: Callable[[Move], None]) -> None:
+    def __init__(self, moves: Iterable[Move], cancels: int, tell: Callable[[Move], None], each: bool) -> None:
         """Begin with nothing handed in, after so many calls of cancel()."""
         moves = list(moves)
         self.parts = deque(part for move in moves for part in move.parts)
@@ -123,7 +123,7 @@ class Batch:
             part.batch = self
         self.left, self.failed = len(moves), False
         self._total, self._ended = len(self.parts), 0
-        self.cancels, self.tell = cancels, tell
+        self.cancels, self.tell, self.each = cancels, tell, each
 
     @property
     def out(self) -> int:
@@ -134,7 +134,7 @@ class Batch:
         """Know of a part what became of it."""
         self._ended += 1
         part.moved, part.code = part.moved + moved, code
-        self.failed |= code != 0
+        self.failed |= code != 0 and not self.each
         part.move.left -= 1
         if not part.move.left:
             self.left -= 1

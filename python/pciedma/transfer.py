@@ -29,6 +29,10 @@ _MOST = uapi.PCIEDMA_ENTRIES - 1024
 _AT_ONCE = 256
 #: How long close() waits for the hardware to let go of memory.
 _CLOSING_S = 20.0
+#: What the kernel says of the first entry of a call where it is to blame; all else is the call's.
+_OF_AN_ENTRY = {errno.EACCES, errno.EBADF, errno.EINVAL, errno.EMSGSIZE, errno.ENOENT, errno.ENOSPC}
+#: What entries end with when a signal ends the call.
+_INTERRUPTED = {errno.EINTR, errno.ECANCELED}
 #: What a result has where the kernel has told nothing.
 _UNTOLD = 0xFFFFFFFF
 NO_ROOM_S = 0.005
@@ -78,17 +82,17 @@ class Transfers(Sharing):
         self._results = _results(_AT_ONCE)
         super().__init__(path, exclusive=exclusive, nonblocking=nonblocking)
 
-    def transfer(self, entries: Iterable[Entry]) -> list[Result]:
+    def transfer(self, entries: Iterable[Entry], *, each: bool = False) -> list[Result]:
         """Move entries, and wait for them; returns their results, in the order of the entries.
 
         Any number of any length: the kernel is handed 4,096 at a time, and less than 2 GiB of each. A handler of a
         signal runs meanwhile, and ends the call if it raises. Tags are numbers from 0 where there are none.
 
-        When an entry fails, those that have not begun end with RequestCancelledError, and the error of the first that
-        failed is raised, with all ``results``: TransferError as readinto() has it; ENOSPC if the entry ends behind the
-        card's memory, MessageTooLongError, WouldBlockError also when the time-out is over before one of the open
-        file's 4,096 entries is free. Raises ValueError (memory that the card does not know, or not for this direction;
-        an address) or TypeError before anything is moved.
+        When an entry fails, those that have not begun end with RequestCancelledError; with *each* they are moved, and
+        each is for itself. Then the error of the first that failed is raised, with all ``results``: TransferError as
+        readinto() has it; ENOSPC if the entry ends behind the card's memory, MessageTooLongError, WouldBlockError also
+        when the time-out is over before one of the open file's 4,096 entries is free. Raises ValueError (memory that
+        the card does not know, or not for this direction; an address) or TypeError before anything is moved.
         """
         try:
             moves = prepare(self, entries)
@@ -98,7 +102,7 @@ class Transfers(Sharing):
         parts = deque(part for move in moves for part in move.parts)
         cancels, code, since = self._cancels, 0, time.monotonic()
         while parts and not code:
-            code = self._move_some(parts, cancels)
+            code = self._move_some(parts, cancels, each)
             if code != errno.EAGAIN:
                 since = time.monotonic()
             elif self._may_wait(since):
@@ -109,27 +113,31 @@ class Transfers(Sharing):
             part.code = part.code or errno.ECANCELED
         return self._told(moves)
 
-    def _move_some(self, parts: deque[Part], cancels: int) -> int:
+    def _move_some(self, parts: deque[Part], cancels: int, each: bool) -> int:
         """Have the kernel move some of what is left; that goes from *parts*. Returns the errno that ends the call."""
         some = [parts[i] for i in range(min(len(parts), uapi.PCIEDMA_ENTRIES))]
         raw, results = _entries(some), _results(len(some))
-        batch = uapi.pciedma_transfer_batch(0, len(some), ctypes.addressof(raw), ctypes.addressof(results))
+        flags = uapi.PCIEDMA_TRANSFER_EACH if each else 0
+        batch = uapi.pciedma_transfer_batch(flags, len(some), ctypes.addressof(raw), ctypes.addressof(results))
         code = self._ask(uapi.PCIEDMA_IOC_TRANSFER, batch, [])
         told = [(part, result) for part, result in zip(some, results, strict=True) if result.reserved != _UNTOLD]
+        if not told and each and code in _OF_AN_ENTRY:
+            parts.popleft().code = code
+            return 0
         if not told:
             return 0 if code == errno.EINTR else code or errno.EIO
         errors = {result.error for _, result in told} - {0}
-        again = errno.EINTR in errors and errors <= {errno.EINTR, errno.ECANCELED} and self._cancels == cancels
+        again = errno.EINTR in errors and (each or errors <= _INTERRUPTED) and self._cancels == cancels
         left = []
         for part, result in told:
             parts.popleft()
             part.moved += result.bytes
-            if result.error and again and (part.move.address is not None or not result.bytes):
+            if again and result.error in _INTERRUPTED and (part.move.address is not None or not result.bytes):
                 left.append(part)
             else:
                 part.code = result.error
         parts.extendleft(reversed(left))
-        return errno.ECANCELED if (errors and not again) or self._cancels != cancels else 0
+        return errno.ECANCELED if (errors and not again and not each) or self._cancels != cancels else 0
 
     def _may_wait(self, since: float) -> bool:
         """Wait a little, if this channel's calls may, and not for longer than its time-out."""
@@ -155,15 +163,18 @@ class Transfers(Sharing):
         finally:
             del error  # or it would hold itself by its traceback, and with that what the caller's frames have
 
-    def submit(self, entries: Iterable[Entry]) -> list[Any]:
+    def submit(self, entries: Iterable[Entry], *, each: bool = False) -> list[Any]:
         """Have entries moved, and do not wait; returns their tags, which are running numbers where there are none.
 
         Their results are for wait(), and their memory is kept until then; a Buffer may be closed. What the kernel has
         no room for (3,072 are handed in, the entries of a call for which there was room one after the other) is handed
         in when results are taken, by wait() or by asyncio. When an entry fails, those of the same call that have not
-        begun end with RequestCancelledError. Threads may share it. Raises ValueError or TypeError as transfer() does,
-        ValueError in a child after fork(): the entries would be the parent's; RuntimeError in a handler of a signal, or
-        a finalizer, that has interrupted a call of this channel's in the midst of its work.
+        begun end with RequestCancelledError, but with *each*, as for transfer(). They always queue, and end with
+        DmaTimeoutError after ``timeout_s`` without progress, or 60 s if that is less; if ``timeout_s`` is 0, after the
+        engine's ``drain_ms``, be it only that others are before them. Threads may share it. Raises ValueError or
+        TypeError as transfer() does, ValueError in a child after fork(): the entries would be the parent's;
+        RuntimeError in a handler of a signal, or a finalizer, that has interrupted a call of this channel's in the
+        midst of its work.
         """
         self._check_owner()
         try:
@@ -174,7 +185,7 @@ class Transfers(Sharing):
             number(moves, self._next_number)
             self._next_number += len(moves)
             self._submitted += len(moves)
-            self._put(moves, self._done.append)
+            self._put(moves, self._done.append, each)
         return [move.tag for move in moves]
 
     def wait(
@@ -233,16 +244,16 @@ class Transfers(Sharing):
             raise ValueError(f"{self!r} was opened before fork(), and what is submitted is the parent's: open it anew")
         self.fileno()
 
-    def _put(self, moves: list[Move], tell: Callable[[Move], None]) -> Batch:
+    def _put(self, moves: list[Move], tell: Callable[[Move], None], each: bool) -> Batch:
         """Have entries moved as soon as there is room; lock held."""
-        batch = self._enqueue(moves, tell)
+        batch = self._enqueue(moves, tell, each)
         self._feed()
         self._condition.notify_all()
         return batch
 
-    def _enqueue(self, moves: list[Move], tell: Callable[[Move], None]) -> Batch:
+    def _enqueue(self, moves: list[Move], tell: Callable[[Move], None], each: bool) -> Batch:
         """Have entries handed in by the next _feed(); lock held."""
-        batch = Batch(moves, self._cancels, tell)
+        batch = Batch(moves, self._cancels, tell, each)
         if batch.parts:
             self._queue.append(batch)
         return batch
@@ -253,7 +264,7 @@ class Transfers(Sharing):
             batch = self._queue[0]
             if batch.failed or batch.cancels != self._cancels:
                 batch.drop()
-            elif batch.out or not self._hand_in():
+            elif (batch.out and not batch.each) or not self._hand_in():
                 return  # a call's entries that could not be handed in at once wait: one of them may fail
             while self._queue and not self._queue[0].parts:
                 self._queue.popleft()
@@ -262,15 +273,17 @@ class Transfers(Sharing):
         """Return what the kernel is to be told of next, and the flags of that: some of the parts of the first in the
         queue, or those of as many, one behind the other, as have a single one each."""
         first = self._queue[0]
+        flags = uapi.PCIEDMA_TRANSFER_SUBMIT | uapi.PCIEDMA_TRANSFER_EACH
         if len(first.parts) > 1:
-            return [first.parts[i] for i in range(min(len(first.parts), room))], uapi.PCIEDMA_TRANSFER_SUBMIT
-        some: list[Part] = []
+            some = [first.parts[i] for i in range(min(len(first.parts), room))]
+            return some, flags if first.each else uapi.PCIEDMA_TRANSFER_SUBMIT
+        some = []
         for batch in self._queue:
-            is_wanted = len(batch.parts) == 1 and not batch.out and not batch.failed and batch.cancels == self._cancels
-            if len(some) == room or not is_wanted:
+            is_alone = len(batch.parts) == 1 and (batch.each or not batch.out)
+            if len(some) == room or not is_alone or batch.failed or batch.cancels != self._cancels:
                 break
             some.append(batch.parts[0])
-        return some, uapi.PCIEDMA_TRANSFER_SUBMIT | uapi.PCIEDMA_TRANSFER_EACH
+        return some, flags
 
     def _hand_in(self) -> bool:
         """Hand in some of what is first in the queue; returns whether there was room for any. Lock held."""
@@ -293,7 +306,9 @@ class Transfers(Sharing):
         if code == errno.EAGAIN:
             return False
         if code:
-            some[0].batch.end(some[0].batch.parts.popleft(), 0, code)
+            batch = some[0].batch
+            batch.failed |= code not in _OF_AN_ENTRY
+            batch.end(batch.parts.popleft(), 0, code)
         return True
 
     def _await_results(self, timeout_s: float | None) -> None:

@@ -285,12 +285,13 @@ static void call_transfers(int fd)
 	entries[1].offset = 400;
 	entries[0].tag = 5;
 	entries[1].tag = 6;
-	print("channel_transfer", pciedma_channel_transfer(fd, entries, 2, results, &taken));
+	print("channel_transfer", pciedma_channel_transfer(fd, entries, 2, 0, results, &taken));
 	printf("taken %u\n", taken);
 	printf("results %u %u\n", (unsigned int)results[0].bytes, (unsigned int)results[1].bytes);
-	print("channel_transfer", pciedma_channel_transfer(fd, entries, 1, NULL, NULL));
+	print("channel_transfer", pciedma_channel_transfer(fd, entries, 1, PCIEDMA_TRANSFER_EACH,
+							   NULL, NULL));
 	print("channel_set_eventfd", pciedma_channel_set_eventfd(fd, -1));
-	print("channel_submit", pciedma_channel_submit(fd, entries, 2));
+	print("channel_submit", pciedma_channel_submit(fd, entries, 2, PCIEDMA_TRANSFER_EACH));
 	memset(results, 0, sizeof(results));
 	print("channel_wait", pciedma_channel_wait(fd, results, 2, 2, 5000000000));
 	printf("tags %u %u\n", (unsigned int)results[0].tag, (unsigned int)results[1].tag);

@@ -163,15 +163,16 @@ class FakeEntries:
             while file.held and not self.held:
                 self._end(file, *file.held.pop(0))
             return len(taken)
-        return self._run(taken, (uapi.pciedma_transfer_result * argument.count).from_address(argument.results))
+        results = (uapi.pciedma_transfer_result * argument.count).from_address(argument.results)
+        return self._run(taken, results, bool(argument.flags & uapi.PCIEDMA_TRANSFER_EACH))
 
-    def _run(self, taken: list[Any], results: Any) -> int:
+    def _run(self, taken: list[Any], results: Any, each: bool) -> int:
         whole = failed = 0
         for result, (fd, entry, buffer) in zip(results, taken, strict=False):
             moved, code = (0, errno.ECANCELED) if failed else self._move(fd, entry, buffer)
             if self.interrupted and not failed:
                 self.interrupted, moved, code = self.interrupted - 1, entry.length // 2, errno.EINTR
-            failed |= code
+            failed |= 0 if each and code != errno.EINTR else code  # a signal ends the call
             whole += not code
             result.tag, result.bytes, result.error, result.reserved = entry.tag, moved, code, 0
         if not whole and not results[0].bytes:

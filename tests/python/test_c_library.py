@@ -435,6 +435,7 @@ def test_buffer_whose_channel_is_closed_is_unmapped(caller: Caller) -> None:
 
 BATCH, ENTRY = uapi.pciedma_transfer_batch, uapi.pciedma_transfer_entry
 H2C, C2H = uapi.PCIEDMA_ENTRY_H2C, uapi.PCIEDMA_ENTRY_C2H
+SUBMIT, EACH = uapi.PCIEDMA_TRANSFER_SUBMIT, uapi.PCIEDMA_TRANSFER_EACH
 
 
 def _entries(printed: list[str]) -> list[bytes]:
@@ -463,9 +464,9 @@ def test_ioctls_of_transfers_are_handed_zeros_but_for_what_is_asked(caller: Call
     assert entries and results
     expected: list[tuple[int, ctypes.Structure]] = [
         (uapi.PCIEDMA_IOC_TRANSFER, BATCH(count=2, entries=entries, results=results)),
-        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(count=1, entries=entries)),
+        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(flags=EACH, count=1, entries=entries)),
         (uapi.PCIEDMA_IOC_TRANSFER_EVENTFD, uapi.pciedma_transfer_eventfd(eventfd=-1)),
-        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(flags=uapi.PCIEDMA_TRANSFER_SUBMIT, count=2, entries=entries)),
+        (uapi.PCIEDMA_IOC_TRANSFER, BATCH(flags=SUBMIT | EACH, count=2, entries=entries)),
         (uapi.PCIEDMA_IOC_TRANSFER_WAIT,
          uapi.pciedma_transfer_wait(min=2, max=2, timeout_ns=5_000_000_000, results=results)),
         (uapi.PCIEDMA_IOC_TRANSFER_WAIT, uapi.pciedma_transfer_wait(max=2, results=results)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import importlib
@@ -147,6 +148,60 @@ def test_failure_ends_the_call_and_carries_all_results(
     assert [type(result.error) for result in results] == kinds
     assert (str(caught.value), caught.value.errno) == (str(results[2].error), errno.EIO)
     assert all(result.error is None or result.error.__traceback__ is None for result in results)
+
+
+@pytest.mark.parametrize("way", ["transfer", "submit", "asyncio"])
+@pytest.mark.parametrize("room", [4096, 4])
+def test_with_each_the_failure_of_an_entry_ends_no_other(
+    driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer, way: str, room: int
+) -> None:
+    """Those that the kernel refuses, the first among them, and those that fail."""
+    driver.entries.broken, driver.entries.room = {2: errno.EIO, 7: errno.ETIMEDOUT}, room
+    wrong = [Entry(buffer[:2], 4095, direction="read")]
+    made = [*wrong, *reads(buffer, 5), *wrong, *wrong, *(reads(buffer, 10)[5:]), *wrong]
+    results: Any = []
+    if way == "submit":
+        assert channel.submit(made, each=True) == list(range(14))
+        while some := channel.wait():
+            results += some
+        results.sort(key=lambda result: result.tag)
+    else:
+        with pytest.raises(pciedma.TransferError) as caught:
+            channel.transfer(made, each=True) if way == "transfer" else asyncio.run(
+                channel.transfer_async(made, each=True)
+            )
+        results = caught.value.results
+        assert caught.value.errno == errno.ENOSPC
+    made.clear()
+    wrong.clear()
+    codes = {n: result.error.errno for n, result in enumerate(results) if result.error}
+    assert codes == {3: errno.EIO, 10: errno.ETIMEDOUT, **dict.fromkeys((0, 6, 7, 13), errno.ENOSPC)}
+    assert len(results) == 14
+    assert all(flags & uapi.PCIEDMA_TRANSFER_EACH for flags in driver.entries.flags)
+    assert bytes(buffer[3:10]) == b"\3\4\5\6\0\10\11"
+
+
+def test_with_each_a_signal_ends_nothing_and_an_error_of_the_call_all(
+    driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer
+) -> None:
+    driver.entries.interrupted, driver.entries.broken = 2, {16: errno.EIO}
+    made = [Entry(buffer[n * 8 :][:8], n * 8, direction="read") for n in range(4)]
+    with pytest.raises(pciedma.TransferError) as caught:
+        channel.transfer(made, each=True)
+    assert [result.bytes for result in caught.value.results] == [8, 8, 0, 8]
+    driver.gone = {0}
+    before = len(driver.entries.calls)
+    driver.entries.refused = {uapi.PCIEDMA_IOC_TRANSFER: errno.ENODEV}
+    for _ in range(2):
+        with pytest.raises(pciedma.CardGoneError) as gone:
+            channel.transfer(made, each=True)
+        assert {type(result.error) for result in gone.value.results[1:]} == {pciedma.RequestCancelledError}
+    channel.submit(made, each=True)
+    assert [result.error and result.error.errno for result in channel.wait(4)] == [
+        errno.ENODEV, *[errno.ECANCELED] * 3,
+    ]
+    assert len(driver.entries.calls) == before
+    made.clear()
 
 
 @pytest.mark.parametrize("at", [0, 1])

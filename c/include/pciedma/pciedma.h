@@ -714,6 +714,7 @@ static inline int pciedma_buffer_import_dmabuf(int channel, int dmabuf, uint32_t
  * @channel: the channel
  * @entries: @count of them; zero what is not used
  * @count:   at least 1
+ * @flags:   0, or PCIEDMA_TRANSFER_EACH: one that is not moved whole ends no other
  * @results: where to put as many results, in the order of the entries, of which
  *           the first *@taken are set; or NULL
  * @taken:   where to put how many entries were taken, also if the call fails;
@@ -722,26 +723,27 @@ static inline int pciedma_buffer_import_dmabuf(int channel, int dmabuf, uint32_t
  * One system call, and one register write for each direction. The entries of one
  * direction are moved in their order, the two directions at the same time but
  * for PCIEDMA_ENTRY_BARRIER. When one is not moved whole, those that have not
- * begun end with ECANCELED. Time-out, wait mode, signals and
- * pciedma_channel_cancel() are as for read().
+ * begun end with ECANCELED, but for PCIEDMA_TRANSFER_EACH. Time-out, wait mode,
+ * signals and pciedma_channel_cancel() are as for read().
  *
  * Return: how many were moved whole; if they are fewer than @count, the results
  * say why of those that were taken. -1 if nothing was moved, with EINVAL (a
  * part that is not the buffer's, no length or one above PCIEDMA_ENTRY_MAX,
- * alignment), ENOENT (no such buffer of this open file), EACCES (the buffer is
- * not for the direction), EBADF (nor is the file), ENOSPC (behind the end of the
- * card's memory), EMSGSIZE, EAGAIN (4,096 entries of this open file; it may not
+ * alignment, @flags), ENOENT (no such buffer of this open file), EACCES (the
+ * buffer is not for the direction), EBADF (nor is the file), ENOSPC (behind the
+ * end of the card's memory), EMSGSIZE, EAGAIN (4,096 entries of this open file; it may not
  * queue), ECANCELED, EINTR, EIO, ETIMEDOUT, ENODEV, EFAULT, ENOMEM, ENOTTY.
  */
 static inline int pciedma_channel_transfer(int channel,
 					   const struct pciedma_transfer_entry *entries,
-					   uint32_t count, struct pciedma_transfer_result *results,
-					   uint32_t *taken)
+					   uint32_t count, uint32_t flags,
+					   struct pciedma_transfer_result *results, uint32_t *taken)
 {
 	struct pciedma_transfer_batch batch;
 	int ret;
 
 	memset(&batch, 0, sizeof(batch));
+	batch.flags = flags;
 	batch.count = count;
 	batch.entries = (uintptr_t)entries;
 	batch.results = (uintptr_t)results;
@@ -756,6 +758,7 @@ static inline int pciedma_channel_transfer(int channel,
  * @channel: the channel
  * @entries: @count of them; may be used anew when the call returns
  * @count:   at least 1
+ * @flags:   0 or PCIEDMA_TRANSFER_EACH, as for pciedma_channel_transfer()
  *
  * pciedma_channel_wait() takes the results; poll() says POLLPRI while there are
  * some, pciedma_channel_set_eventfd() has an eventfd count them. An open file has
@@ -766,12 +769,12 @@ static inline int pciedma_channel_transfer(int channel,
  * none was, with the errnos of pciedma_channel_transfer().
  */
 static inline int pciedma_channel_submit(int channel, const struct pciedma_transfer_entry *entries,
-					 uint32_t count)
+					 uint32_t count, uint32_t flags)
 {
 	struct pciedma_transfer_batch batch;
 
 	memset(&batch, 0, sizeof(batch));
-	batch.flags = PCIEDMA_TRANSFER_SUBMIT;
+	batch.flags = PCIEDMA_TRANSFER_SUBMIT | flags;
 	batch.count = count;
 	batch.entries = (uintptr_t)entries;
 	return ioctl(channel, PCIEDMA_IOC_TRANSFER, &batch);
@@ -835,7 +838,7 @@ static inline ssize_t pciedma_priv_move(int channel, uint32_t direction,
 	entry.offset = offset;
 	entry.length = length;
 	entry.address = address;
-	if (pciedma_channel_transfer(channel, &entry, 1, &result, NULL) < 0)
+	if (pciedma_channel_transfer(channel, &entry, 1, 0, &result, NULL) < 0)
 		return -1;
 	return (ssize_t)result.bytes;
 }
