@@ -96,13 +96,13 @@ class Asynchronous(Listening):
         """Fill a writable buffer as readinto() does, with its errors; the loop goes on meanwhile. Any number at once.
 
         What lies in one of the channel's Buffers or Registrations is moved there, if the engine can begin there. All
-        else goes through 2 MiB of memory of the channel's own, in parts of 256 KiB at most: what is copied costs less
-        than what is registered for a request, works with memory of each kind, and stays below the usual RLIMIT_MEMLOCK
-        however many requests there are. They queue in this process where that or the kernel's entries are not enough.
-        Calls of one task after the other are moved in order; of one that fails, parts behind the error may have been
-        moved, too. O_NONBLOCK is for other calls: these always queue, and time out as submit() says, with a time-out of
-        0 also while others are before them for long. A message that lies in no memory of the channel's is of 2 MiB at
-        most (ValueError).
+        else goes through 2 MiB of memory of the channel's own (4 MiB where messages can be longer than 1 MiB), in parts
+        of 256 KiB at most, or messages: what is copied costs less than what is registered for a request, works with
+        memory of each kind, and stays below the usual RLIMIT_MEMLOCK however many requests there are. They queue in
+        this process where that or the kernel's entries are not enough. Calls of one task after the other are moved in
+        order; of one that fails, parts behind the error may have been moved, too. O_NONBLOCK is for other calls: these
+        always queue, and time out as submit() says, with a time-out of 0 also while others are before them for long. A
+        message that lies in no memory of the channel's is of 2 MiB at most (ValueError).
 
         A task that is cancelled gets its CancelledError at once, and the channel goes on: what has begun is moved,
         into a Buffer or Registration too, for which the memory is kept until it has ended; no other memory is touched

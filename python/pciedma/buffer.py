@@ -80,8 +80,9 @@ def export(channel: ChannelNode, number: int) -> int:
 RESERVED = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
-_libc.mmap.restype = ctypes.c_void_p
+_mmap = getattr(_libc, "mmap64", _libc.mmap)  # offsets of mmap() have 32 bits with some C libraries on some processors
+_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_mmap.restype = ctypes.c_void_p
 _MAP_FIXED = 0x10
 
 
@@ -102,7 +103,7 @@ def show(channel: ChannelNode, made: uapi.pciedma_buffer_create, address: int) -
 
 def _map_over(channel: ChannelNode, address: int, size: int, fd: int, offset: int) -> None:
     how = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
-    if _libc.mmap(address, size, *how, fd, offset) != address:
+    if _mmap(address, size, *how, fd, offset) != address:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), channel.path)
 

@@ -9,7 +9,8 @@ from .errors import translated
 from .sharing import Sharing
 
 #: Parts are powers of two from the least bytes, each at a multiple of its size; nobody has longer ones than the most.
-_LEAST, _MOST, _MOST_OF_MESSAGE = 1 << 8, 1 << 18, 1 << 22
+#: Messages have to lie together for the card, as new memory does so far.
+_LEAST, _MOST, _MOST_OF_MESSAGE = 1 << 8, 1 << 18, 1 << 21
 _SIZE = 1 << 21
 
 
@@ -17,12 +18,12 @@ class Pool:
     """Parts of a new buffer, which knows no channel, so that it does not keep one. Who uses it holds a lock."""
 
     def __init__(self, channel: Sharing) -> None:
-        """Make the buffer: 2 MiB, or four times the longest message, up to 4 MiB, if that is more."""
+        """Make the buffer: 2 MiB, or 4 MiB if messages can be longer than 1 MiB."""
         self.longest = _MOST
         if channel.kind.name != "MEMORY":
             engines = filter(None, (channel.info.c2h, channel.info.h2c))
             self.longest = min(max(_power(engine.max_dma) for engine in engines), _MOST_OF_MESSAGE)
-        size = max(_SIZE, 4 * self.longest)  # a power of two
+        size = max(_SIZE, 2 * self.longest)  # a power of two
         flags = directions(channel, None, None)
         made = create(channel, flags, size)
         try:

@@ -23,12 +23,12 @@ class FakeDriver:
     its.
 
     Its channels are of one *kind*, its windows have the names *windows* and the *widths* of an access, as a mask; it
-    does not know the ioctls *unknown*. Its channels have the *directions*.
+    does not know the ioctls *unknown*. Its channels have the *directions*, whose longest message has *max_dma* bytes.
     """
 
     def __init__(self, kind: int = uapi.PCIEDMA_KIND_MEMORY, size: int = 4096, channels: int = 2) -> None:
         self.kind, self.size, self.channels = kind, size, channels
-        self.directions = ["c2h", "h2c"]
+        self.directions, self.max_dma = ["c2h", "h2c"], 2047
         self.windows, self.widths, self.mappable = ["user", "bypass"], 1 | 2 | 4, True
         self.wait = uapi.pciedma_wait(timeout_ns=10_000_000_000)
         self.version, self.abi_version = pciedma.__version__, uapi.PCIEDMA_ABI_VERSION
@@ -73,7 +73,7 @@ class FakeDriver:
             argument.card, argument.channel, argument.kind, argument.size = card, channel, self.kind, self.size
             for direction in self.directions:
                 getattr(argument, direction).flags = uapi.PCIEDMA_ENGINE_PRESENT
-                getattr(argument, direction).max_dma = 2047
+                getattr(argument, direction).max_dma = self.max_dma
         elif request == uapi.PCIEDMA_IOC_GET_WAIT:
             _copy(argument, self.wait)
         elif request == uapi.PCIEDMA_IOC_SET_WAIT:

@@ -436,6 +436,27 @@ def test_message_that_is_too_long_is_said_to_be(driver: FakeDriver, devices: Pat
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("max_dma", "size"), [(2047, 2), (1 << 20, 2), ((1 << 20) + 1, 4), (16 << 20, 4)])
+def test_pool_is_not_large_however_long_messages_can_be(
+    driver: FakeDriver, devices: Path, max_dma: int, size: int
+) -> None:
+    driver.kind, driver.size, driver.max_dma = uapi.PCIEDMA_KIND_MESSAGE, 0, max_dma
+    driver.entries.size = 16 << 20
+
+    async def main() -> None:
+        with pciedma.Channel(devices / "pciedma0c0") as channel:
+            length = min(max_dma, 2 << 20)
+            assert await channel.write_async(bytes(length)) == length
+            assert channel._pool
+            assert len(channel._pool.memory) == size << 20
+            if max_dma > 2 << 20:
+                with pytest.raises(ValueError, match=r"in a buffer\(\)"):
+                    await channel.write_async(bytes(length + 1))
+            await settled(channel)
+
+    asyncio.run(main())
+
+
 def test_registration_that_does_not_fit_is_memory_like_other(driver: FakeDriver, channel: pciedma.Channel) -> None:
     path = str(channel.path).replace("c0", "c1")
 

@@ -249,7 +249,7 @@ def test_buffer_that_is_closed_is_not_known_by_its_place_any_more(
 def test_buffer_that_cannot_be_mapped_is_destroyed(
     driver: FakeDriver, channel: pciedma.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pciedma.buffer._libc.mmap", lambda *arguments: ctypes.set_errno(errno.EACCES))
+    monkeypatch.setattr("pciedma.buffer._mmap", lambda *arguments: ctypes.set_errno(errno.EACCES))
     with pytest.raises(PermissionError, match=channel.path):
         channel.buffer(1 << 20)
     assert driver.entries.destroyed == [1]
