@@ -28,6 +28,8 @@ from .shared import BOTH, Outcome, create, destroy, said
 
 _NEW, _USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
 _LIMIT_PAGES = 64
+#: What a result has that nobody has told.
+_UNTOLD = 77
 
 
 def _cycle(fd: int, rng: random.Random) -> bool:
@@ -223,12 +225,15 @@ def _half_done(one: _Victim) -> Then:
     made = create(one.fd, 8 << 20)
     area = buffers.shared_of(one.fd, 8 << 20, made.mmap_offset)
     asked, room = make_batch([entry(H2C, made.id, 0, 8 << 20)] * 8)
+    for result in room:
+        result.error = _UNTOLD
     call = Call(lambda: said(one.fd, "TRANSFER", asked))
 
     def then() -> None:
         found = call.value(20)
-        one.cases += [("transfer", True, found == "ENODEV" or found in range(1, 9)),
+        one.cases += [("transfer", True, found == "ENODEV" or found in range(1, 9)), ("taken", 8, asked.taken),
                       ("results", True, all(result.error in (0, 19, 125) for result in room)),
+                      ("bytes", [result.error == 0 for result in room], [result.bytes == 8 << 20 for result in room]),
                       ("memory", True, area.view == bytes(8 << 20))]
     return then
 

@@ -280,7 +280,8 @@ def cancelled(path: str, kind: str) -> dict[str, Any]:
 
     async def main(channel: pciedma.Channel) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        data = bytearray(length)
+        data, there = bytearray(length), random.Random(23).randbytes(length)
+        channel.write(there, 0)
         with channel.buffer(length) as buffer:
             memory: Any = data if kind == "pool" else buffer[:]
             task = asyncio.create_task(channel.readinto_async(memory, 0))
@@ -293,8 +294,11 @@ def cancelled(path: str, kind: str) -> dict[str, Any]:
             await asyncio.wait([task])
             found["at once"] = time.monotonic() - begin < 0.3
             found["under way"] = len(channel._handed_in) > 0
-        data.append(1)
-        found["before"] = bytes(data[:length]).strip(b"\0") == b""
+            data.append(1)
+            while channel._handed_in:
+                await asyncio.sleep(0.01)
+            found["moved"] = [bytes(memory[:length]) == there for memory in (data, buffer)]
+            found["touched"] = [any(memory[:length]) for memory in (data, buffer)]
         found["after"] = len(await channel.read_async(10, 0))
         return found
 
