@@ -313,6 +313,8 @@ class Transfers(Sharing):
 
     def _await_results(self, timeout_s: float | None) -> None:
         """Wait until somebody has taken a result, or for the time, or for a while; lock held."""
+        if self._turn.do_left():
+            return
         me = threading.get_ident()
         before = self._taker  # this thread, where a handler of a signal waits, too
         if before not in (None, me):
@@ -326,6 +328,7 @@ class Transfers(Sharing):
             try:
                 self._taker = me
                 self._lock.release()
+                self._turn.catch_up()
                 self._wait_call(1, timeout_s)
             finally:
                 self._regain(before)

@@ -36,20 +36,27 @@ class Turn:
 
     def __exit__(self, *arguments: object) -> None:
         """Do what was left to who had the lock; it is released."""
-        self._catch_up()
+        self.catch_up()
 
     def clear_up(self, call: Callable[[], object]) -> None:
         """Have a call made with the lock held: now, or by who has it as he lets go of it."""
         self._later.append(call)
-        self._catch_up()
+        self.catch_up()
 
-    def _catch_up(self) -> None:
+    def do_left(self) -> bool:
+        """Do what was left, as before somebody waits; returns whether there was any. Lock held, nothing half changed."""
+        is_any = bool(self._later)
+        while self._later:
+            self._later.popleft()()
+        return is_any
+
+    def catch_up(self) -> None:
+        """Do what was left to who has had the lock, unless somebody has it."""
         while self._later and not self.is_mine and self._pid == os.getpid():  # in a child it is the parent's
             try:
                 if not self.lock.acquire(blocking=False):
                     return
-                while self._later:
-                    self._later.popleft()()
+                self.do_left()
             finally:
                 if self.is_mine:
                     self.lock.release()

@@ -306,6 +306,30 @@ def test_exception_at_any_line_of_waiting_leaves_the_lock_free_and_loses_nothing
         assert channel.submitted == 0, at
 
 
+@pytest.mark.parametrize("method", ["_take", "_feed"])
+def test_what_is_to_be_cleared_up_does_not_wait_for_results(
+    driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """What is collected in the midst of wait() may be what another waits for."""
+    original, left, done = getattr(pciedma.Channel, method), [None], []
+
+    def collect(self: pciedma.Channel, *arguments: Any) -> None:
+        original(self, *arguments)
+        if left:
+            left.clear()
+            channel._turn.clear_up(lambda: done.append(time.monotonic()))
+            assert done == []
+
+    driver.entries.held = True
+    channel.submit(reads(buffer, 2))
+    monkeypatch.setattr(pciedma.Channel, method, collect)
+    begin = time.monotonic()
+    driver.entries.release(1)
+    threading.Timer(1, driver.entries.release).start()
+    assert len(channel.wait(2, timeout_s=10)) == 2
+    assert done[0] - begin < 0.8
+
+
 def test_what_is_to_be_cleared_up_is_left_to_who_has_the_lock() -> None:
     turn, done = Turn(), []
     inside, leave = threading.Event(), threading.Event()
