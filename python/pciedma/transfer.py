@@ -316,8 +316,9 @@ class Transfers(Sharing):
         if self._turn.do_left():
             return
         me = threading.get_ident()
-        before = self._taker  # this thread, where a handler of a signal waits, too
-        if before not in (None, me):
+        if self._taker == me:  # which a handler of a signal has interrupted, and would take what that waits for
+            self._turn.refuse()
+        if self._taker is not None:
             self._condition.wait(timeout_s)
             return
         if not self._handed_in:  # the kernel has no room, others have it all
@@ -331,24 +332,24 @@ class Transfers(Sharing):
                 self._turn.catch_up()
                 self._wait_call(1, timeout_s)
             finally:
-                self._regain(before)
+                self._regain()
         finally:
-            self._regain(before)  # now surely: an exception may have come in between
+            self._regain()  # now surely: an exception may have come in between
             self._take()
 
-    def _regain(self, taker: int | None) -> None:
-        """Get the lock back, and say who waits for results now; what is raised meanwhile is raised afterwards."""
+    def _regain(self) -> None:
+        """Get the lock back, to wait for results no more; what is raised meanwhile is raised afterwards."""
         try:
             if not self._turn.is_mine:
                 self._lock.acquire()
         finally:
             if not self._turn.is_mine:
-                self._regain(taker)
-            self._taker = taker
+                self._regain()
+            self._taker = None
 
     def _take(self) -> None:
         """Take results that there are; lock held."""
-        if self._taker not in (None, threading.get_ident()):
+        if self._taker is not None:
             return  # who waits for them takes all before he lets go of the lock
         self._collect()
         while self._handed_in:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class Turn:
@@ -30,9 +31,13 @@ class Turn:
     def __enter__(self) -> None:
         """Refuse who has the lock already."""
         if self.is_mine:
-            raise RuntimeError(
-                "the channel is at work in this thread, which a handler of a signal, or a finalizer, has interrupted"
-            )
+            self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise what who interrupts himself gets."""
+        raise RuntimeError(
+            "the channel is at work in this thread, which a handler of a signal, or a finalizer, has interrupted"
+        )
 
     def __exit__(self, *arguments: object) -> None:
         """Do what was left to who had the lock; it is released."""
@@ -44,7 +49,7 @@ class Turn:
         self.catch_up()
 
     def do_left(self) -> bool:
-        """Do what was left, as before somebody waits; returns whether there was any. Lock held, nothing half changed."""
+        """Do what was left, as before a wait; returns whether there was any. Lock held, and nothing half changed."""
         is_any = bool(self._later)
         while self._later:
             self._later.popleft()()

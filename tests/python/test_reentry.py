@@ -185,23 +185,25 @@ def test_finalizer_of_memory_is_refused_as_results_are_taken(driver: FakeDriver,
     assert (kept(), len(told)) == (None, 1)
 
 
-def test_handler_of_a_signal_may_wait_and_submit_while_its_thread_waits(
+def test_handler_of_a_signal_may_submit_but_not_wait_while_its_thread_waits(
     driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer
 ) -> None:
-    found: list[Any] = []
+    """It would take what that waits for."""
+    told: list[Any] = []
 
     def handler() -> None:
-        channel.submit(reads(buffer, 2))
-        driver.entries.release(2)
-        found.extend(channel.wait(2, 2, timeout_s=5))
+        told.append(channel.submit(reads(buffer, 2)))
+        told.append(channel.wait(0))
+        with pytest.raises(RuntimeError, match="at work in this thread"):
+            channel.wait(1, timeout_s=5)
         driver.entries.release()
 
     driver.entries.held = True
     channel.submit(reads(buffer, 2))
     with alarms(handler):
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        assert [result.tag for result in channel.wait(2, timeout_s=5)] == [2, 3]
-    assert [result.tag for result in found] == [0, 1]
+        assert [result.tag for result in channel.wait(4, timeout_s=5)] == [0, 1, 2, 3]
+    assert told == [[2, 3], []]
 
 
 def test_memory_may_be_shared_in_the_midst_of_that(
