@@ -59,7 +59,7 @@ class DmaBuf(Shared):
 
 
 class DmaBufPart(NamedTuple):
-    """Bytes of a DmaBuf, from one on."""
+    """A part of a DmaBuf, as a slice of it is: *size* bytes from *start* on."""
 
     memory: DmaBuf
     start: int
