@@ -119,7 +119,7 @@ class Transfers(Sharing):
         raw, results = _entries(some), _results(len(some))
         flags = uapi.PCIEDMA_TRANSFER_EACH if each else 0
         batch = uapi.pciedma_transfer_batch(flags, len(some), ctypes.addressof(raw), ctypes.addressof(results))
-        code = self._ask(uapi.PCIEDMA_IOC_TRANSFER, batch, [])
+        code = errno.ECANCELED if self._cancels != cancels else self._ask(uapi.PCIEDMA_IOC_TRANSFER, batch, [])
         told = [(part, result) for part, result in zip(some, results, strict=True) if result.reserved != _UNTOLD]
         if not told and each and code in _OF_AN_ENTRY:
             parts.popleft().code = code

@@ -127,7 +127,7 @@ def test_handler_of_a_signal_is_refused_in_the_midst_of_a_call(
 
 
 @pytest.mark.parametrize("where", ["in a handler", "in a thread"])
-@pytest.mark.parametrize("way", ["submit", "asyncio"])
+@pytest.mark.parametrize("way", ["submit", "asyncio", "transfer"])
 def test_cancel_ends_what_is_just_being_handed_in(
     driver: FakeDriver, channel: pciedma.Channel, buffer: pciedma.Buffer, monkeypatch: pytest.MonkeyPatch, way: str,
     where: str,
@@ -148,6 +148,11 @@ def test_cancel_ends_what_is_just_being_handed_in(
     if way == "submit":
         channel.submit(reads(buffer, 3))
         errors: list[Any] = [result.error for result in channel.wait(3, timeout_s=5)]
+    elif way == "transfer":
+        with pytest.raises(pciedma.RequestCancelledError) as caught:
+            channel.transfer(reads(buffer, 3))
+        errors = [result.error for result in caught.value.results]
+        assert driver.entries.calls == []
     else:
         calls = [channel.read_async(1), channel.transfer_async(reads(buffer, 2))]
 
