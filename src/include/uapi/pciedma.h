@@ -583,7 +583,8 @@ struct pciedma_transfer_eventfd {
  *
  * Errors: EFAULT (what could not be told stays to be taken), EINTR (a signal, even if its handler
  * has SA_RESTART), EINVAL (flags, max, reserved, a time-out below -1, min above max or
- * PCIEDMA_ENTRIES), ENODEV (there is none, and the card has gone), ENOMEM, ETIMEDOUT (there is none).
+ * PCIEDMA_ENTRIES), ENODEV (there is none, and the card has gone), ENOMEM, ETIMEDOUT (there is
+ * none).
  */
 #define PCIEDMA_IOC_TRANSFER_WAIT _IOW(PCIEDMA_IOC_MAGIC, 0x0c, struct pciedma_transfer_wait)
 
