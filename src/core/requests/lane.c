@@ -29,6 +29,7 @@ void pciedma_lane_unsure(struct pciedma_lane *lane)
 	if (list_empty(&lane->queue.list))
 		return;
 	lane->unsure = true;
+	lane->unsure_before = lane->queue.next_id;
 	pciedma_work_within(&lane->watch, PCIEDMA_LOOK_NS);
 }
 

@@ -42,6 +42,7 @@ struct pciedma_pace {
  *                  that, or NULL; where an interrupt does, the thread that it has interrupted
  * @unkicked:       the engine was not told of one yet
  * @unsure:         what was to be told of was taken back: what is at work may end without a word
+ * @unsure_before:  of those before the transfer with this id
  * @waiting:        deadlines of entries that wait for a transfer
  * @ended:          entries that have ended without having been at work
  * @watch:          looks after them
@@ -72,6 +73,7 @@ struct pciedma_lane {
 	const struct task_struct *completer;
 	bool unkicked;
 	bool unsure;
+	u32 unsure_before;
 	struct timerqueue_head waiting;
 	struct list_head ended;
 	struct delayed_work watch;

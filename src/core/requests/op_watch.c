@@ -202,8 +202,11 @@ static void lane_watch(struct pciedma_lane *lane)
 /* What is to end early may have nothing that tells of its end, nor what is before it. */
 static bool lane_is_quiet(struct pciedma_lane *lane)
 {
+	const struct pciedma_transfer *first;
+
 	guard(spinlock_irqsave)(&lane->engine.lock);
-	if (list_empty(&lane->queue.list))
+	first = list_first_entry_or_null(&lane->queue.list, struct pciedma_transfer, node);
+	if (!first || (s32)(first->id - lane->unsure_before) >= 0)
 		lane->unsure = false;
 	return lane->unsure || !list_empty(&lane->stopping);
 }
