@@ -32,7 +32,7 @@ _CALL = re.compile(r"\b(?:(?:dev|pci|pr)_(?:emerg|alert|crit|err|warn|notice|inf
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PLACEHOLDER = re.compile(r"%[-0-9.]*(?:ll|l|h)?[a-zA-Z]")
 #: Errnos that are the kernel's own, or never reach a program.
-_INTERNAL = {"EEXIST", "EINPROGRESS", "EIOCBQUEUED", "ERESTARTSYS"}
+_INTERNAL = {"EEXIST", "EINPROGRESS", "EIOCBQUEUED", "ERESTARTNOHAND", "ERESTARTSYS"}
 #: What design and manual promise to document, whoever returns it.
 _PROMISED = {
     "EINTR", "ETIMEDOUT", "EAGAIN", "EINVAL", "EFAULT", "ENOMEM", "EMSGSIZE", "ENOSPC", "EIO", "ENODEV", "EBUSY",

@@ -277,9 +277,10 @@ class TestModules:
     def test_of_a_kernel_without_a_needed_option_names_it(self, root: MadeUpRoot, file: str, line: str) -> None:
         root.headers()
         root.sources()
-        root.write(file, "CONFIG_EVENTFD=y\nCONFIG_PCI_MSI=y\n")
+        others = "CONFIG_DMA_SHARED_BUFFER=y\nCONFIG_EVENTFD=y\n"
+        root.write(file, f"{others}CONFIG_PCI_MSI=y\n")
         assert found(root, "modules").summary.startswith("not built")
-        root.write(file, f"CONFIG_EVENTFD=y\n{line}\n")
+        root.write(file, f"{others}{line}\n")
         finding = found(root, "modules")
         assert finding.summary == f"the kernel {RELEASE} lacks CONFIG_PCI_MSI"
         assert finding.steps[-2:] == KERNEL_OF_DEBIAN
