@@ -720,11 +720,12 @@ static inline int pciedma_buffer_import_dmabuf(int channel, int dmabuf, uint32_t
  * @taken:   where to put how many entries were taken, also if the call fails;
  *           or NULL. Those behind them have not been looked at
  *
- * One system call, and one register write for each direction. The entries of one
- * direction are moved in their order, the two directions at the same time but
- * for PCIEDMA_ENTRY_BARRIER. When one is not moved whole, those that have not
- * begun end with ECANCELED, but for PCIEDMA_TRANSFER_EACH. Time-out, wait mode,
- * signals and pciedma_channel_cancel() are as for read().
+ * One system call, and one register write for each direction to start up to
+ * 256. The entries of one direction are moved in their order, the two
+ * directions at the same time but for PCIEDMA_ENTRY_BARRIER. When one is not
+ * moved whole, those that have not begun end with ECANCELED, but for
+ * PCIEDMA_TRANSFER_EACH. Time-out, wait mode, signals and
+ * pciedma_channel_cancel() are as for read().
  *
  * Return: how many were moved whole; if they are fewer than @count, the results
  * say why of those that were taken. -1 if nothing was moved, with EINVAL (a
