@@ -140,28 +140,28 @@ static int export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	return pciedma_buffer_show(export->buffer, vma);
 }
 
-/* The card itself sees to what it moves with each transfer. */
-static int export_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+static void export_sync(struct export *export,
+			void (*sync)(struct device *dev, struct sg_table *table,
+				     enum dma_data_direction direction))
 {
-	struct export *export = dmabuf->priv;
 	struct viewer *viewer;
 
 	guard(mutex)(&export->lock);
 	list_for_each_entry(viewer, &export->viewers, node)
 		if (viewer->table)
-			dma_sync_sgtable_for_cpu(viewer->dev, viewer->table, viewer->direction);
+			sync(viewer->dev, viewer->table, viewer->direction);
+}
+
+/* The card itself sees to what it moves with each transfer. */
+static int export_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
+{
+	export_sync(dmabuf->priv, dma_sync_sgtable_for_cpu);
 	return 0;
 }
 
 static int export_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
-	struct export *export = dmabuf->priv;
-	struct viewer *viewer;
-
-	guard(mutex)(&export->lock);
-	list_for_each_entry(viewer, &export->viewers, node)
-		if (viewer->table)
-			dma_sync_sgtable_for_device(viewer->dev, viewer->table, viewer->direction);
+	export_sync(dmabuf->priv, dma_sync_sgtable_for_device);
 	return 0;
 }
 
