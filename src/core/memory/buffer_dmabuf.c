@@ -96,6 +96,10 @@ static struct sg_table *export_table(const struct pciedma_buffer *buffer)
 	return table;
 }
 
+/*
+ * The pages are mapped for the card, too, which the kernel's DMA debugger only accepts where
+ * processor and device are synchronized by words of their own.
+ */
 static struct sg_table *export_map(struct dma_buf_attachment *attachment,
 				   enum dma_data_direction direction)
 {
@@ -105,8 +109,9 @@ static struct sg_table *export_map(struct dma_buf_attachment *attachment,
 
 	if (IS_ERR(table))
 		return table;
-	ret = dma_map_sgtable(attachment->dev, table, direction, 0);
+	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (!ret) {
+		dma_sync_sgtable_for_device(attachment->dev, table, direction);
 		viewer_shows(attachment, table, direction);
 		return table;
 	}
@@ -119,7 +124,8 @@ static void export_unmap(struct dma_buf_attachment *attachment, struct sg_table 
 			 enum dma_data_direction direction)
 {
 	viewer_shows(attachment, NULL, direction);
-	dma_unmap_sgtable(attachment->dev, table, direction, 0);
+	dma_sync_sgtable_for_cpu(attachment->dev, table, direction);
+	dma_unmap_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(table);
 	kfree(table);
 }

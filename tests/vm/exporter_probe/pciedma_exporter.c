@@ -98,7 +98,7 @@ static struct sg_table *probe_map(struct dma_buf_attachment *attachment,
 	table = memory->kind == MAP_HAS_NO_MEMORY ? NULL : make_table(memory);
 	if (!table)
 		return ERR_PTR(-ENOMEM);
-	ret = dma_map_sgtable(attachment->dev, table, direction, 0);
+	ret = dma_map_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	if (!ret)
 		return table;
 	sg_free_table(table);
@@ -109,7 +109,7 @@ static struct sg_table *probe_map(struct dma_buf_attachment *attachment,
 static void probe_unmap(struct dma_buf_attachment *attachment, struct sg_table *table,
 			enum dma_data_direction direction)
 {
-	dma_unmap_sgtable(attachment->dev, table, direction, 0);
+	dma_unmap_sgtable(attachment->dev, table, direction, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(table);
 	kfree(table);
 }
