@@ -25,6 +25,7 @@ from .shared import BOTH, Outcome, create, destroy, said
 _NEW, _USER, _DMABUF = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER, uapi.PCIEDMA_BUFFER_DMABUF
 _SUBMIT = uapi.PCIEDMA_TRANSFER_SUBMIT
 _TOP = 1 << 31
+_CACHE_LINE = 64
 _MOST = uapi.PCIEDMA_ENTRIES
 #: Addresses that no program has.
 WILD = (1 << 60, (1 << 63) + PAGE, (1 << 64) - PAGE)
@@ -135,8 +136,11 @@ def bad_creates(path: str) -> list[str]:
             cases += [("null", "EFAULT", said(fd, "BUFFER_CREATE", 0)),
                       ("its result", "EFAULT", said(fd, "BUFFER_CREATE", _read_only(kind(**good))))]
         cases.append(("those after", before, held(fd)))
-        small = user | {"size": 1}
-        many: list[Outcome] = [said(fd, "BUFFER_CREATE", kind(**small)) for _ in range(_MOST - before[0] + 1)]
+        lines = buffers.anonymous((_MOST + 1) * _CACHE_LINE)  # one for each, or the kernel's DMA debugger complains
+        many: list[Outcome] = [
+            said(fd, "BUFFER_CREATE", kind(**user | {"size": 1, "address": lines.address + place * _CACHE_LINE}))
+            for place in range(_MOST - before[0] + 1)
+        ]
         cases += [("4096", [0], [*{*many[:-1]}]), ("4097", "EMFILE", many[-1])]
     for flags, allowed in ((os.O_RDONLY, uapi.PCIEDMA_BUFFER_C2H), (os.O_WRONLY, uapi.PCIEDMA_BUFFER_H2C)):
         with opened(path, flags) as fd:
