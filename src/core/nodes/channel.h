@@ -108,6 +108,7 @@ long pciedma_transfer_ioctl(struct file *file, struct pciedma_ioctl *ioctl);
 
 /* results.c */
 struct pciedma_entries *pciedma_file_entries(struct pciedma_channel_file *cf);
+void pciedma_file_stop_entries(struct pciedma_channel_file *cf, const void *files);
 long pciedma_wait_jiffies(s64 timeout_ns);
 long pciedma_jiffies_left(unsigned long begin, long patience);
 long pciedma_results_take(struct pciedma_channel_file *cf,

@@ -78,8 +78,7 @@ static long channel_cancel(struct pciedma_channel_file *cf, const struct pciedma
 	atomic_inc(&cf->cancels);
 	channel_cancel_direction(cf, PCIEDMA_C2H);
 	channel_cancel_direction(cf, PCIEDMA_H2C);
-	if (READ_ONCE(cf->entries))
-		pciedma_entries_stop(cf->entries, NULL, -ECANCELED);
+	pciedma_file_stop_entries(cf, NULL);
 	return 0;
 }
 

@@ -90,10 +90,8 @@ static int channel_release(struct inode *inode, struct file *file)
 		if (cf->entries)
 			list_del(&cf->entries->node);
 	}
-	if (cf->entries) {
-		pciedma_entries_stop(cf->entries, NULL, -ECANCELED);
-		pciedma_entries_put(cf->entries);
-	}
+	pciedma_file_stop_entries(cf, NULL);
+	pciedma_entries_put(cf->entries);
 	pciedma_handles_exit(&cf->handles);
 	kfree(cf);
 	put_device(&channel->dev);
@@ -179,8 +177,7 @@ static int channel_flush(struct file *file, fl_owner_t id)
 		if (lane)
 			pciedma_aio_cancel(lane, pciedma_file_backlog(cf, lane), cf, id);
 	}
-	if (READ_ONCE(cf->entries))
-		pciedma_entries_stop(cf->entries, id, -ECANCELED);
+	pciedma_file_stop_entries(cf, id);
 	pciedma_channel_leave(cf->channel);
 	return 0;
 }

@@ -39,6 +39,21 @@ struct pciedma_entries *pciedma_file_entries(struct pciedma_channel_file *cf)
 }
 
 /**
+ * pciedma_file_stop_entries() - cancel an open file's entries, if it has any
+ * @cf:    the open file
+ * @files: the process whose they are; NULL: of all processes
+ *
+ * Context: process.
+ */
+void pciedma_file_stop_entries(struct pciedma_channel_file *cf, const void *files)
+{
+	struct pciedma_entries *set = smp_load_acquire(&cf->entries); /* all of it */
+
+	if (set)
+		pciedma_entries_stop(set, files, -ECANCELED);
+}
+
+/**
  * pciedma_wait_jiffies() - how long to sleep for a time
  * @timeout_ns: nanoseconds; negative: no bound
  *

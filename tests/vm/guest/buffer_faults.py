@@ -81,6 +81,22 @@ def _read_only(argument: Any) -> int:
 KEPT: list[Any] = []
 
 
+def _bad_numbers(fd: int, user: dict[str, Any], new: dict[str, Any]) -> list[Case]:
+    """Ask for memory of the program's, and for new, with descriptors and of sizes that there are not."""
+    kind = uapi.pciedma_buffer_create
+    cases: list[Case] = []
+    for number in (1, -1, 1 << 30):
+        cases.append(("user fd", "EINVAL", said(fd, "BUFFER_CREATE", kind(**user | {"fd": number}))))
+        cases.append(("new fd", "EINVAL", said(fd, "BUFFER_CREATE", kind(**new | {"fd": number}))))
+    for name, good in (("user", user), ("new", new)):
+        for size in (0, 1 << 63, (1 << 64) - 1, (1 << 63) - PAGE):
+            cases.append((f"{name} {size:#x}", "EINVAL", said(fd, "BUFFER_CREATE", kind(**good | {"size": size}))))
+        for size in (1 << 40, 1 << 44, 1 << 46, 1 << 52, (1 << 62) + 1):
+            found = said(fd, "BUFFER_CREATE", kind(**good | {"size": size}))
+            cases.append((f"{name} {size:#x}", "ENOMEM", found))
+    return cases
+
+
 def bad_creates(path: str) -> list[str]:
     """Try to have buffers made in all the wrong ways."""
     kind = uapi.pciedma_buffer_create
@@ -102,15 +118,7 @@ def bad_creates(path: str) -> list[str]:
             cases.append((f"{name} no flags", "EINVAL", said(fd, "BUFFER_CREATE", kind(**good | {"flags": 0}))))
             for number in (0, 4, _TOP, (1 << 32) - 1):
                 cases.append((f"{name} type", "EINVAL", said(fd, "BUFFER_CREATE", kind(**good | {"type": number}))))
-        for number in (1, -1, 1 << 30):
-            cases.append(("user fd", "EINVAL", said(fd, "BUFFER_CREATE", kind(**user | {"fd": number}))))
-            cases.append(("new fd", "EINVAL", said(fd, "BUFFER_CREATE", kind(**new | {"fd": number}))))
-        for name, good in (("user", user), ("new", new)):
-            for size in (0, 1 << 63, (1 << 64) - 1, (1 << 63) - PAGE):
-                cases.append((f"{name} {size:#x}", "EINVAL", said(fd, "BUFFER_CREATE", kind(**good | {"size": size}))))
-            for size in (1 << 40, 1 << 44, 1 << 46, 1 << 52, (1 << 62) + 1):
-                found = said(fd, "BUFFER_CREATE", kind(**good | {"size": size}))
-                cases.append((f"{name} {size:#x}", "ENOMEM", found))
+        cases += _bad_numbers(fd, user, new)
         for name, fields, wanted in (
             ("new address", new | {"address": area.address}, "EINVAL"),
             ("new address 1", new | {"address": 1}, "EINVAL"),
