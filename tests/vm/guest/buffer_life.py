@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ _NEW, _USER = uapi.PCIEDMA_BUFFER_NEW, uapi.PCIEDMA_BUFFER_USER
 #: Nobody else is this user, so that nothing else counts against his limit.
 _USER_ID = 54321
 _SET_DUMPABLE = 4
-_TMPFS_IS_DIRECT = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 6)
+_TMPFS_IS_DIRECT = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 6)
 
 
 def as_user(limit: int, fds: list[int], work: Callable[[], list[Case]]) -> list[str]:
