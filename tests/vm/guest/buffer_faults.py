@@ -97,6 +97,14 @@ def _bad_numbers(fd: int, user: dict[str, Any], new: dict[str, Any]) -> list[Cas
     return cases
 
 
+def _very_many(fd: int, user: dict[str, Any], count: int) -> list[Outcome]:
+    """Register a byte of a cache line each, or the kernel's DMA debugger complains; returns what was said."""
+    kind = uapi.pciedma_buffer_create
+    lines = buffers.anonymous(count * _CACHE_LINE)
+    addresses = range(lines.address, lines.address + count * _CACHE_LINE, _CACHE_LINE)
+    return [said(fd, "BUFFER_CREATE", kind(**user | {"size": 1, "address": address})) for address in addresses]
+
+
 def bad_creates(path: str) -> list[str]:
     """Try to have buffers made in all the wrong ways."""
     kind = uapi.pciedma_buffer_create
@@ -144,11 +152,7 @@ def bad_creates(path: str) -> list[str]:
             cases += [("null", "EFAULT", said(fd, "BUFFER_CREATE", 0)),
                       ("its result", "EFAULT", said(fd, "BUFFER_CREATE", _read_only(kind(**good))))]
         cases.append(("those after", before, held(fd)))
-        lines = buffers.anonymous((_MOST + 1) * _CACHE_LINE)  # one for each, or the kernel's DMA debugger complains
-        many: list[Outcome] = [
-            said(fd, "BUFFER_CREATE", kind(**user | {"size": 1, "address": lines.address + place * _CACHE_LINE}))
-            for place in range(_MOST - before[0] + 1)
-        ]
+        many = _very_many(fd, user, _MOST - before[0] + 1)
         cases += [("4096", [0], [*{*many[:-1]}]), ("4097", "EMFILE", many[-1])]
     for flags, allowed in ((os.O_RDONLY, uapi.PCIEDMA_BUFFER_C2H), (os.O_WRONLY, uapi.PCIEDMA_BUFFER_H2C)):
         with opened(path, flags) as fd:
